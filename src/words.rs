@@ -1,0 +1,74 @@
+//! The words every room shares: a resident's number, a status, and the instant that is handed in.
+//!
+//! Nothing here reads a clock or a file. The drivers and the commands make a [`Now`]; the pure rooms take it.
+
+use std::fmt;
+
+/// A resident, as sessions, codes and the journal name them: the first 8 bytes, big-endian, of the keyed hash of
+/// the ID number. The same in every import, snapshot and node that holds the same hash key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ResidentNumber(pub u64);
+
+/// What a resident's code says. The discriminants are the values of claim -65537.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Status {
+    /// Nobody has said anything yet, or what was said is not one of the three.
+    #[default]
+    Unknown = 0,
+    /// No restriction.
+    Green = 1,
+    /// Restricted: to be tested or observed.
+    Yellow = 2,
+    /// Isolated.
+    Red = 3,
+}
+
+impl Status {
+    /// The status of a claim value; anything that is not 1, 2 or 3 is unknown.
+    pub const fn from_claim(value: u64) -> Status {
+        match value {
+            1 => Status::Green,
+            2 => Status::Yellow,
+            3 => Status::Red,
+            _ => Status::Unknown,
+        }
+    }
+
+    /// The word used in JSON and CSV: `unknown`, `green`, `yellow` or `red`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Status::Unknown => "unknown",
+            Status::Green => "green",
+            Status::Yellow => "yellow",
+            Status::Red => "red",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The instant at which an input arrived, taken once by the driver and handed into every pure room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Milliseconds since 1970-01-01T00:00:00Z. May jump when the host's clock is set.
+    pub unix_ms: u64,
+    /// Microseconds on a clock that never goes back; its zero is arbitrary. All timers use this one.
+    pub mono_us: u64,
+}
+
+impl Now {
+    /// Whole seconds since 1970-01-01T00:00:00Z.
+    pub const fn unix_s(self) -> u64 {
+        self.unix_ms / 1_000
+    }
+
+    /// Milliseconds on the monotonic clock.
+    pub const fn mono_ms(self) -> u64 {
+        self.mono_us / 1_000
+    }
+}
