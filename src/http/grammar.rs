@@ -1,0 +1,232 @@
+//! The octet classes of HTTP and the scans over them: token, field text, request-target, host.
+//!
+//! Owns which byte may stand where (RFC 9110 §5.5 and §5.6, RFC 3986) and how to walk past a run of such bytes
+//! quickly in safe Rust. Never decides what a message means. Used by the head parser, the chunk decoder and the
+//! field readers of this room.
+//!
+//! RFC 9112 §2.2 (2.2a): everything here works on octets; nothing is decoded as Unicode before it is framed.
+
+use std::net::Ipv6Addr;
+
+pub(super) const CR: u8 = b'\r';
+pub(super) const LF: u8 = b'\n';
+pub(super) const SP: u8 = b' ';
+pub(super) const HTAB: u8 = b'\t';
+
+/// `tchar`, RFC 9110 §5.6.2.
+static TOKEN: [bool; 256] = class(b"!#$%&'*+-.^_`|~");
+/// Octets of a request-target that need no second look: `unreserved`, `sub-delims`, `:`, `@` and `/` of RFC 3986.
+/// `?`, `%` and brackets mean something and stop the scan; `#` starts a fragment, which no request-target has.
+static TARGET: [bool; 256] = class(b"-._~!$&'()*+,;=:@/");
+/// `reg-name` of RFC 3986 without its percent triplets.
+static REG_NAME: [bool; 256] = class(b"-._~!$&'()*+,;=");
+
+/// Letters, digits and `also`.
+const fn class(also: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < also.len() {
+        table[also[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
+
+/// Whether `byte` may stand in a token.
+pub(super) fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+/// Where the run of token octets that starts at `at` ends; the end of `bytes` if nothing stops it.
+pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
+    let usual = |word| within(word | (ONES * 0x20), b'a', b'z') | within(word, b'0', b'9') | within(word, b'-', b'-');
+    run_end(bytes, at, |word| !usual(word) | word, is_token)
+}
+
+/// Where the run of plain request-target octets that starts at `at` ends.
+pub(super) fn target_end(bytes: &[u8], at: usize) -> usize {
+    let usual = |word| within(word | (ONES * 0x20), b'a', b'z') | within(word, b'-', b';');
+    run_end(bytes, at, |word| !usual(word) | word, |byte| TARGET[usize::from(byte)])
+}
+
+/// Where the run of field text that starts at `at` ends: VCHAR, obs-text, SP and HTAB (RFC 9110 §5.5).
+pub(super) fn text_end(bytes: &[u8], at: usize) -> usize {
+    run_end(bytes, at, |word| (within(word, 0, 0x1f) | within(word, 0x7f, 0x7f)) & !word, is_text)
+}
+
+/// Where the first `stop`, an ASCII octet, is; the end of `bytes` if there is none.
+pub(super) fn position_of(bytes: &[u8], stop: u8) -> usize {
+    run_end(bytes, 0, |word| within(word, stop, stop) & !word, |byte| byte != stop)
+}
+
+/// Where the run of `is_member` octets that starts at `at` ends.
+///
+/// Eight octets a step while there are as many: `unusual` sets the top bit of those that may end the run, which are few
+/// besides those that do. There, and at the end of the bytes, `is_member` decides.
+#[inline(always)]
+fn run_end(bytes: &[u8], mut at: usize, unusual: impl Fn(u64) -> u64, is_member: impl Fn(u8) -> bool) -> usize {
+    loop {
+        while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let marks = unusual(u64::from_le_bytes(*chunk)) & TOPS;
+            if marks != 0 {
+                at += (marks.trailing_zeros() / 8) as usize;
+                break;
+            }
+            at += 8;
+        }
+        match bytes.get(at) {
+            Some(&byte) if is_member(byte) => at += 1,
+            _ => return at,
+        }
+    }
+}
+
+const ONES: u64 = u64::MAX / 255;
+const TOPS: u64 = ONES * 0x80;
+
+/// Sets the top bit of every octet whose low seven bits lie between two ASCII octets, both included. Seven bits and
+/// less than seven more carry into no neighbour, so each mark is exact. Other bits mean nothing.
+#[inline(always)]
+const fn within(word: u64, first: u8, last: u8) -> u64 {
+    let low = word & !TOPS;
+    (low + ONES * (0x80 - first as u64)) & !(low + ONES * (0x7f - last as u64))
+}
+
+/// Whether `byte` may stand in a field value: VCHAR, obs-text, SP and HTAB.
+pub(super) fn is_text(byte: u8) -> bool {
+    ((byte >= 0x20) & (byte != 0x7f)) | (byte == HTAB)
+}
+
+/// `value` without optional whitespace around it (RFC 9110 §5.6.3).
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [SP | HTAB, rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., SP | HTAB] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The members of a comma-separated list without empty ones, which a recipient ignores (RFC 9110 §5.6.1.2).
+/// For lists of tokens only: a comma inside a quoted string would split.
+pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// A decimal number of digits only; `None` when empty, signed, spaced or beyond 64 bits.
+pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |value, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// The value of a hexadecimal digit.
+pub(super) fn hex_digit(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}
+
+/// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 §7.2, and §4.2.1: an empty
+/// host in an http URI is invalid). User information is refused with everything else that is not a host
+/// (RFC 9110 §4.2.4), and so is a port beyond 65535.
+pub(super) fn is_authority(text: &[u8]) -> bool {
+    let (valid, rest) = match text {
+        [b'[', inside @ ..] => {
+            let Some(close) = inside.iter().position(|&byte| byte == b']') else { return false };
+            let literal = str::from_utf8(&inside[..close]).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
+            (literal.is_some(), &inside[close + 1..])
+        }
+        _ => {
+            let end = text.iter().position(|&byte| byte == b':').unwrap_or(text.len());
+            (end > 0 && is_reg_name(&text[..end]), &text[end..])
+        }
+    };
+    valid
+        && match rest {
+            [] | [b':'] => true,
+            [b':', port @ ..] => decimal(port).is_some_and(|port| port <= u64::from(u16::MAX)),
+            _ => false,
+        }
+}
+
+fn is_reg_name(mut name: &[u8]) -> bool {
+    loop {
+        let plain = name.iter().take_while(|&&byte| REG_NAME[usize::from(byte)]).count();
+        match &name[plain..] {
+            [] => return true,
+            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => name = rest,
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_stop_exactly_at_what_is_not_their_own_at_every_offset() {
+        type Run = (fn(&[u8], usize) -> usize, fn(u8) -> bool);
+        let runs: [Run; 4] = [
+            (token_end, |byte| TOKEN[usize::from(byte)]),
+            (target_end, |byte| TARGET[usize::from(byte)]),
+            (text_end, |byte| byte == HTAB || (byte >= 0x20 && byte != 0x7f)),
+            (|bytes, _| position_of(bytes, b';'), |byte| byte != b';'),
+        ];
+        for (end_of, is_member) in runs {
+            for length in 0..20 {
+                for (byte, at) in (0..=255_u8).flat_map(|byte| (0..length).map(move |at| (byte, at))) {
+                    for others in [b'a', b'+'] {
+                        let mut bytes = vec![others; length];
+                        bytes[at] = byte;
+                        let expected = if is_member(byte) { length } else { at };
+                        assert_eq!(end_of(&bytes, 0), expected, "byte {byte} at {at} of {length}");
+                    }
+                }
+            }
+        }
+        assert_eq!(text_end(b"\t\t\t\t\t\t\t\t\t\t\r", 1), 10);
+        assert_eq!(text_end(b"abc", 3), 3);
+        assert_eq!(text_end(b"abc", 9), 9);
+    }
+
+    #[test]
+    fn tokens_are_the_tchars_of_rfc_9110() {
+        for byte in 0..=255_u8 {
+            let separator = b"\"(),/:;<=>?@[\\]{} ".contains(&byte);
+            assert_eq!(is_token(byte), byte.is_ascii_graphic() && !separator, "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_hosts_with_an_optional_port() {
+        for good in ["a", "a.b-c.example", "a:80", "a:", "127.0.0.1:8080", "[::1]", "[::1]:443", "a%2Db", "a_b"] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a:b", "a:-1", "a:65536", "a:80:80", "u@a", "a/b", "a b", "[::1", "[::1]x", "[v1.x]", "[]",
+            "a%2", "a%zz", "a?b", "a#b", "a\\b", "é", "::1",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_digits_only_and_never_overflow() {
+        assert_eq!(decimal(b"0"), Some(0));
+        assert_eq!(decimal(b"007"), Some(7));
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        for bad in ["", "18446744073709551616", "+5", "-5", "5 5", "0x5", "5,5", "５"] {
+            assert_eq!(decimal(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,682 @@
+//! The request head: one pass over the bytes in place, from the request line to the empty line.
+//!
+//! Owns what a valid head is, how its body is framed, and whether the connection lives on. Never allocates, never
+//! copies, never repairs: what the grammar does not allow is refused (`rfc9112` and `oracle` have the cases). The shard
+//! calls [`parse`] with everything received and not yet consumed, and again with the same and more bytes while it
+//! answers `None`.
+//!
+//! Checks run strictly in the order of the bytes, and those that need the whole head run after its last one. So the
+//! first fault found does not depend on how the bytes arrived, and a head that has not ended can be refused at once.
+
+use super::field::{self, Field};
+use super::grammar::{self, CR, HTAB, LF, SP, members, target_end, text_end, token_end};
+use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
+use std::fmt;
+
+/// The request method (RFC 9110 §9, RFC 5789).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "each is the method of that name")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+    Patch,
+    Trace,
+    Connect,
+    /// A valid token that is none of the others. Methods are case-sensitive, so `get` is one of these.
+    Other,
+}
+
+/// The protocol version to answer in the manner of. A minor version above 1 is treated as 1.1 (RFC 9110 §2.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// The scheme an absolute-form target names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// Where the body ends (RFC 9112 §6.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Framing {
+    /// No body: the next request starts right after the head.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks until the last one and its trailers.
+    Chunked,
+}
+
+/// How far an earlier call looked at a head that had not ended, and amidst what. A call that brings only more of the
+/// same looks at the new bytes alone; everything is read again only when something ends, at most a few times for
+/// each line, so a sender of single bytes cannot make the work quadratic.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan {
+    seen: u16,
+    place: Place,
+}
+
+/// What the bytes ran out in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Place {
+    /// Next to a delimiter: the next byte decides.
+    #[default]
+    Edge,
+    Method,
+    Target,
+    FieldName,
+    FieldValue,
+}
+
+/// A valid request head, borrowed from the bytes it was parsed from.
+#[derive(Clone, Copy)]
+pub struct Head<'b> {
+    buffer: &'b [u8],
+    /// The method.
+    pub method: Method,
+    /// The path: ASCII, undecoded, starting with `/`; or `*` (OPTIONS for the whole server); or empty (CONNECT).
+    pub path: &'b str,
+    /// What follows the first `?`, undecoded.
+    pub query: Option<&'b str>,
+    /// The scheme, where the target was in absolute-form. RFC 9110 §7.4: one that is not that of the connection
+    /// is to be answered with 421 by whoever knows the connection.
+    pub scheme: Option<Scheme>,
+    /// The version.
+    pub version: Version,
+    /// Where the body ends.
+    pub framing: Framing,
+    /// Whether the client lets the connection live on after this request.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// The head's length in bytes, with the empty line that ends it and one before the request line, if any.
+    pub bytes: usize,
+    /// Invariant: bit n is set exactly if `first[n]` holds the value of field n.
+    present: u32,
+    /// Invariant: bit n is set exactly if field n came more than once.
+    repeated: u32,
+    first: [Span; field::COUNT],
+    closes: bool,
+    asks_keep_alive: bool,
+}
+
+/// A part of the buffer.
+#[derive(Clone, Copy, Default)]
+struct Span {
+    start: u16,
+    end: u16,
+}
+
+const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize && REQUEST_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
+const _: () = assert!(field::COUNT <= 32);
+
+/// Why a request head was refused. The connection closes after the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadError {
+    /// A bare CR or a bare LF.
+    LineEnd,
+    /// The method is not a token followed by one space.
+    Method,
+    /// The request-target is none of the four forms, is not for this method, or has a byte no URI has.
+    Target,
+    /// What follows the target is not `HTTP/d.d`.
+    Version,
+    /// A major version other than 1.
+    VersionUnsupported,
+    /// A field line starts with whitespace: folded, or before the first field.
+    LeadingWhitespace,
+    /// A field name is not a token right before its colon.
+    FieldName,
+    /// A control character in a field value.
+    FieldValue,
+    /// A field that may come once came twice.
+    RepeatedField,
+    /// Host is missing, repeated or invalid.
+    Host,
+    /// Content-Length is not one number.
+    ContentLength,
+    /// Content-Length beside Transfer-Encoding.
+    LengthAndEncoding,
+    /// Transfer-Encoding does not end in one `chunked`.
+    TransferEncoding,
+    /// Transfer-Encoding in HTTP/1.0.
+    TransferEncodingVersion,
+    /// A transfer coding before `chunked` that we do not decode.
+    TransferCodingUnsupported,
+    /// An expectation other than 100-continue.
+    Expectation,
+    /// The request line is longer than [`REQUEST_LINE_BYTES_MAX`].
+    RequestLineTooLong,
+    /// The head is longer than [`HEAD_BYTES_MAX`].
+    HeadTooLong,
+    /// More than [`HEAD_FIELDS_MAX`] fields.
+    TooManyFields,
+}
+
+impl HeadError {
+    /// The status to answer with.
+    pub const fn status(self) -> u16 {
+        match self {
+            // RFC 9112 §3 (3a)
+            HeadError::RequestLineTooLong => 414,
+            HeadError::Expectation => 417,
+            HeadError::HeadTooLong | HeadError::TooManyFields => 431,
+            HeadError::TransferCodingUnsupported => 501,
+            HeadError::VersionUnsupported => 505,
+            _ => 400,
+        }
+    }
+
+    /// A short stable word for the problem's type and the metric's label.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            HeadError::LineEnd => "bad-line-end",
+            HeadError::Method => "bad-method",
+            HeadError::Target => "bad-target",
+            HeadError::Version => "bad-version",
+            HeadError::VersionUnsupported => "version-not-supported",
+            HeadError::LeadingWhitespace => "leading-whitespace",
+            HeadError::FieldName => "bad-field-name",
+            HeadError::FieldValue => "bad-field-value",
+            HeadError::RepeatedField => "repeated-field",
+            HeadError::Host => "bad-host",
+            HeadError::ContentLength => "bad-content-length",
+            HeadError::LengthAndEncoding => "length-and-encoding",
+            HeadError::TransferEncoding => "bad-transfer-encoding",
+            HeadError::TransferEncodingVersion => "transfer-encoding-in-http10",
+            HeadError::TransferCodingUnsupported => "transfer-coding-not-implemented",
+            HeadError::Expectation => "expectation-failed",
+            HeadError::RequestLineTooLong => "request-line-too-long",
+            HeadError::HeadTooLong => "head-too-long",
+            HeadError::TooManyFields => "too-many-fields",
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request head refused: {} ({})", self.reason(), self.status())
+    }
+}
+
+impl std::error::Error for HeadError {}
+
+/// Parses the head at the start of `buffer`; `None` while it has not ended.
+///
+/// `scan` starts as its default, belongs to this one head, and is reset when the head is whole or refused. Between
+/// calls bytes may only be added at the end.
+///
+/// # Errors
+/// What is wrong with the head, as soon as the bytes so far prove it.
+pub fn parse<'b>(buffer: &'b [u8], scan: &mut Scan) -> Result<Option<Head<'b>>, HeadError> {
+    if scan.is_amidst(buffer) {
+        scan.seen = offset(buffer.len());
+        return Ok(None);
+    }
+    let (next, result) = match parse_from_start(buffer) {
+        Ok(head) => (Scan::default(), Ok(Some(head))),
+        Err(Stop::Refused(error)) => (Scan::default(), Err(error)),
+        Err(Stop::Short(_)) if buffer.len() >= HEAD_BYTES_MAX => (Scan::default(), Err(HeadError::HeadTooLong)),
+        Err(Stop::Short(place)) => (Scan { seen: offset(buffer.len()), place }, Ok(None)),
+    };
+    *scan = next;
+    result
+}
+
+/// Why parsing did not reach the end of the head.
+enum Stop {
+    Short(Place),
+    Refused(HeadError),
+}
+
+impl From<HeadError> for Stop {
+    fn from(error: HeadError) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
+impl Scan {
+    /// Whether everything new is more of what the bytes had run out in, and no limit is reached.
+    fn is_amidst(self, buffer: &[u8]) -> bool {
+        let (bytes_max, end_of): (_, fn(&[u8], usize) -> usize) = match self.place {
+            Place::Edge => return false,
+            Place::Method => (REQUEST_LINE_BYTES_MAX, token_end),
+            Place::Target => (REQUEST_LINE_BYTES_MAX, target_end),
+            Place::FieldName => (HEAD_BYTES_MAX, token_end),
+            Place::FieldValue => (HEAD_BYTES_MAX, text_end),
+        };
+        buffer.len() < bytes_max && end_of(buffer, usize::from(self.seen)) == buffer.len()
+    }
+}
+
+fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
+    // RFC 9112 §2.2: a server SHOULD ignore at least one empty line before the request line; one it is.
+    let start = match buffer {
+        [CR, LF, ..] => 2,
+        [] | [CR] => return Err(Stop::Short(Place::Edge)),
+        [LF, ..] | [CR, ..] => return Err(HeadError::LineEnd.into()),
+        _ => 0,
+    };
+    let line_max = start + REQUEST_LINE_BYTES_MAX;
+    let line = &buffer[..buffer.len().min(line_max)];
+    let (mut head, authority) = match request_line(line, start) {
+        // RFC 9112 §3 (3a): a target longer than the server wishes to parse is answered with 414.
+        Err(Stop::Short(_)) if buffer.len() >= line_max => return Err(HeadError::RequestLineTooLong.into()),
+        other => other?,
+    };
+    let window = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
+    head.buffer = window;
+    head.read_fields()?;
+    head.check_host(authority)?;
+    head.framing = head.read_framing()?;
+    head.expect_continue = head.read_expectation()?;
+    // RFC 9112 §9.3, in its order: `close` ends it; 1.1 persists; 1.0 persists if asked to.
+    // RFC 9112 §9.6 (9.6a): the caller closes after answering when this is false.
+    head.keep_alive = !head.closes && (head.version == Version::Http11 || head.asks_keep_alive);
+    Ok(head)
+}
+
+/// The fault that `byte` is where it may not stand: a bare LF by its own name, anything else as `error`.
+fn misplaced(byte: u8, error: HeadError) -> Stop {
+    Stop::Refused(if byte == LF { HeadError::LineEnd } else { error })
+}
+
+/// `method SP request-target SP HTTP-version CRLF` with single spaces (RFC 9112 §3), and the authority of the target.
+fn request_line<'b>(line: &'b [u8], start: usize) -> Result<(Head<'b>, Option<Span>), Stop> {
+    let method_end = token_end(line, start);
+    match line.get(method_end) {
+        None => return Err(Stop::Short(Place::Method)),
+        Some(&SP) if method_end > start => {}
+        Some(&byte) => return Err(misplaced(byte, HeadError::Method)),
+    }
+    let method = match &line[start..method_end] {
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"POST" => Method::Post,
+        b"PUT" => Method::Put,
+        b"DELETE" => Method::Delete,
+        b"OPTIONS" => Method::Options,
+        b"PATCH" => Method::Patch,
+        b"TRACE" => Method::Trace,
+        b"CONNECT" => Method::Connect,
+        _ => Method::Other,
+    };
+    let raw = RawTarget::scan(line, method_end + 1)?;
+    let (version, bytes) = read_version(line, raw.end + 1)?;
+    let target = raw.classify(line, method)?;
+    let head = Head {
+        buffer: line,
+        method,
+        path: target.path,
+        query: target.query,
+        scheme: target.scheme,
+        version,
+        framing: Framing::None,
+        keep_alive: false,
+        expect_continue: false,
+        bytes,
+        present: 0,
+        repeated: 0,
+        first: [Span::default(); field::COUNT],
+        closes: false,
+        asks_keep_alive: false,
+    };
+    Ok((head, target.authority))
+}
+
+/// A request-target whose bytes are those of a URI, not yet sorted into its form.
+struct RawTarget {
+    start: usize,
+    end: usize,
+    question: Option<usize>,
+    has_brackets: bool,
+}
+
+struct Target<'b> {
+    path: &'b str,
+    query: Option<&'b str>,
+    scheme: Option<Scheme>,
+    authority: Option<Span>,
+}
+
+impl RawTarget {
+    /// Reads up to the space after the target. Only what RFC 3986 allows passes: no control, space, non-ASCII byte,
+    /// fragment or broken percent triplet.
+    fn scan(line: &[u8], start: usize) -> Result<RawTarget, Stop> {
+        let mut raw = RawTarget { start, end: start, question: None, has_brackets: false };
+        loop {
+            raw.end = target_end(line, raw.end);
+            match &line[raw.end..] {
+                [] => return Err(Stop::Short(Place::Target)),
+                [SP, ..] if raw.end > start => return Ok(raw),
+                [b'?', ..] => {
+                    raw.question.get_or_insert(raw.end);
+                    raw.end += 1;
+                }
+                [b'[' | b']', ..] => {
+                    raw.has_brackets = true;
+                    raw.end += 1;
+                }
+                [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => raw.end += 3,
+                [b'%', high] if high.is_ascii_hexdigit() => return Err(Stop::Short(Place::Edge)),
+                [b'%'] => return Err(Stop::Short(Place::Edge)),
+                [byte, ..] => return Err(misplaced(*byte, HeadError::Target)),
+            }
+        }
+    }
+
+    /// Sorts the target into one of the four forms of RFC 9112 §3.2.
+    fn classify<'b>(&self, line: &'b [u8], method: Method) -> Result<Target<'b>, HeadError> {
+        let text = str::from_utf8(&line[self.start..self.end]).map_err(|_| HeadError::Target)?;
+        let none = Target { path: "", query: None, scheme: None, authority: None };
+        if method == Method::Connect {
+            // RFC 9112 §3.2.3: authority-form, host and port, and nothing else, is the target of CONNECT.
+            let has_port = text.bytes().next_back().is_some_and(|byte| byte.is_ascii_digit()) && text.contains(':');
+            let authority = Some(Span::new(self.start, self.end));
+            let valid = has_port && grammar::is_authority(text.as_bytes());
+            return if valid { Ok(Target { authority, ..none }) } else { Err(HeadError::Target) };
+        }
+        if text == "*" {
+            // RFC 9112 §3.2.4: asterisk-form is for OPTIONS alone.
+            return if method == Method::Options { Ok(Target { path: text, ..none }) } else { Err(HeadError::Target) };
+        }
+        let question = self.question.map(|at| at - self.start);
+        let (before_query, query) = match question {
+            Some(at) => (&text[..at], Some(&text[at + 1..])),
+            None => (text, None),
+        };
+        if before_query.starts_with('/') {
+            // RFC 9112 §3.2.1: origin-form. Brackets belong to the IP literal of an authority, which this has not.
+            let target = Target { path: before_query, query, ..none };
+            return if self.has_brackets { Err(HeadError::Target) } else { Ok(target) };
+        }
+        // RFC 9112 §3.2.2 (3.2.2b): absolute-form MUST be accepted, though only proxies are sent it.
+        let (scheme, rest) = before_query.split_once("://").ok_or(HeadError::Target)?;
+        let scheme = match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
+            _ if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
+            _ => return Err(HeadError::Target),
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_bracketed = |part: &str| part.contains(['[', ']']);
+        if !grammar::is_authority(host.as_bytes()) || is_bracketed(path) || query.is_some_and(is_bracketed) {
+            return Err(HeadError::Target);
+        }
+        let host_start = self.start + before_query.len() - rest.len();
+        let authority = Some(Span::new(host_start, host_start + host.len()));
+        // An empty path is `/`, or for OPTIONS without a query the whole server (RFC 9112 §3.2.1 and §3.2.4).
+        let path = match (path, method, query) {
+            ("", Method::Options, None) => "*",
+            ("", _, _) => "/",
+            _ => path,
+        };
+        Ok(Target { path, query, scheme: Some(scheme), authority })
+    }
+}
+
+/// `HTTP/d.d CRLF` at `start`; the version, and where the first field line starts.
+fn read_version(line: &[u8], start: usize) -> Result<(Version, usize), Stop> {
+    let rest = &line[start..];
+    if rest.starts_with(b"HTTP/1.1\r\n") {
+        return Ok((Version::Http11, start + 10));
+    }
+    // RFC 9112 §2.3: case-sensitive, one digit each. Anything else is invalid, HTTP/0.9 without a version too.
+    let shape = b"HTTP/d.d\r\n";
+    for (index, &expected) in shape.iter().enumerate() {
+        let &byte = rest.get(index).ok_or(Stop::Short(Place::Edge))?;
+        let fits = if expected == b'd' { byte.is_ascii_digit() } else { byte == expected };
+        if !fits {
+            let error = if expected == LF { HeadError::LineEnd } else { HeadError::Version };
+            return Err(misplaced(byte, error));
+        }
+    }
+    match (rest[5], rest[7]) {
+        (b'1', b'0') => Ok((Version::Http10, start + shape.len())),
+        (b'1', _) => Ok((Version::Http11, start + shape.len())),
+        _ => Err(HeadError::VersionUnsupported.into()),
+    }
+}
+
+impl<'b> Head<'b> {
+    /// The value of a field, without whitespace around it; of several lines the first. For `Host` it is what the
+    /// request is for: the authority of an absolute-form target stands in its place.
+    pub fn get(&self, field: Field) -> Option<&'b [u8]> {
+        (self.present >> field as u32 & 1 == 1).then(|| self.first[field as usize].of(self.buffer))
+    }
+
+    /// The values of all lines of a field, in order.
+    pub fn all(&self, field: Field) -> Values<'b> {
+        let is_repeated = self.repeated >> field as u32 & 1 == 1;
+        let later =
+            if is_repeated { &self.buffer[usize::from(self.first[field as usize].end)..self.bytes] } else { &[] };
+        Values { field, first: self.get(field), later }
+    }
+
+    /// Reads field lines from `bytes` on to the empty line, and moves `bytes` past it.
+    fn read_fields(&mut self) -> Result<(), Stop> {
+        let window = self.buffer;
+        let mut at = self.bytes;
+        let mut count = 0;
+        loop {
+            match &window[at..] {
+                [] | [CR] => return Err(Stop::Short(Place::Edge)),
+                [CR, LF, ..] => {
+                    self.bytes = at + 2;
+                    return Ok(());
+                }
+                [CR, ..] => return Err(HeadError::LineEnd.into()),
+                // RFC 9112 §2.2 (2.2e) before the first field, §5.2 (5.2b) after it: refused, never unfolded.
+                [SP | HTAB, ..] => return Err(HeadError::LeadingWhitespace.into()),
+                _ if count == HEAD_FIELDS_MAX => return Err(HeadError::TooManyFields.into()),
+                _ => count += 1,
+            }
+            let name_end = token_end(window, at);
+            match window.get(name_end) {
+                None => return Err(Stop::Short(Place::FieldName)),
+                Some(b':') if name_end > at => {}
+                // RFC 9112 §5.1 (5.1a): whitespace before the colon is one of the things that end up here.
+                Some(&byte) => return Err(misplaced(byte, HeadError::FieldName)),
+            }
+            let text_end = text_end(window, name_end + 1);
+            match &window[text_end..] {
+                [] => return Err(Stop::Short(Place::FieldValue)),
+                [CR, LF, ..] => {}
+                [CR] => return Err(Stop::Short(Place::Edge)),
+                // RFC 9112 §2.2 (2.2c): a bare CR makes the element invalid.
+                [CR, ..] => return Err(HeadError::LineEnd.into()),
+                [byte, ..] => return Err(misplaced(*byte, HeadError::FieldValue)),
+            }
+            if let Some(field) = Field::of(&window[at..name_end]) {
+                self.note(field, Span::trimmed(window, name_end + 1, text_end))?;
+            }
+            at = text_end + 2;
+        }
+    }
+
+    /// Takes in one line of a known field.
+    fn note(&mut self, field: Field, value: Span) -> Result<(), HeadError> {
+        let bit = 1 << field as u32;
+        if self.present & bit == 0 {
+            self.first[field as usize] = value;
+        } else if field.is_list() {
+            self.repeated |= bit;
+        } else {
+            return Err(match field {
+                // RFC 9112 §3.2 (3.2a): more than one Host.
+                Field::Host => HeadError::Host,
+                // RFC 9112 §6.3 (6.3b): see `read_framing`.
+                Field::ContentLength => HeadError::ContentLength,
+                _ => HeadError::RepeatedField,
+            });
+        }
+        self.present |= bit;
+        if field == Field::Connection {
+            for option in members(value.of(self.buffer)) {
+                self.closes |= option.eq_ignore_ascii_case(b"close");
+                self.asks_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+        Ok(())
+    }
+
+    /// RFC 9112 §3.2 (3.2a): an HTTP/1.1 request lacks no Host, and no request has an invalid one. An empty value is
+    /// valid by its grammar, but means an http URI without a host, which is invalid (RFC 9110 §4.2.1); it is let pass
+    /// only where the target names the host itself.
+    fn check_host(&mut self, authority: Option<Span>) -> Result<(), HeadError> {
+        match self.get(Field::Host) {
+            None if self.version == Version::Http11 => return Err(HeadError::Host),
+            None => {}
+            Some(b"") if authority.is_some() => {}
+            Some(host) if !grammar::is_authority(host) => return Err(HeadError::Host),
+            Some(_) => {}
+        }
+        if let Some(authority) = authority {
+            // RFC 9112 §3.2.2 (3.2.2a): ignore the received Host and use the host of the target.
+            self.first[Field::Host as usize] = authority;
+            self.present |= 1 << Field::Host as u32;
+        }
+        Ok(())
+    }
+
+    /// Where the body ends (RFC 9112 §6.3). Every fault is a 400 (or 501) after which the connection closes.
+    fn read_framing(&self) -> Result<Framing, HeadError> {
+        let length = self.get(Field::ContentLength);
+        if self.get(Field::TransferEncoding).is_some() {
+            // RFC 9112 §6.1 (6.1i): faulty framing in HTTP/1.0. Refused rather than processed and closed.
+            if self.version == Version::Http10 {
+                return Err(HeadError::TransferEncodingVersion);
+            }
+            // RFC 9112 §6.1 (6.1h): a server MAY reject; the attempt to smuggle is likelier than the honest mistake.
+            if length.is_some() {
+                return Err(HeadError::LengthAndEncoding);
+            }
+            return self.read_transfer_encoding();
+        }
+        match length {
+            None => Ok(Framing::None),
+            // RFC 9112 §6.3 (6.3b, 6.3c): invalid is 400 and close. A list of equal values may be taken as one or be
+            // rejected (RFC 9110 §8.6); no client has a reason to send one and two readers can differ, so rejected.
+            Some(digits) => grammar::decimal(digits).map(Framing::Length).ok_or(HeadError::ContentLength),
+        }
+    }
+
+    /// RFC 9112 §6.1 (6.1a): `chunked` is understood. §6.3 (6.3a): it must be the last coding. §7.1: it takes no
+    /// parameters and comes once. Another coding before it is one we do not implement: 501 (§6.1). An empty member,
+    /// which RFC 9110 §5.6.1.2 would have ignored, is refused here, because readers of this field who disagree are
+    /// how requests are smuggled.
+    fn read_transfer_encoding(&self) -> Result<Framing, HeadError> {
+        let (mut is_chunked, mut is_unknown) = (false, false);
+        for line in self.all(Field::TransferEncoding) {
+            for coding in line.split(|&byte| byte == b',').map(grammar::trim) {
+                let name_end = token_end(coding, 0);
+                let has_parameters = name_end < coding.len();
+                let is_last = coding[..name_end].eq_ignore_ascii_case(b"chunked");
+                if is_chunked || name_end == 0 || (is_last && has_parameters) {
+                    return Err(HeadError::TransferEncoding);
+                }
+                is_chunked = is_last;
+                is_unknown |= !is_last;
+            }
+        }
+        match (is_chunked, is_unknown) {
+            (true, false) => Ok(Framing::Chunked),
+            (true, true) => Err(HeadError::TransferCodingUnsupported),
+            (false, _) => Err(HeadError::TransferEncoding),
+        }
+    }
+
+    /// RFC 9110 §10.1.1: 100-continue is the only expectation there is; 417 for others. It is ignored in HTTP/1.0,
+    /// and means nothing without a body to wait for.
+    fn read_expectation(&self) -> Result<bool, HeadError> {
+        if self.get(Field::Expect).is_none() {
+            return Ok(false);
+        }
+        for line in self.all(Field::Expect) {
+            if members(line).any(|expectation| !expectation.eq_ignore_ascii_case(b"100-continue")) {
+                return Err(HeadError::Expectation);
+            }
+        }
+        let has_body = !matches!(self.framing, Framing::None | Framing::Length(0));
+        Ok(has_body && self.version == Version::Http11)
+    }
+}
+
+impl fmt::Debug for Head<'_> {
+    /// Field values and the query stay out: they hold sessions and tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("version", &self.version)
+            .field("framing", &self.framing)
+            .field("keep_alive", &self.keep_alive)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The values of the lines of one field; see [`Head::all`].
+#[derive(Clone)]
+pub struct Values<'b> {
+    field: Field,
+    first: Option<&'b [u8]>,
+    /// The rest of the line last read, and all lines after it.
+    later: &'b [u8],
+}
+
+impl<'b> Iterator for Values<'b> {
+    type Item = &'b [u8];
+
+    fn next(&mut self) -> Option<&'b [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        // The lines were checked when the head was parsed: each has its colon, and ends at the next CRLF.
+        loop {
+            let end = text_end(self.later, 0);
+            self.later = self.later.get(end + 2..)?;
+            let name_end = token_end(self.later, 0);
+            if Field::of(&self.later[..name_end]) == Some(self.field) {
+                let line_end = text_end(self.later, name_end + 1);
+                return Some(grammar::trim(self.later.get(name_end + 1..line_end)?));
+            }
+        }
+    }
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Span {
+        Span { start: offset(start), end: offset(end) }
+    }
+
+    fn trimmed(bytes: &[u8], mut start: usize, mut end: usize) -> Span {
+        while start < end && matches!(bytes[start], SP | HTAB) {
+            start += 1;
+        }
+        while start < end && matches!(bytes[end - 1], SP | HTAB) {
+            end -= 1;
+        }
+        Span::new(start, end)
+    }
+
+    fn of(self, buffer: &[u8]) -> &[u8] {
+        &buffer[usize::from(self.start)..usize::from(self.end)]
+    }
+}
+
+/// A place in a head as it is stored.
+#[expect(clippy::cast_possible_truncation, reason = "no head is longer than HEAD_BYTES_MAX, which fits by assertion")]
+fn offset(at: usize) -> u16 {
+    debug_assert!(at <= HEAD_BYTES_MAX);
+    at as u16
+}

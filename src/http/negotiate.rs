@@ -1,0 +1,258 @@
+//! What a service reads out of a valid head: cookies, the bearer token, query parameters, `If-None-Match`, one range.
+//!
+//! Owns the small grammars of those values. Never allocates and never decodes: a value that is not written in its
+//! plain form is simply another value, which its reader does not know. What is malformed counts as absent, because
+//! each of these asks for something that may be declined.
+
+use super::field::Field;
+use super::grammar::{SP, decimal, position_of, trim};
+use super::head::{Head, Method};
+
+/// The value of the cookie `name`, from all Cookie lines in order, as it was sent: quotes are part of it.
+///
+/// Names match exactly, case included. Of several cookies with one name the first counts: a browser sends the one with
+/// the longest path first (RFC 6265 §5.4).
+pub fn cookie<'b>(head: &Head<'b>, name: &str) -> Option<&'b [u8]> {
+    head.all(Field::Cookie).find_map(|mut line| {
+        loop {
+            let end = position_of(line, b';');
+            let value = trim(&line[..end]).strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            if value.is_some() {
+                return value;
+            }
+            line = line.get(end + 1..)?;
+        }
+    })
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 §2.1, with the scheme in any case by RFC 9110 §11.1); `None` for
+/// another scheme. Whether it is a token is for its owner to say, whose grammar is narrower than `b64token`.
+pub fn bearer<'b>(head: &Head<'b>) -> Option<&'b [u8]> {
+    let (scheme, rest) = head.get(Field::Authorization)?.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first() != Some(&SP) {
+        return None;
+    }
+    Some(trim(rest)).filter(|token| !token.is_empty())
+}
+
+/// The value of the first query parameter `name`, undecoded; `""` when it has none. Our names and values are plain
+/// words, so one that is percent-encoded is unknown to whoever compares it.
+pub fn query_parameter<'b>(query: Option<&'b str>, name: &str) -> Option<&'b str> {
+    query?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value)
+    })
+}
+
+/// Whether `If-None-Match` names `etag`, so that a GET or HEAD is answered with 304 (RFC 9110 §13.1.2).
+///
+/// `etag` is the tag as the answer carries it, quotes included. The comparison is weak (§8.8.3.2).
+pub fn is_none_match(head: &Head<'_>, etag: &str) -> bool {
+    let opaque = etag.strip_prefix("W/").unwrap_or(etag).as_bytes();
+    head.all(Field::IfNoneMatch).any(|line| line == b"*" || entity_tags(line).any(|tag| tag == opaque))
+}
+
+/// The opaque parts of a list of entity tags, quotes included, up to the first that is malformed.
+fn entity_tags(mut list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while let [b',' | b' ' | b'\t', rest @ ..] = list {
+            list = rest;
+        }
+        let tag = list.strip_prefix(b"W/").unwrap_or(list);
+        let inside = tag.strip_prefix(b"\"")?;
+        let (tag, rest) = tag.split_at(inside.iter().position(|&byte| byte == b'"')? + 2);
+        list = rest;
+        matches!(trim(rest), [] | [b',', ..]).then_some(tag)
+    })
+}
+
+/// What part of a representation is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ByteRange {
+    /// All of it: 200.
+    Whole,
+    /// From `first` to `last`, both included and inside the representation: 206.
+    Part {
+        /// Position of the first byte.
+        first: u64,
+        /// Position of the last byte.
+        last: u64,
+    },
+    /// Nothing that exists: 416 with `Content-Range: bytes */length`.
+    Unsatisfiable,
+}
+
+/// The one range of bytes a GET asks for, of a representation of `length` bytes tagged `etag`.
+///
+/// `Range` is ignored for other methods (RFC 9110 §14.2), when `If-Range` does not hold (§13.1.5: by strong comparison;
+/// we send no dates, so a date never holds), when it is malformed, and when it asks for several ranges, which a server
+/// need not serve.
+pub fn byte_range(head: &Head<'_>, length: u64, etag: &str) -> ByteRange {
+    if head.method != Method::Get {
+        return ByteRange::Whole;
+    }
+    match head.get(Field::IfRange) {
+        Some(tag) if tag != etag.as_bytes() || tag.starts_with(b"W/") => ByteRange::Whole,
+        _ => head.get(Field::Range).and_then(|range| one_range(range, length)).unwrap_or(ByteRange::Whole),
+    }
+}
+
+fn one_range(range: &[u8], length: u64) -> Option<ByteRange> {
+    let (unit, set) = range.split_at_checked(6)?;
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return None;
+    }
+    let set = trim(set);
+    let dash = set.iter().position(|&byte| byte == b'-')?;
+    let (first, last) = (&set[..dash], &set[dash + 1..]);
+    let (first, last) = match (first, last) {
+        (b"", suffix) => {
+            let count = position(suffix)?;
+            if count == 0 || length == 0 {
+                return Some(ByteRange::Unsatisfiable);
+            }
+            (length.saturating_sub(count), length - 1)
+        }
+        (first, b"") => (position(first)?, u64::MAX),
+        (first, last) => (position(first)?, position(last)?),
+    };
+    if first > last {
+        return None;
+    }
+    let is_inside = first < length;
+    Some(if is_inside { ByteRange::Part { first, last: last.min(length - 1) } } else { ByteRange::Unsatisfiable })
+}
+
+/// A position, where one beyond 64 bits is as good as the largest.
+fn position(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    is_number.then(|| decimal(digits).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{Scan, parse};
+
+    fn with_head<T>(fields: &str, read: impl FnOnce(&Head<'_>) -> T) -> T {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        read(&parse(text.as_bytes(), &mut Scan::default()).unwrap().unwrap())
+    }
+
+    #[test]
+    fn cookies_match_by_exact_name_and_the_first_counts() {
+        for (fields, expected) in [
+            ("", None),
+            ("Cookie: oc=1\r\n", Some("1")),
+            ("cookie: a=b; oc=1; oc=2\r\n", Some("1")),
+            ("Cookie: a=b\r\nX: y\r\nCookie: c=d;oc=3\r\n", Some("3")),
+            ("Cookie: xoc=1; ocx=2; OC=3; oc\r\n", None),
+            ("Cookie: __Host-oc=1\r\n", None),
+            ("Cookie: oc=\"q\"; x\r\n", Some("\"q\"")),
+            ("Cookie: oc=a=b==\r\n", Some("a=b==")),
+            ("Cookie: oc=; oc=1\r\n", Some("")),
+            ("Cookie: ;;;\toc=1 ;\r\n", Some("1")),
+        ] {
+            with_head(fields, |head| assert_eq!(cookie(head, "oc"), expected.map(str::as_bytes), "{fields:?}"));
+        }
+    }
+
+    #[test]
+    fn bearer_takes_what_follows_its_scheme() {
+        for (value, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bEARER   a-._~+/Z9==", Some("a-._~+/Z9==")),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Bearer a=b", Some("a=b")),
+            ("Bearer\ta", None),
+            ("Bearerabc", None),
+            ("Basic abc", None),
+            ("Béarer a", None),
+        ] {
+            let fields = format!("Authorization: {value}\r\n");
+            with_head(&fields, |head| assert_eq!(bearer(head), expected.map(str::as_bytes), "{value:?}"));
+        }
+        with_head("", |head| assert_eq!(bearer(head), None));
+    }
+
+    #[test]
+    fn query_parameters_are_compared_undecoded() {
+        for (query, expected) in [
+            (None, None),
+            (Some(""), None),
+            (Some("qr=none"), Some("none")),
+            (Some("a=b&qr=none&qr=x"), Some("none")),
+            (Some("qr"), Some("")),
+            (Some("qr=a=b"), Some("a=b")),
+            (Some("%71r=none"), None),
+            (Some("qr=n%6fne"), Some("n%6fne")),
+            (Some("xqr=1&qrx=2"), None),
+        ] {
+            assert_eq!(query_parameter(query, "qr"), expected, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_over_the_whole_list() {
+        for (fields, expected) in [
+            ("", false),
+            ("If-None-Match: \"a\"\r\n", true),
+            ("If-None-Match: W/\"a\"\r\n", true),
+            ("If-None-Match: *\r\n", true),
+            ("If-None-Match: \"b\", W/\"c\",, \"a\"\r\n", true),
+            ("If-None-Match: \"b\"\r\nIf-None-Match: \"a\"\r\n", true),
+            ("If-None-Match: \"b, \"a\"\r\n", false),
+            ("If-None-Match: \"x,\", \"a\"\r\n", true),
+            ("If-None-Match: a\r\n", false),
+            ("If-None-Match: \"A\"\r\n", false),
+            ("If-None-Match: \"a\r\n", false),
+            ("If-None-Match: \"b\" \"a\"\r\n", false),
+            ("If-None-Match: w/\"a\"\r\n", false),
+        ] {
+            with_head(fields, |head| {
+                assert_eq!(is_none_match(head, "\"a\""), expected, "{fields:?}");
+                assert_eq!(is_none_match(head, "W/\"a\""), expected, "{fields:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn one_byte_range_is_served_and_others_are_ignored() {
+        let part = |first, last| ByteRange::Part { first, last };
+        for (value, expected) in [
+            ("bytes=0-0", part(0, 0)),
+            ("Bytes=2-5", part(2, 5)),
+            ("bytes=2-", part(2, 9)),
+            ("bytes=2-99999999999999999999999", part(2, 9)),
+            ("bytes=-3", part(7, 9)),
+            ("bytes=-30", part(0, 9)),
+            ("bytes=9-9", part(9, 9)),
+            ("bytes=10-", ByteRange::Unsatisfiable),
+            ("bytes=99999999999999999999999-", ByteRange::Unsatisfiable),
+            ("bytes=-0", ByteRange::Unsatisfiable),
+            ("bytes=5-2", ByteRange::Whole),
+            ("bytes=0-1,3-4", ByteRange::Whole),
+            ("bytes=-", ByteRange::Whole),
+            ("bytes=a-b", ByteRange::Whole),
+            ("bytes=+1-2", ByteRange::Whole),
+            ("lines=0-1", ByteRange::Whole),
+            ("bytes", ByteRange::Whole),
+        ] {
+            let range = format!("Range: {value}\r\n");
+            with_head(&range, |head| assert_eq!(byte_range(head, 10, "\"a\""), expected, "{value}"));
+            with_head(&format!("{range}If-Range: \"a\"\r\n"), |head| {
+                assert_eq!(byte_range(head, 10, "\"a\""), expected, "{value}");
+            });
+            for condition in ["\"b\"", "W/\"a\"", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+                let fields = format!("{range}If-Range: {condition}\r\n");
+                with_head(&fields, |head| assert_eq!(byte_range(head, 10, "\"a\""), ByteRange::Whole, "{fields}"));
+            }
+        }
+        with_head("Range: bytes=0-1\r\nIf-Range: W/\"a\"\r\n", |head| {
+            assert_eq!(byte_range(head, 10, "W/\"a\""), ByteRange::Whole, "weak tags never match strongly");
+        });
+        with_head("Range: bytes=-1\r\n", |head| assert_eq!(byte_range(head, 0, "\"a\""), ByteRange::Unsatisfiable));
+        with_head("Range: bytes=0-\r\n", |head| assert_eq!(byte_range(head, 0, "\"a\""), ByteRange::Unsatisfiable));
+    }
+}
