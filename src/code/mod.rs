@@ -1,1 +1,20 @@
-//! .
+//! Codes: what is in them, how they are signed, drawn and checked, and the keys for it.
+//!
+//! Everything here is a function of its arguments: no clock, no socket, no thread. Time is an argument in Unix seconds,
+//! and randomness is a function handed in. The one file that is read and written, the keyring, is touched only by the
+//! commands and at start, never by a request.
+//!
+//! The way of a refresh through this room: [`window`] gives the times, [`claims`] the signed text, [`qr`] the matrix,
+//! [`payload`] the response body. The way of a check is [`verify`] alone.
+#![forbid(unsafe_code)]
+
+pub mod base45;
+pub mod cbor;
+pub mod claims;
+pub mod keyring;
+pub mod payload;
+pub mod qr;
+pub mod sealed;
+pub mod trust;
+pub mod verify;
+pub mod window;

@@ -1,0 +1,183 @@
+//! Base45 (RFC 9285): bytes as the characters of QR alphanumeric mode, three for every two bytes.
+//!
+//! Encoding goes into the caller's slice, so that issuing a code allocates nothing. Decoding is strict: each byte
+//! string has exactly one text, so that a code cannot be altered without being refused. It never trims and never folds
+//! spaces, which are ordinary characters of the alphabet. Called by `claims` and `verify`.
+
+use std::fmt;
+
+/// The characters in the order of their values, which are also those of QR alphanumeric mode (ISO/IEC 18004 table 5).
+pub(super) const ALPHABET: &[u8; 45] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
+
+/// No character of the alphabet has this value.
+const NONE: u8 = 0xff;
+
+/// The value of each character, `NONE` outside the alphabet.
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0u8;
+    while value < 45 {
+        values[ALPHABET[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+
+/// How many characters `bytes` bytes become.
+pub const fn encoded_len(bytes: usize) -> usize {
+    bytes / 2 * 3 + bytes % 2 * 2
+}
+
+/// Writes the text of `bytes` at the start of `out` and returns its length.
+///
+/// # Panics
+/// When `out` is shorter than [`encoded_len`]; the callers' buffers are sized from it.
+pub fn encode(bytes: &[u8], out: &mut [u8]) -> usize {
+    let length = encoded_len(bytes.len());
+    let out = &mut out[..length];
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let (triples, tail) = out.as_chunks_mut::<3>();
+    for (pair, triple) in pairs.iter().zip(triples) {
+        *triple = values(*pair).map(|value| ALPHABET[value as usize]);
+    }
+    if let ([last], [low, high]) = (rest, tail) {
+        let group = usize::from(*last);
+        *low = ALPHABET[group % 45];
+        *high = ALPHABET[group / 45];
+    }
+    length
+}
+
+/// The values of the three characters of two bytes.
+#[inline(always)]
+pub(super) fn values(pair: [u8; 2]) -> [u32; 3] {
+    let group = u32::from(u16::from_be_bytes(pair));
+    let low = group % (45 * 45);
+    [low % 45, low / 45, group / (45 * 45)]
+}
+
+/// Writes the bytes of `text` at the start of `out` and returns how many there are.
+///
+/// # Errors
+/// Says which rule of RFC 9285 §4 and §6 the text breaks; `out` may then be partly written.
+pub fn decode(text: &[u8], out: &mut [u8]) -> Result<usize, DecodeError> {
+    let length = match text.len() % 3 {
+        1 => return Err(DecodeError::Length),
+        rest => text.len() / 3 * 2 + rest / 2,
+    };
+    let out = out.get_mut(..length).ok_or(DecodeError::TooLong)?;
+    let (triples, rest) = text.as_chunks::<3>();
+    let (pairs, tail) = out.as_chunks_mut::<2>();
+    for (triple, pair) in triples.iter().zip(pairs) {
+        let group = value(triple[0])? + 45 * value(triple[1])? + 45 * 45 * value(triple[2])?;
+        *pair = u16::try_from(group).map_err(|_| DecodeError::Group)?.to_be_bytes();
+    }
+    if let ([low, high], [last]) = (rest, tail) {
+        *last = u8::try_from(value(*low)? + 45 * value(*high)?).map_err(|_| DecodeError::Group)?;
+    }
+    Ok(length)
+}
+
+/// The value of a character.
+pub(super) fn value(character: u8) -> Result<u32, DecodeError> {
+    match VALUES[usize::from(character)] {
+        NONE => Err(DecodeError::Character),
+        value => Ok(u32::from(value)),
+    }
+}
+
+/// Why a text is not Base45.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// The length leaves one character over.
+    Length,
+    /// A character outside the alphabet.
+    Character,
+    /// A group of three above 65535, or of two above 255.
+    Group,
+    /// More bytes than the caller's buffer holds.
+    TooLong,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DecodeError::Length => "the length leaves one character over",
+            DecodeError::Character => "a character outside the Base45 alphabet",
+            DecodeError::Group => "a group stands for more than its bytes can hold",
+            DecodeError::TooLong => "more bytes than are accepted",
+        })
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoded(bytes: &[u8]) -> String {
+        let mut out = [0; 600];
+        let length = encode(bytes, &mut out);
+        String::from_utf8(out[..length].to_vec()).unwrap()
+    }
+
+    fn decoded(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        let mut out = [0; 600];
+        decode(text, &mut out).map(|length| out[..length].to_vec())
+    }
+
+    #[test]
+    fn the_examples_of_the_rfc_hold_both_ways() {
+        let examples: [(&[u8], &str); 6] = [
+            (b"AB", "BB8"),
+            (b"Hello!!", "%69 VD92EX0"),
+            (b"base-45", "UJCLQE7W581"),
+            (b"ietf!", "QED8WEX0"),
+            (&[0xff, 0xff], "FGW"),
+            (b"", ""),
+        ];
+        for (bytes, text) in examples {
+            assert_eq!(encoded(bytes), text);
+            assert_eq!(decoded(text.as_bytes()).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn what_no_encoder_writes_is_refused() {
+        assert_eq!(decoded(b"GGW"), Err(DecodeError::Group));
+        assert_eq!(decoded(b":::"), Err(DecodeError::Group));
+        assert_eq!(decoded(b"U5"), Ok(vec![255]));
+        assert_eq!(decoded(b"V5"), Err(DecodeError::Group));
+        assert_eq!(decoded(b"::"), Err(DecodeError::Group));
+        assert_eq!(decoded(b"B"), Err(DecodeError::Length));
+        assert_eq!(decoded(b"BB8B"), Err(DecodeError::Length));
+        for text in ["bb8", "B\nB", "B\u{e9}", "B_8", "BB8\0\0\0"] {
+            assert_eq!(decoded(text.as_bytes()), Err(DecodeError::Character), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_buffer_holds_is_refused_not_cut() {
+        assert_eq!(decode(b"BB8BB8", &mut [0; 3]), Err(DecodeError::TooLong));
+        assert_eq!(decode(b"BB8BB8", &mut [0; 4]), Ok(4));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_come_back(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let text = encoded(&bytes);
+            prop_assert_eq!(text.len(), encoded_len(bytes.len()));
+            prop_assert!(!text.ends_with(' '), "a trailing space could be trimmed on the way");
+            prop_assert_eq!(decoded(text.as_bytes()).unwrap(), bytes);
+        }
+
+        #[test]
+        fn what_decodes_encodes_to_itself(text in "[0-9A-Z $%*+./:-]{0,60}") {
+            if let Ok(bytes) = decoded(text.as_bytes()) {
+                prop_assert_eq!(encoded(&bytes), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! What a code says, and its issuing: claims → CWT → COSE_Sign1 → Base45 → `OC1:…`.
+//!
+//! A code is a pure function of its request and the keyring. For each signing key the bytes that never change are laid
+//! out once; issuing patches four fields, signs and encodes, into fixed arrays and without a CBOR library. It knows no
+//! time but the one it is given, and nothing of sessions or residents' records. Called by `service`.
+//!
+//! The layout, for an issuer of n bytes (133 bytes for `CN-610100`):
+//!
+//! | offset | content |
+//! |---|---|
+//! | 0 | `d2 84`: tag 18, array of 4 |
+//! | 2 | `4d a2 01 27 04 48` kid: protected header, alg -8 and the key id |
+//! | 16 | `a0`: empty unprotected header |
+//! | 17 | `58` length `a5`: payload, map of 5 |
+//! | 20 | `01` iss · `04 1a` exp · `06 1a` iat · `07 50` cti · `3a 00 01 00 00` status |
+//! | 58 + n | `58 40` and the Ed25519 signature |
+
+use std::fmt;
+
+use aes::Aes128;
+use aes::cipher::{Block, BlockDecrypt, BlockEncrypt, KeyInit};
+
+use super::base45;
+use super::keyring::{Env, Keyring, Secret, SigningKey};
+use super::qr::{Painter, SYMBOL_CHARS_MAX, Symbol};
+use crate::sys::ed25519::{SIGNATURE_BYTES, Signer};
+use crate::words::{ResidentNumber, Status};
+
+/// The region of a server that is not told another: Xi'an, as GB/T 2260 numbers it.
+pub const DEFAULT_ISSUER: &str = "CN-610100";
+/// What every text of ours begins with.
+pub const PREFIX: &[u8; 4] = b"OC1:";
+/// The longest code: what its symbol holds.
+pub const CODE_CHARS_MAX: usize = SYMBOL_CHARS_MAX;
+/// The longest issuer name, in bytes: one more makes a code of 222 characters.
+pub const ISSUER_BYTES_MAX: usize = 20;
+
+/// The signed payload without the issuer's name: map head, exp, iat, cti, status, and the name's own key and head.
+const PAYLOAD_BYTES: usize = 39;
+/// A code's bytes without the issuer's name.
+const CODE_BYTES: usize = 16 + 1 + 2 + PAYLOAD_BYTES + 2 + SIGNATURE_BYTES;
+const CODE_BYTES_MAX: usize = CODE_BYTES + ISSUER_BYTES_MAX;
+/// RFC 9052 §4.4: an array of 4, the context, the protected header, no external data, the payload.
+const SIGNED_HEAD: &[u8; 12] = b"\x84\x6aSignature1";
+const SIGNED_BYTES_MAX: usize = SIGNED_HEAD.len() + 14 + 1 + 2 + PAYLOAD_BYTES + ISSUER_BYTES_MAX;
+
+const _: () = assert!(PREFIX.len() + base45::encoded_len(CODE_BYTES_MAX) <= CODE_CHARS_MAX);
+const _: () = assert!(PREFIX.len() + base45::encoded_len(CODE_BYTES_MAX + 1) > CODE_CHARS_MAX);
+
+/// Where the variable fields stand, counted from the first byte of exp's key.
+const EXP: usize = 2;
+const IAT: usize = 8;
+const CTI: usize = 14;
+const STATUS: usize = 35;
+
+/// What a code is to say.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeRequest {
+    /// Whose it is.
+    pub resident: ResidentNumber,
+    /// The version of the status: another version makes another `cti`.
+    pub version: u64,
+    /// What it says.
+    pub status: Status,
+    /// The window's start, in Unix seconds; from 65,536 on, since a smaller number has a shorter form in CBOR.
+    pub iat: u32,
+    /// The end of its life, in Unix seconds; from 65,536 on.
+    pub exp: u32,
+    /// Whether the resident is a test resident.
+    pub test: bool,
+}
+
+/// A code, in place: its text, and the same as the data of its symbol.
+#[derive(Clone, Copy)]
+pub struct CodeBuffer {
+    /// Invariant: the first `length` bytes are ASCII.
+    text: [u8; CODE_CHARS_MAX],
+    length: usize,
+    symbol: Symbol,
+}
+
+impl CodeBuffer {
+    /// A buffer with no code in it.
+    pub const fn new() -> CodeBuffer {
+        CodeBuffer { text: [0; CODE_CHARS_MAX], length: 0, symbol: Symbol::blank() }
+    }
+
+    /// The code, as the bytes of its characters.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("the prefix and Base45 are ASCII")
+    }
+
+    /// What is painted of it.
+    pub fn symbol(&self) -> &Symbol {
+        &self.symbol
+    }
+}
+
+impl Default for CodeBuffer {
+    fn default() -> CodeBuffer {
+        CodeBuffer::new()
+    }
+}
+
+impl fmt::Debug for CodeBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CodeBuffer")
+    }
+}
+
+/// Signs codes in the name of one region.
+pub struct Issuer {
+    cti: CtiKey,
+    /// Invariant: each has a template, the newest first.
+    prod: Vec<Template>,
+    test: Vec<Template>,
+}
+
+impl Issuer {
+    /// Prepares every usable key of `keyring` to sign as `issuer`.
+    ///
+    /// # Errors
+    /// The name cannot stand in a code, or an environment has no key that is not revoked.
+    pub fn new(keyring: &Keyring, issuer: &str) -> Result<Issuer, IssuerError> {
+        check_issuer(issuer)?;
+        let templates = |env: Env| {
+            let mut keys: Vec<_> = keyring.signing_keys().iter().filter(|key| key.env == env).collect();
+            keys.retain(|key| key.revoked.is_none());
+            keys.sort_by_key(|key| std::cmp::Reverse((key.not_before, key.created, key.kid)));
+            if keys.is_empty() {
+                return Err(IssuerError::NoKey(env));
+            }
+            Ok(keys.into_iter().map(|key| Template::new(key, issuer)).collect())
+        };
+        Ok(Issuer { cti: CtiKey::new(&keyring.cti_key), prod: templates(Env::Prod)?, test: templates(Env::Test)? })
+    }
+
+    /// The length of every code of this issuer, in characters.
+    pub fn code_chars(&self) -> usize {
+        PREFIX.len() + base45::encoded_len(self.prod[0].code_bytes())
+    }
+
+    /// Writes the code that `request` asks for; the same request and keyring always give the same code.
+    pub fn issue(&self, request: &CodeRequest, out: &mut CodeBuffer) {
+        let templates = if request.test { &self.test } else { &self.prod };
+        // As Keyring::active; with a clock set back before every key the oldest signs, rather than nobody.
+        let begun = templates.iter().find(|template| template.not_before <= u64::from(request.iat));
+        let template = begun.unwrap_or(&templates[templates.len() - 1]);
+        template.issue(request, &self.cti.seal(request), out);
+    }
+
+    /// Whose code it is, by its `cti`. Only of a code whose signature was verified: the block itself proves nothing.
+    pub fn open_cti(&self, cti: &[u8; 16]) -> OpenedCti {
+        self.cti.open(cti)
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Issuer")
+    }
+}
+
+/// A name that can stand in `iss`: 1 to [`ISSUER_BYTES_MAX`] ASCII letters, digits, `-`, `.` or `_`.
+///
+/// RFC 8392 §2 makes a text with a colon a URI; a region code is none, and nothing else needs quoting anywhere.
+///
+/// # Errors
+/// [`IssuerError::Name`].
+pub fn check_issuer(issuer: &str) -> Result<(), IssuerError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if (1..=ISSUER_BYTES_MAX).contains(&issuer.len()) && issuer.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err(IssuerError::Name)
+    }
+}
+
+/// One key's constant bytes.
+struct Template {
+    signer: Signer,
+    not_before: u64,
+    /// The length of the issuer's name.
+    issuer_bytes: usize,
+    /// What is signed, with gaps for the variable fields.
+    signed: [u8; SIGNED_BYTES_MAX],
+    /// The code's bytes, with gaps for the variable fields and the signature.
+    code: [u8; CODE_BYTES_MAX],
+    /// Text and symbol of the constant bytes at the start, as far as they fill pairs of groups of Base45.
+    begun: CodeBuffer,
+}
+
+impl Template {
+    fn new(key: &SigningKey, issuer: &str) -> Template {
+        let mut protected = [0x4d, 0xa2, 0x01, 0x27, 0x04, 0x48, 0, 0, 0, 0, 0, 0, 0, 0];
+        protected[6..].copy_from_slice(&key.kid.0);
+        let payload = payload_template(issuer);
+        let mut template = Template {
+            signer: key.signer(),
+            not_before: key.not_before,
+            issuer_bytes: issuer.len(),
+            signed: [0; SIGNED_BYTES_MAX],
+            code: [0; CODE_BYTES_MAX],
+            begun: CodeBuffer::new(),
+        };
+        fill(&mut template.signed, &[SIGNED_HEAD, &protected, &[0x40], &payload]);
+        fill(&mut template.code, &[&[0xd2, 0x84], &protected, &[0xa0], &payload, &[0x58, 0x40]]);
+        let chars = PREFIX.len() + base45::encoded_len(template.code_bytes());
+        let begun = &mut template.begun;
+        begun.symbol = Symbol::begin(chars);
+        begun.symbol.push_text(PREFIX).expect("the prefix is alphanumeric");
+        begun.text[..PREFIX.len()].copy_from_slice(PREFIX);
+        let constant = &template.code[..constant_bytes(issuer.len())];
+        begun.length = PREFIX.len() + begun.symbol.push_base45(constant, &mut begun.text[PREFIX.len()..]);
+        Painter::new().settle(&mut begun.symbol, chars);
+        template
+    }
+
+    const fn code_bytes(&self) -> usize {
+        CODE_BYTES + self.issuer_bytes
+    }
+
+    /// Where exp's key stands in `code`.
+    const fn fields_in_code(&self) -> usize {
+        22 + self.issuer_bytes
+    }
+
+    fn issue(&self, request: &CodeRequest, cti: &[u8; 16], out: &mut CodeBuffer) {
+        let mut signed = self.signed;
+        let fields = SIGNED_HEAD.len() + 14 + 1 + 5 + self.issuer_bytes;
+        patch(&mut signed[fields..], request, cti);
+        let signature = self.signer.sign(&signed[..fields + STATUS + 1]);
+
+        let mut code = self.code;
+        patch(&mut code[self.fields_in_code()..], request, cti);
+        let end = self.code_bytes();
+        code[end - SIGNATURE_BYTES..end].copy_from_slice(&signature);
+
+        *out = self.begun;
+        let text = &mut out.text[self.begun.length..];
+        out.length += out.symbol.push_base45(&code[constant_bytes(self.issuer_bytes)..end], text);
+        out.symbol.close();
+    }
+}
+
+/// The constant bytes at the start, up to exp's value, rounded down so that an even number of characters stands for
+/// them: a symbol takes its characters in pairs.
+const fn constant_bytes(issuer_bytes: usize) -> usize {
+    (22 + issuer_bytes + EXP) & !3
+}
+
+/// The payload as a byte string, with zeros in the variable fields.
+fn payload_template(issuer: &str) -> Vec<u8> {
+    // At most 59 and 20, so each length is one byte and the name's head is one as well.
+    let length = u8::try_from(PAYLOAD_BYTES + issuer.len()).expect("a checked name has at most 20 bytes");
+    let name_head = 0x60 + (length - 39);
+    let mut payload = vec![0x58, length, 0xa5, 0x01, name_head];
+    payload.extend_from_slice(issuer.as_bytes());
+    payload.extend_from_slice(&[0x04, 0x1a, 0, 0, 0, 0, 0x06, 0x1a, 0, 0, 0, 0, 0x07, 0x50]);
+    payload.extend_from_slice(&[0; 16]);
+    payload.extend_from_slice(&[0x3a, 0x00, 0x01, 0x00, 0x00, 0]);
+    payload
+}
+
+fn fill(out: &mut [u8], parts: &[&[u8]]) {
+    let mut at = 0;
+    for part in parts {
+        out[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+}
+
+fn patch(fields: &mut [u8], request: &CodeRequest, cti: &[u8; 16]) {
+    fields[EXP..EXP + 4].copy_from_slice(&request.exp.to_be_bytes());
+    fields[IAT..IAT + 4].copy_from_slice(&request.iat.to_be_bytes());
+    fields[CTI..CTI + 16].copy_from_slice(cti);
+    fields[STATUS] = request.status as u8;
+}
+
+/// The AES-128 key of `cti`, scheduled once.
+struct CtiKey(Aes128);
+
+/// What the server put into a `cti`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpenedCti {
+    /// Whose code it is.
+    pub resident: ResidentNumber,
+    /// The code's `iat`, in Unix seconds.
+    pub iat: u32,
+    /// The low 32 bits of the status version.
+    pub version_low: u32,
+}
+
+impl CtiKey {
+    fn new(key: &Secret<16>) -> CtiKey {
+        CtiKey(Aes128::new(key.expose().into()))
+    }
+
+    fn seal(&self, request: &CodeRequest) -> [u8; 16] {
+        let mut block = [0; 16];
+        block[..8].copy_from_slice(&request.resident.0.to_be_bytes());
+        block[8..12].copy_from_slice(&request.iat.to_be_bytes());
+        block[12..].copy_from_slice(&request.version.to_be_bytes()[4..]);
+        let mut block = Block::<Aes128>::from(block);
+        self.0.encrypt_block(&mut block);
+        block.into()
+    }
+
+    fn open(&self, cti: &[u8; 16]) -> OpenedCti {
+        let mut block = Block::<Aes128>::from(*cti);
+        self.0.decrypt_block(&mut block);
+        let block = u128::from_be_bytes(block.into()).to_be_bytes();
+        let (resident, rest) = block.split_first_chunk::<8>().expect("16 bytes begin with 8");
+        let (iat, version) = rest.split_first_chunk::<4>().expect("8 bytes begin with 4");
+        OpenedCti {
+            resident: ResidentNumber(u64::from_be_bytes(*resident)),
+            iat: u32::from_be_bytes(*iat),
+            version_low: version.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+        }
+    }
+}
+
+/// Why no codes can be issued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IssuerError {
+    /// The name cannot stand in a code.
+    Name,
+    /// Every key of an environment is revoked.
+    NoKey(Env),
+}
+
+impl fmt::Display for IssuerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IssuerError::Name => {
+                write!(
+                    f,
+                    "an issuer is 1 to {ISSUER_BYTES_MAX} letters, digits, '-', '.' or '_', such as {DEFAULT_ISSUER}"
+                )
+            }
+            IssuerError::NoKey(env) => {
+                write!(f, "no {} key is left to sign with: run `onecode keys generate`", env.word())
+            }
+        }
+    }
+}
+
+impl std::error::Error for IssuerError {}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::code::keyring::tests::{counting_random, keyring};
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+    use coset::{CborSerializable, TaggedCborSerializable};
+
+    const NOW: u32 = 1_780_000_000;
+    const REQUEST: CodeRequest = CodeRequest {
+        resident: ResidentNumber(0x0123_4567_89ab_cdef),
+        version: 0x1_0000_0007,
+        status: Status::Green,
+        iat: NOW,
+        exp: NOW + 120,
+        test: false,
+    };
+
+    /// A code of one of many residents, under new keys.
+    pub(in crate::code) fn some_code(resident: u64) -> CodeBuffer {
+        let issuer = Issuer::new(&keyring(), DEFAULT_ISSUER).unwrap();
+        issued(&issuer, &CodeRequest { resident: ResidentNumber(resident), ..REQUEST })
+    }
+
+    /// A code of each length that an issuer can have.
+    pub(in crate::code) fn issued_by_every_length(resident: u64) -> Vec<CodeBuffer> {
+        let keyring = keyring();
+        let request = CodeRequest { resident: ResidentNumber(resident), test: resident % 2 == 1, ..REQUEST };
+        let names = (1..=ISSUER_BYTES_MAX).map(|length| &"CN-610100.ABCDEFGHIJ"[..length]);
+        names.map(|name| issued(&Issuer::new(&keyring, name).unwrap(), &request)).collect()
+    }
+
+    fn issued(issuer: &Issuer, request: &CodeRequest) -> CodeBuffer {
+        let mut code = CodeBuffer::new();
+        issuer.issue(request, &mut code);
+        code
+    }
+
+    fn bytes(code: &CodeBuffer) -> Vec<u8> {
+        let mut bytes = [0; CODE_BYTES_MAX];
+        let length = base45::decode(&code.as_bytes()[PREFIX.len()..], &mut bytes).unwrap();
+        bytes[..length].to_vec()
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_byte_map() {
+        let keyring = keyring();
+        let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
+        let code = issued(&issuer, &REQUEST);
+        assert_eq!((code.as_str().len(), issuer.code_chars()), (204, 204));
+        assert!(code.as_str().starts_with("OC1:RRQT 9P60GO0"));
+        let bytes = bytes(&code);
+        assert_eq!(bytes.len(), 133);
+        assert_eq!(bytes[..8], [0xd2, 0x84, 0x4d, 0xa2, 0x01, 0x27, 0x04, 0x48]);
+        assert_eq!(bytes[8..16], keyring.active(u64::from(NOW), Env::Prod).unwrap().kid.0);
+        assert_eq!(bytes[16..22], [0xa0, 0x58, 0x30, 0xa5, 0x01, 0x69]);
+        assert_eq!(&bytes[22..31], b"CN-610100");
+        assert_eq!(bytes[31..33], [0x04, 0x1a]);
+        assert_eq!(bytes[33..37], (NOW + 120).to_be_bytes());
+        assert_eq!(bytes[37..39], [0x06, 0x1a]);
+        assert_eq!(bytes[39..43], NOW.to_be_bytes());
+        assert_eq!(bytes[43..45], [0x07, 0x50]);
+        assert_eq!(bytes[61..69], [0x3a, 0x00, 0x01, 0x00, 0x00, 0x01, 0x58, 0x40]);
+    }
+
+    #[test]
+    fn a_strangers_library_reads_every_length_of_issuer() {
+        let keyring = keyring();
+        for (length, test) in (1..=ISSUER_BYTES_MAX).zip([true, false].into_iter().cycle()) {
+            let name = &"CN-610100.ABCDEFGHIJ"[..length];
+            let issuer = Issuer::new(&keyring, name).unwrap();
+            let code = issued(&issuer, &CodeRequest { test, ..REQUEST });
+            assert_eq!(code.as_str().len(), issuer.code_chars());
+            let sign1 = coset::CoseSign1::from_tagged_slice(&bytes(&code)).unwrap();
+            let key = keyring.active(u64::from(NOW), if test { Env::Test } else { Env::Prod }).unwrap();
+            assert_eq!(sign1.protected.header.key_id, key.kid.0);
+            let public_key = UnparsedPublicKey::new(&ED25519, key.public_key());
+            sign1.verify_signature(b"", |signature, signed| public_key.verify(signed, signature)).unwrap();
+            let claims = coset::cwt::ClaimsSet::from_slice(&sign1.payload.unwrap()).unwrap();
+            assert_eq!(claims.issuer.as_deref(), Some(name));
+            assert_eq!(claims.issued_at, Some(coset::cwt::Timestamp::WholeSeconds(i64::from(NOW))));
+            assert_eq!(claims.expiration_time, Some(coset::cwt::Timestamp::WholeSeconds(i64::from(NOW) + 120)));
+            assert_eq!(claims.rest.len(), 1);
+            let opened = issuer.open_cti(&claims.cwt_id.unwrap().try_into().unwrap());
+            assert_eq!(opened, OpenedCti { resident: REQUEST.resident, iat: NOW, version_low: 7 });
+        }
+    }
+
+    #[test]
+    fn the_same_request_makes_the_same_code_after_a_restart() {
+        let keyring = keyring();
+        let again = Keyring::from_json(&keyring.to_json()).unwrap();
+        let code = issued(&Issuer::new(&keyring, DEFAULT_ISSUER).unwrap(), &REQUEST);
+        assert_eq!(code.as_str(), issued(&Issuer::new(&again, DEFAULT_ISSUER).unwrap(), &REQUEST).as_str());
+    }
+
+    #[test]
+    fn each_part_of_the_request_changes_the_code() {
+        let issuer = Issuer::new(&keyring(), DEFAULT_ISSUER).unwrap();
+        let others = [
+            REQUEST,
+            CodeRequest { resident: ResidentNumber(1), ..REQUEST },
+            CodeRequest { version: 8, ..REQUEST },
+            CodeRequest { status: Status::Red, ..REQUEST },
+            CodeRequest { iat: NOW + 45, ..REQUEST },
+            CodeRequest { exp: NOW + 240, ..REQUEST },
+            CodeRequest { test: true, ..REQUEST },
+        ];
+        let codes: std::collections::HashSet<_> =
+            others.iter().map(|request| issued(&issuer, request).as_str().to_owned()).collect();
+        assert_eq!(codes.len(), others.len());
+        assert!(codes.iter().all(|code| code.len() == 204), "the length tells nothing");
+    }
+
+    #[test]
+    fn the_newest_key_begun_by_iat_signs() {
+        let mut keyring = keyring();
+        let next = keyring.rotate_signing(u64::from(NOW), 45, counting_random).unwrap();
+        let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
+        assert_ne!(bytes(&issued(&issuer, &CodeRequest { iat: NOW + 44, ..REQUEST }))[8..16], next.0);
+        assert_eq!(bytes(&issued(&issuer, &CodeRequest { iat: NOW + 45, ..REQUEST }))[8..16], next.0);
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_refused() {
+        for name in ["", "CN-610100-ABCDEFGHIJK", "CN 610100", "CN\"", "a:b", "陕西"] {
+            assert_eq!(check_issuer(name), Err(IssuerError::Name), "{name}");
+        }
+    }
+}

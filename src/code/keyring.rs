@@ -1,0 +1,772 @@
+//! The keyring: every secret of a server in one file, `keyring.json` in the keys folder.
+//!
+//! It owns the signing keys and their dates, the keys of the resident hash, of `cti`, of sessions and of device tokens,
+//! and the file's format and permissions. Secrets are wiped when dropped and never printed by `Debug` or an error. Only
+//! commands and the start of the server come here; a request never does. Randomness and time are handed in, and every
+//! change holds a lock on the folder, so that `import` and `serve`, started together, make one keyring and not two.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::trust::{Trust, TrustedKey};
+use super::window::LIFE_S_MAX;
+use crate::sys::ed25519::Signer;
+
+/// The file's name inside the keys folder.
+pub const KEYRING_FILE: &str = "keyring.json";
+/// The only format this version reads and writes.
+const FORMAT: u32 = 1;
+/// A keyring has a few hundred bytes a key; anything near this is not one.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// How long after its successor's first use a retired key may still have signed, in seconds: a node that takes up a
+/// rotated keyring a day late is not refused.
+const RETIREMENT_OVERLAP_S: u64 = 86_400;
+/// The longest window of a code, in seconds, since a life is at least two: a key that is to sign in the current window
+/// has begun by its start.
+const WINDOW_S_MAX: u64 = LIFE_S_MAX as u64 / 2;
+
+/// Fills a buffer with random bytes: the operating system's in commands, a seeded source in tests.
+pub type Random = fn(&mut [u8]) -> io::Result<()>;
+
+/// `N` secret bytes, wiped when dropped and never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> Secret<N> {
+    /// The bytes, for the one computation that needs them.
+    pub const fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    fn generate(random: Random) -> Result<Secret<N>, KeyringError> {
+        let mut secret = Secret([0; N]);
+        random(&mut secret.0).map_err(KeyringError::Random)?;
+        Ok(secret)
+    }
+}
+
+impl<const N: usize> fmt::Debug for Secret<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl<const N: usize> Serialize for Secret<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0)))
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Secret<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret<N>, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let mut secret = Secret([0; N]);
+        match URL_SAFE_NO_PAD.decode_slice(text.as_bytes(), &mut secret.0) {
+            Ok(length) if length == N => Ok(secret),
+            _ => Err(serde::de::Error::custom(format_args!("a secret is not base64url of {N} bytes"))),
+        }
+    }
+}
+
+/// A key id: the first 8 bytes of the RFC 9679 thumbprint of the public key; base64url in text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Kid(pub [u8; 8]);
+
+impl Kid {
+    /// The key id of an Ed25519 public key.
+    pub fn of(public_key: &[u8; 32]) -> Kid {
+        // RFC 9679 §3: SHA-256 of the deterministic encoding of {1: 1 (OKP), -1: 6 (Ed25519), -2: x}.
+        let mut cose_key = [0u8; 40];
+        cose_key[..8].copy_from_slice(&[0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20]);
+        cose_key[8..].copy_from_slice(public_key);
+        let mut kid = [0; 8];
+        kid.copy_from_slice(&digest(&SHA256, &cose_key).as_ref()[..8]);
+        Kid(kid)
+    }
+}
+
+impl fmt::Display for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl FromStr for Kid {
+    type Err = base64::DecodeSliceError;
+
+    fn from_str(text: &str) -> Result<Kid, Self::Err> {
+        let mut kid = [0; 8];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut kid)? {
+            8 => Ok(Kid(kid)),
+            short => Err(base64::DecodeError::InvalidLength(short).into()),
+        }
+    }
+}
+
+impl Serialize for Kid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kid, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom("a key id is not base64url of 8 bytes"))
+    }
+}
+
+/// Whose codes a key signs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Env {
+    /// Residents.
+    Prod,
+    /// Test residents: pages show TEST, never green.
+    Test,
+}
+
+impl Env {
+    /// `prod` or `test`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Env::Prod => "prod",
+            Env::Test => "test",
+        }
+    }
+}
+
+/// One Ed25519 signing key. Times are in Unix seconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// Always the thumbprint of the key that `seed` makes.
+    pub kid: Kid,
+    seed: Secret<32>,
+    /// Whose codes it signs.
+    pub env: Env,
+    /// When it was made.
+    pub created: u64,
+    /// The first `iat` it signs.
+    pub not_before: u64,
+    /// When it was revoked, if it was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revoked: Option<u64>,
+}
+
+impl SigningKey {
+    fn generate(env: Env, created: u64, not_before: u64, random: Random) -> Result<SigningKey, KeyringError> {
+        let mut key =
+            SigningKey { kid: Kid([0; 8]), seed: Secret::generate(random)?, env, created, not_before, revoked: None };
+        key.kid = Kid::of(&key.public_key());
+        Ok(key)
+    }
+
+    /// What signs with this key.
+    pub fn signer(&self) -> Signer {
+        Signer::from_seed(self.seed.expose())
+    }
+
+    /// The public key.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.signer().public_key()
+    }
+
+    /// The newest key is the greatest; the key id only makes the order total.
+    fn age(&self) -> (u64, u64, Kid) {
+        (self.not_before, self.created, self.kid)
+    }
+}
+
+/// What a signing key is doing at some time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyState {
+    /// It signs.
+    Active,
+    /// It is published and will sign from its `not_before` on.
+    Next,
+    /// A newer key signs; it still verifies what it signed.
+    Retired,
+    /// It verifies nothing.
+    Revoked,
+}
+
+impl KeyState {
+    /// The word of `keys list`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            KeyState::Active => "active",
+            KeyState::Next => "next",
+            KeyState::Retired => "retired",
+            KeyState::Revoked => "revoked",
+        }
+    }
+}
+
+/// The key that signs sessions, and the epoch it stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionKey {
+    /// Grows with every rotation; a session of another epoch is over.
+    pub epoch: u32,
+    /// The key of the MAC.
+    pub key: Secret<32>,
+}
+
+/// All secrets of a server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keyring {
+    /// Invariant: [`FORMAT`].
+    format: u32,
+    /// In the order in which they were made.
+    signing_keys: Vec<SigningKey>,
+    /// The key of the hash that makes a resident number of an ID number.
+    pub hash_key: Secret<32>,
+    /// The AES-128 key of `cti`.
+    pub cti_key: Secret<16>,
+    /// Invariant: at least one.
+    session_keys: Vec<SessionKey>,
+    /// The key of the MAC of device tokens.
+    pub device_key: Secret<32>,
+}
+
+impl Keyring {
+    /// New secrets, with one signing key for each environment.
+    ///
+    /// # Errors
+    /// The random source fails.
+    pub fn generate(now_unix_s: u64, random: Random) -> Result<Keyring, KeyringError> {
+        let mut keyring = Keyring {
+            format: FORMAT,
+            signing_keys: Vec::new(),
+            hash_key: Secret::generate(random)?,
+            cti_key: Secret::generate(random)?,
+            session_keys: vec![SessionKey { epoch: 1, key: Secret::generate(random)? }],
+            device_key: Secret::generate(random)?,
+        };
+        keyring.complete(now_unix_s, random)?;
+        Ok(keyring)
+    }
+
+    /// Makes a signing key for each environment in which none can sign now, and returns how many it made.
+    ///
+    /// Such a key begins at 0: it signs at once, in the window already begun, and also when the clock is set back.
+    ///
+    /// # Errors
+    /// The random source fails.
+    pub fn complete(&mut self, now_unix_s: u64, random: Random) -> Result<usize, KeyringError> {
+        let before = self.signing_keys.len();
+        for env in [Env::Prod, Env::Test] {
+            if self.active(now_unix_s.saturating_sub(WINDOW_S_MAX), env).is_none() {
+                self.signing_keys.push(SigningKey::generate(env, now_unix_s, 0, random)?);
+            }
+        }
+        Ok(self.signing_keys.len() - before)
+    }
+
+    /// Adds a signing key for residents that begins `lead_s` seconds from now, so that it is published before its first
+    /// use, and returns its id.
+    ///
+    /// # Errors
+    /// The random source fails.
+    pub fn rotate_signing(&mut self, now_unix_s: u64, lead_s: u64, random: Random) -> Result<Kid, KeyringError> {
+        let key = SigningKey::generate(Env::Prod, now_unix_s, now_unix_s.saturating_add(lead_s), random)?;
+        let kid = key.kid;
+        self.signing_keys.push(key);
+        Ok(kid)
+    }
+
+    /// Ends all sessions: a new session key under the next epoch, and the old ones destroyed. Returns the epoch.
+    ///
+    /// # Errors
+    /// The random source fails.
+    pub fn rotate_session(&mut self, random: Random) -> Result<u32, KeyringError> {
+        let epoch = self.session_key().epoch.checked_add(1).ok_or(KeyringError::Damaged("no session epoch is left"))?;
+        self.session_keys = vec![SessionKey { epoch, key: Secret::generate(random)? }];
+        Ok(epoch)
+    }
+
+    /// Revokes a signing key, and makes another if none is left to sign. Returns false if there is no such key; to
+    /// revoke one twice changes nothing.
+    ///
+    /// # Errors
+    /// The random source fails.
+    pub fn revoke(&mut self, kid: Kid, now_unix_s: u64, random: Random) -> Result<bool, KeyringError> {
+        let Some(key) = self.signing_keys.iter_mut().find(|key| key.kid == kid) else {
+            return Ok(false);
+        };
+        key.revoked.get_or_insert(now_unix_s);
+        self.complete(now_unix_s, random)?;
+        Ok(true)
+    }
+
+    /// All signing keys, oldest first.
+    pub fn signing_keys(&self) -> &[SigningKey] {
+        &self.signing_keys
+    }
+
+    /// The key that signs a code of that `iat`: the newest that is not revoked and has begun.
+    pub fn active(&self, iat: u64, env: Env) -> Option<&SigningKey> {
+        let usable = |key: &&SigningKey| key.env == env && key.revoked.is_none() && key.not_before <= iat;
+        self.signing_keys.iter().filter(usable).max_by_key(|key| key.age())
+    }
+
+    /// What `key` is doing at `now_unix_s`.
+    pub fn state(&self, key: &SigningKey, now_unix_s: u64) -> KeyState {
+        if key.revoked.is_some() {
+            KeyState::Revoked
+        } else if key.not_before > now_unix_s {
+            KeyState::Next
+        } else if self.active(now_unix_s, key.env).is_some_and(|active| active.kid == key.kid) {
+            KeyState::Active
+        } else {
+            KeyState::Retired
+        }
+    }
+
+    /// The last `iat` that `key` may have signed: a day into its successor's time. `None` while it has no successor,
+    /// and for a revoked key, which verifies nothing.
+    pub fn not_after(&self, key: &SigningKey) -> Option<u64> {
+        if key.revoked.is_some() {
+            return None;
+        }
+        let successor =
+            |other: &&SigningKey| other.env == key.env && other.revoked.is_none() && other.age() > key.age();
+        let first = self.signing_keys.iter().filter(successor).map(|other| other.not_before).min()?;
+        Some(first.saturating_add(RETIREMENT_OVERLAP_S))
+    }
+
+    /// The newest session key: it signs, and no other is accepted.
+    pub fn session_key(&self) -> &SessionKey {
+        self.session_keys.iter().max_by_key(|key| key.epoch).expect("a keyring always has a session key")
+    }
+
+    /// Names the hash key without telling it, so that a snapshot made under another one is refused by name.
+    pub fn hash_key_id(&self) -> [u8; 8] {
+        let mut hash = Context::new(&SHA256);
+        hash.update(b"onecode hash key id");
+        hash.update(self.hash_key.expose());
+        let mut id = [0; 8];
+        id.copy_from_slice(&hash.finish().as_ref()[..8]);
+        id
+    }
+
+    /// The keys that verify codes of this server, as `issuer`; revoked ones included, so that they are known as such.
+    pub fn trusted(&self, issuer: &str) -> Trust {
+        let trusted = |key: &SigningKey| {
+            TrustedKey::ed25519(issuer, &key.kid.0, &key.public_key(), key.env)
+                .expect("a public key made from a seed is a point of the large subgroup")
+                .bounded(key.not_before, self.not_after(key))
+                .revoked(key.revoked.is_some())
+        };
+        Trust::new(self.signing_keys.iter().map(trusted).collect())
+    }
+
+    /// The JWK set (RFC 7517, RFC 8037) of the keys that are not revoked: a reader that knows nothing of revocation
+    /// must not find the others.
+    pub fn jwks_json(&self, issuer: &str) -> String {
+        let jwk = |key: &SigningKey| {
+            let mut jwk = serde_json::json!({
+                "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": key.kid.to_string(),
+                "x": URL_SAFE_NO_PAD.encode(key.public_key()), "iss": issuer, "env": key.env.word(),
+            });
+            if key.not_before > 0 {
+                jwk["nbf"] = key.not_before.into();
+            }
+            if let Some(not_after) = self.not_after(key) {
+                jwk["exp"] = not_after.into();
+            }
+            jwk
+        };
+        let keys: Vec<_> = self.signing_keys.iter().filter(|key| key.revoked.is_none()).map(jwk).collect();
+        serde_json::json!({ "keys": keys }).to_string()
+    }
+
+    /// Reads the keyring of `folder`.
+    ///
+    /// # Errors
+    /// It is missing, readable by others, of another format, or damaged.
+    pub fn open(folder: &Path) -> Result<Keyring, KeyringError> {
+        let path = folder.join(KEYRING_FILE);
+        let failed = |error| KeyringError::Io { path: path.clone(), error };
+        let file = File::open(&path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        check_private(&path, &metadata, 0o600)?;
+        check_private(folder, &fs::metadata(folder).map_err(failed)?, 0o700)?;
+        // Room for the whole file at once: a growing buffer would leave copies behind that nothing wipes.
+        let size = usize::try_from(metadata.len().min(FILE_BYTES_MAX)).unwrap_or(0);
+        let mut json = Zeroizing::new(Vec::with_capacity(size + 1));
+        file.take(FILE_BYTES_MAX).read_to_end(&mut json).map_err(failed)?;
+        Keyring::from_json(&json).map_err(|error| KeyringError::In { path, error: Box::new(error) })
+    }
+
+    /// Reads the keyring of `folder`, or makes folder and keyring.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`], the folder cannot be written, or the random source fails.
+    pub fn open_or_create(folder: &Path, now_unix_s: u64, random: Random) -> Result<Keyring, KeyringError> {
+        make_folder(folder)?;
+        let _lock = lock(folder)?;
+        match Keyring::open(folder) {
+            Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                let keyring = Keyring::generate(now_unix_s, random)?;
+                keyring.write(folder)?;
+                Ok(keyring)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Changes the keyring of `folder` and replaces its file, under the folder's lock.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`], the change fails, or the folder cannot be written.
+    pub fn update<T>(
+        folder: &Path,
+        change: impl FnOnce(&mut Keyring) -> Result<T, KeyringError>,
+    ) -> Result<T, KeyringError> {
+        // Before the lock, so that a folder that is not there is told as missing keys.
+        Keyring::open(folder)?;
+        let _lock = lock(folder)?;
+        let mut keyring = Keyring::open(folder)?;
+        let done = change(&mut keyring)?;
+        keyring.write(folder)?;
+        Ok(done)
+    }
+
+    /// Replaces the keyring of `folder`, making the folder if it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn store(&self, folder: &Path) -> Result<(), KeyringError> {
+        make_folder(folder)?;
+        let _lock = lock(folder)?;
+        self.write(folder)
+    }
+
+    /// The file's content.
+    pub(super) fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        // More than any ring needs, so that the buffer does not grow and leave copies behind.
+        let mut json = Zeroizing::new(Vec::with_capacity(4_096 + 512 * self.signing_keys.len()));
+        serde_json::to_writer_pretty(&mut *json, self).expect("strings and numbers are always JSON");
+        json
+    }
+
+    /// The keyring of a file's content.
+    pub(super) fn from_json(json: &[u8]) -> Result<Keyring, KeyringError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: u32,
+        }
+        let damaged = |_| KeyringError::Damaged("it is not the JSON of a keyring");
+        let Versioned { format } = serde_json::from_slice(json).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(KeyringError::Format(format));
+        }
+        let keyring: Keyring = serde_json::from_slice(json).map_err(damaged)?;
+        if keyring.session_keys.is_empty() {
+            return Err(KeyringError::Damaged("it has no session key"));
+        }
+        if keyring.signing_keys.iter().any(|key| key.kid != Kid::of(&key.public_key())) {
+            return Err(KeyringError::Damaged("a key id does not belong to its key"));
+        }
+        Ok(keyring)
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), KeyringError> {
+        replace_private(folder, KEYRING_FILE, &self.to_json())
+            .map_err(|error| KeyringError::Io { path: folder.join(KEYRING_FILE), error })
+    }
+}
+
+/// Replaces a file that only its owner may read: written aside, synced, renamed, and its folder synced.
+fn replace_private(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let aside = folder.join(format!("{name}.new"));
+    // One left by a crash could have other permissions; writing never opens what somebody else put there.
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_private(&aside, content)?;
+    fs::rename(&aside, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+/// Writes a new file that only its owner may read, and syncs it.
+///
+/// # Errors
+/// There is something of that name already, which stays as it is, or the folder cannot be written; then no part of a
+/// file is left.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// Refuses what others than its owner can reach.
+fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(), KeyringError> {
+    match metadata.mode() & 0o777 {
+        mode if mode & 0o077 == 0 => Ok(()),
+        mode => Err(KeyringError::Permissions { path: path.to_path_buf(), mode, right }),
+    }
+}
+
+/// Makes the folder if it is missing, 0700.
+fn make_folder(folder: &Path) -> Result<(), KeyringError> {
+    let failed = |error| KeyringError::Folder { path: folder.to_path_buf(), error };
+    if !folder.is_dir() {
+        if let Some(parent) = folder.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    let metadata = fs::metadata(folder).map_err(failed)?;
+    if !metadata.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    check_private(folder, &metadata, 0o700)
+}
+
+/// Holds the folder's lock until the returned handle is dropped.
+fn lock(folder: &Path) -> Result<File, KeyringError> {
+    let failed = |error| KeyringError::Folder { path: folder.to_path_buf(), error };
+    let handle = File::open(folder).map_err(failed)?;
+    handle.lock().map_err(failed)?;
+    Ok(handle)
+}
+
+/// Why a keyring could not be read, made or replaced.
+#[derive(Debug)]
+pub enum KeyringError {
+    /// The keys folder could not be made or opened.
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file could not be read or written.
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Others than its owner may read or write the file or folder.
+    Permissions {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Those it should have.
+        right: u32,
+    },
+    /// What is wrong with the content of a file.
+    In {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: Box<KeyringError>,
+    },
+    /// A format of another version of onecode.
+    Format(u32),
+    /// The content is not a keyring; says why, never what is in it.
+    Damaged(&'static str),
+    /// The random source failed.
+    Random(io::Error),
+}
+
+impl fmt::Display for KeyringError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeyringError::Io { path, error } if error.kind() == io::ErrorKind::NotFound => {
+                write!(f, "{} is missing: make it with `onecode keys generate`", path.display())
+            }
+            KeyringError::Folder { path, error } | KeyringError::Io { path, error } => {
+                write!(f, "{}: {error}", path.display())
+            }
+            KeyringError::Permissions { path, mode, right } => {
+                write!(f, "{0} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {0}", path.display())
+            }
+            KeyringError::In { path, error } => write!(f, "{}: {error}", path.display()),
+            KeyringError::Format(format) => {
+                write!(
+                    f,
+                    "the keyring has format {format}, this version reads format {FORMAT}: use the version that wrote it"
+                )
+            }
+            KeyringError::Damaged(why) => {
+                write!(f, "the keyring is damaged: {why}; restore it from what `keys export` wrote")
+            }
+            KeyringError::Random(error) => write!(f, "no random bytes: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for KeyringError {}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const NOW: u64 = 1_780_000_000;
+
+    /// Bytes that differ from call to call, so that no two keys are the same.
+    pub(in crate::code) fn counting_random(bytes: &mut [u8]) -> io::Result<()> {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        for (index, block) in bytes.chunks_mut(32).enumerate() {
+            let mut seed = call.to_be_bytes().to_vec();
+            seed.push(u8::try_from(index).unwrap());
+            block.copy_from_slice(&digest(&SHA256, &seed).as_ref()[..block.len()]);
+        }
+        Ok(())
+    }
+
+    /// A keyring made at [`NOW`].
+    pub(in crate::code) fn keyring() -> Keyring {
+        Keyring::generate(NOW, counting_random).unwrap()
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_keyring_is_private_and_opens_as_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("data/keys");
+        let made = Keyring::open_or_create(&keys, NOW, counting_random).unwrap();
+        assert_eq!((mode(&keys), mode(&keys.join(KEYRING_FILE))), (0o700, 0o600));
+        let again = Keyring::open_or_create(&keys, NOW + 1, counting_random).unwrap();
+        assert_eq!(*made.to_json(), *again.to_json());
+        assert_eq!(made.hash_key_id(), again.hash_key_id());
+        assert_ne!(made.hash_key_id(), keyring().hash_key_id());
+    }
+
+    #[test]
+    fn two_commands_started_together_make_one_keyring() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        let made = || Keyring::open_or_create(&keys, NOW, counting_random).unwrap().hash_key_id();
+        let ids = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..8).map(|_| scope.spawn(made)).collect();
+            started.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]));
+    }
+
+    #[test]
+    fn what_others_can_reach_or_another_version_wrote_is_refused_by_name() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = &outer.path().join("keys");
+        let path = folder.join(KEYRING_FILE);
+        let refused = || Keyring::open(folder).unwrap_err().to_string();
+        assert!(refused().contains("keys generate"));
+        keyring().store(folder).unwrap();
+        for mode in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(refused().contains("chmod 600"));
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(refused().contains(&format!("chmod 700 {}", folder.display())));
+        assert!(Keyring::open_or_create(folder, NOW, counting_random).is_err());
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+        replace_private(folder, KEYRING_FILE, b"{\"format\":2}").unwrap();
+        assert!(refused().contains("format 2") && refused().contains(path.to_str().unwrap()));
+        for damaged in [&b""[..], b"[]", b"{\"format\":1}"] {
+            replace_private(folder, KEYRING_FILE, damaged).unwrap();
+            assert!(refused().contains("damaged") && refused().contains(path.to_str().unwrap()));
+        }
+        let mut other = keyring();
+        other.signing_keys[0].kid = Kid([0; 8]);
+        other.store(folder).unwrap();
+        assert!(refused().contains("key id"));
+    }
+
+    #[test]
+    fn debug_prints_no_secret() {
+        let keyring = keyring();
+        let debug = format!("{keyring:?}");
+        let json = String::from_utf8(keyring.to_json().to_vec()).unwrap();
+        for secret in json.split('"').filter(|text| text.len() > 20) {
+            assert!(!debug.contains(secret));
+        }
+        assert!(!debug.contains(&format!("{:?}", keyring.cti_key.expose())));
+    }
+
+    #[test]
+    fn a_rotated_key_signs_from_its_time_on_and_the_old_one_retires() {
+        let mut keyring = keyring();
+        let old = keyring.active(NOW, Env::Prod).unwrap().kid;
+        let new = keyring.rotate_signing(NOW, 86_400, counting_random).unwrap();
+        let find = |kid| keyring.signing_keys().iter().find(|key| key.kid == kid).unwrap();
+        assert_eq!(keyring.active(NOW + 86_399, Env::Prod).unwrap().kid, old);
+        assert_eq!(keyring.active(NOW + 86_400, Env::Prod).unwrap().kid, new);
+        assert_eq!(keyring.state(find(new), NOW), KeyState::Next);
+        assert_eq!(keyring.state(find(old), NOW + 86_400), KeyState::Retired);
+        assert_eq!(keyring.not_after(find(old)), Some(NOW + 2 * 86_400));
+        assert_eq!(keyring.not_after(find(new)), None);
+        assert_ne!(keyring.active(NOW, Env::Test).unwrap().kid, old);
+    }
+
+    #[test]
+    fn a_revoked_key_never_signs_and_leaves_another_that_does() {
+        let mut keyring = keyring();
+        let kid = keyring.active(NOW, Env::Prod).unwrap().kid;
+        assert!(!keyring.revoke(Kid([0; 8]), NOW, counting_random).unwrap());
+        assert!(keyring.revoke(kid, NOW, counting_random).unwrap());
+        let other = keyring.active(NOW - 45, Env::Prod).unwrap().kid;
+        assert_ne!(other, kid);
+        assert!(keyring.revoke(kid, NOW + 1, counting_random).unwrap());
+        assert_eq!(keyring.signing_keys().len(), 3);
+        let jwks = keyring.jwks_json("CN-610100");
+        assert!(!jwks.contains(&kid.to_string()) && jwks.contains(&other.to_string()));
+    }
+
+    #[test]
+    fn a_raised_epoch_leaves_no_older_key() {
+        let mut keyring = keyring();
+        let before = keyring.session_key().key.expose().to_owned();
+        assert_eq!(keyring.rotate_session(counting_random).unwrap(), 2);
+        assert_eq!((keyring.session_keys.len(), keyring.session_key().epoch), (1, 2));
+        assert_ne!(*keyring.session_key().key.expose(), before);
+    }
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc_9679() {
+        // The public key of RFC 8032 §7.1 test 1; the digest was made with Python's cbor2 and hashlib.
+        let seed = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+        let json = format!("\"{seed}\"");
+        let key = SigningKey {
+            kid: Kid([0; 8]),
+            seed: serde_json::from_str(&json).unwrap(),
+            env: Env::Test,
+            created: 0,
+            not_before: 0,
+            revoked: None,
+        };
+        assert_eq!(URL_SAFE_NO_PAD.encode(key.public_key()), "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        assert_eq!(Kid::of(&key.public_key()).to_string(), "hm7vvWcYyIQ");
+        assert_eq!("hm7vvWcYyIQ".parse::<Kid>().unwrap(), Kid::of(&key.public_key()));
+    }
+}

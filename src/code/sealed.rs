@@ -1,0 +1,183 @@
+//! A keyring sealed under a passphrase: what `keys export` writes and `restore` opens.
+//!
+//! AES-256-GCM under a key from PBKDF2-HMAC-SHA256, both of aws-lc-rs, in a JSON envelope that states its parameters:
+//!
+//! ```json
+//! {"format":"onecode sealed keyring","version":1,
+//!  "kdf":"PBKDF2-HMAC-SHA256","iterations":600000,"salt":"<base64url, 16 bytes>",
+//!  "aead":"AES-256-GCM","nonce":"<base64url, 12 bytes>","sealed":"<base64url, ciphertext and tag>"}
+//! ```
+//!
+//! It reads no passphrase and touches no file. Called by commands only: the derivation takes a good part of a second.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::pbkdf2;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::keyring::{Keyring, KeyringError, Random};
+
+/// The shortest passphrase accepted for sealing, in bytes: what guards the keys of a city is a sentence, not a word.
+pub const PASSPHRASE_BYTES_MIN: usize = 12;
+/// OWASP's Password Storage Cheat Sheet (2023) asks for this many rounds with HMAC-SHA256.
+const ITERATIONS: u32 = 600_000;
+/// A file that asks for more would only hold up whoever opens it.
+const ITERATIONS_MAX: u32 = 100_000_000;
+const SALT_BYTES: usize = 16;
+const FORMAT: &str = "onecode sealed keyring";
+const VERSION: u32 = 1;
+const KDF: &str = "PBKDF2-HMAC-SHA256";
+const AEAD: &str = "AES-256-GCM";
+/// Bound to the ciphertext, so that it opens as nothing else.
+const PURPOSE: &[u8] = b"onecode sealed keyring 1";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    format: String,
+    version: u32,
+    kdf: String,
+    iterations: u32,
+    salt: String,
+    aead: String,
+    nonce: String,
+    sealed: String,
+}
+
+/// Seals `keyring` under `passphrase`; the result is JSON and ends with a newline.
+///
+/// # Errors
+/// The passphrase is shorter than [`PASSPHRASE_BYTES_MIN`], or the random source fails.
+pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<u8>, SealedError> {
+    if passphrase.len() < PASSPHRASE_BYTES_MIN {
+        return Err(SealedError::Passphrase);
+    }
+    let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_LEN]);
+    random(&mut salt)
+        .and_then(|()| random(&mut nonce))
+        .map_err(|error| SealedError::Keyring(KeyringError::Random(error)))?;
+    let mut content = keyring.to_json();
+    derive(passphrase, &salt, ITERATIONS)?
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut *content)
+        .map_err(|_| SealedError::Damaged)?;
+    let envelope = Envelope {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        kdf: KDF.to_owned(),
+        iterations: ITERATIONS,
+        salt: URL_SAFE_NO_PAD.encode(salt),
+        aead: AEAD.to_owned(),
+        nonce: URL_SAFE_NO_PAD.encode(nonce),
+        sealed: URL_SAFE_NO_PAD.encode(&*content),
+    };
+    let mut json = serde_json::to_vec(&envelope).map_err(|_| SealedError::Damaged)?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+/// Opens what [`seal`] made.
+///
+/// # Errors
+/// Another format or version, another passphrase or altered bytes (which cannot be told apart), or a keyring inside
+/// that this version does not read.
+pub fn open_sealed(sealed: &[u8], passphrase: &[u8]) -> Result<Keyring, SealedError> {
+    let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| SealedError::Damaged)?;
+    if envelope.format != FORMAT || envelope.kdf != KDF || envelope.aead != AEAD {
+        return Err(SealedError::Damaged);
+    }
+    if envelope.version != VERSION {
+        return Err(SealedError::Version(envelope.version));
+    }
+    if !(ITERATIONS..=ITERATIONS_MAX).contains(&envelope.iterations) {
+        return Err(SealedError::Damaged);
+    }
+    let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| SealedError::Damaged);
+    let nonce: [u8; NONCE_LEN] = decoded(&envelope.nonce)?.try_into().map_err(|_| SealedError::Damaged)?;
+    let mut content = Zeroizing::new(decoded(&envelope.sealed)?);
+    let opened = derive(passphrase, &decoded(&envelope.salt)?, envelope.iterations)?
+        .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut content)
+        .map_err(|_| SealedError::Refused)?;
+    Keyring::from_json(opened).map_err(SealedError::Keyring)
+}
+
+fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> Result<LessSafeKey, SealedError> {
+    let iterations = NonZeroU32::new(iterations).ok_or(SealedError::Damaged)?;
+    let mut key = Zeroizing::new([0; 32]);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase, &mut *key);
+    let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| SealedError::Damaged)?;
+    Ok(LessSafeKey::new(key))
+}
+
+/// Why a keyring could not be sealed or opened.
+#[derive(Debug)]
+pub enum SealedError {
+    /// The passphrase is too short to seal under.
+    Passphrase,
+    /// Not a sealed keyring.
+    Damaged,
+    /// Sealed by a later version of onecode.
+    Version(u32),
+    /// The passphrase is another one, or the file was altered.
+    Refused,
+    /// The random source, or the keyring inside.
+    Keyring(KeyringError),
+}
+
+impl fmt::Display for SealedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SealedError::Passphrase => write!(f, "the passphrase is shorter than {PASSPHRASE_BYTES_MIN} bytes"),
+            SealedError::Damaged => f.write_str("this is not a sealed keyring, or it is damaged"),
+            SealedError::Version(version) => {
+                write!(f, "the sealed keyring has version {version}, this version of onecode reads version {VERSION}")
+            }
+            SealedError::Refused => f.write_str("the passphrase is another one, or the file was altered"),
+            SealedError::Keyring(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SealedError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::keyring::tests::{counting_random, keyring};
+
+    const PASSPHRASE: &[u8] = b"a sentence kept in the safe";
+
+    #[test]
+    fn what_was_sealed_opens_under_its_passphrase_only() {
+        let keyring = keyring();
+        let sealed = seal(&keyring, PASSPHRASE, counting_random).unwrap();
+        let opened = open_sealed(&sealed, PASSPHRASE).unwrap();
+        assert_eq!(*opened.to_json(), *keyring.to_json());
+        assert!(matches!(open_sealed(&sealed, b"another sentence"), Err(SealedError::Refused)));
+    }
+
+    #[test]
+    fn nothing_secret_stands_in_the_envelope_and_alteration_is_refused() {
+        let keyring = keyring();
+        let sealed = seal(&keyring, PASSPHRASE, counting_random).unwrap();
+        let text = String::from_utf8(sealed).unwrap();
+        assert!(!text.contains(&URL_SAFE_NO_PAD.encode(keyring.hash_key.expose())));
+        let (head, body) = text.split_at(text.find("\"sealed\":\"").unwrap() + 12);
+        let altered = format!("{head}{}{}", if body.starts_with('A') { 'B' } else { 'A' }, &body[1..]);
+        assert!(matches!(open_sealed(altered.as_bytes(), PASSPHRASE), Err(SealedError::Refused)));
+        assert!(matches!(open_sealed(b"{}", PASSPHRASE), Err(SealedError::Damaged)));
+        let later = text.replace("\"version\":1", "\"version\":2");
+        assert!(matches!(open_sealed(later.as_bytes(), PASSPHRASE), Err(SealedError::Version(2))));
+        let cheap = text.replace("600000", "1");
+        assert!(matches!(open_sealed(cheap.as_bytes(), PASSPHRASE), Err(SealedError::Damaged)));
+    }
+
+    #[test]
+    fn a_short_passphrase_seals_nothing() {
+        assert!(matches!(seal(&keyring(), b"short", counting_random), Err(SealedError::Passphrase)));
+    }
+}

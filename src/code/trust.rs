@@ -1,0 +1,250 @@
+//! The keys a verifier trusts: which issuer holds which key, for what time, and for whose codes.
+//!
+//! It owns the look-up, always inside one issuer, and what each key may have signed; the algorithm comes from the entry
+//! here, never from the code. It is filled from a keyring or from a JWK set, reads no file, and knows no signature
+//! format but the bytes it is given. Called by `verify`, `keyring` and commands.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+use super::keyring::Env;
+
+/// RFC 9053 §2.2, deprecated by RFC 9864 but what every library accepts.
+const ALG_EDDSA: i64 = -8;
+/// RFC 9864 §2.2.
+const ALG_ED25519: i64 = -19;
+
+/// One key of one issuer.
+#[derive(Clone, Debug)]
+pub struct TrustedKey {
+    issuer: String,
+    kid: Vec<u8>,
+    pub(super) env: Env,
+    key: ParsedPublicKey,
+    /// The first and the last `iat` it may have signed.
+    not_before: u64,
+    not_after: u64,
+    pub(super) revoked: bool,
+}
+
+impl TrustedKey {
+    /// An Ed25519 key, which signs under the algorithm numbers -8 and -19, without bounds in time.
+    ///
+    /// # Errors
+    /// `public_key` is no Ed25519 key, or one of small order, under which anybody can sign.
+    pub fn ed25519(issuer: &str, kid: &[u8], public_key: &[u8], env: Env) -> Result<TrustedKey, TrustError> {
+        if is_small_order(public_key) {
+            return Err(TrustError::Key);
+        }
+        let key = ParsedPublicKey::new(&ED25519, public_key).map_err(|_| TrustError::Key)?;
+        let (issuer, kid) = (issuer.to_owned(), kid.to_owned());
+        Ok(TrustedKey { issuer, kid, env, key, not_before: 0, not_after: u64::MAX, revoked: false })
+    }
+
+    /// Bounds the `iat` of what it may have signed, in Unix seconds, both ends included. The time of a check does not
+    /// matter: a lapsed key still verifies what it signed in time.
+    #[must_use]
+    pub fn bounded(self, not_before: u64, not_after: Option<u64>) -> TrustedKey {
+        TrustedKey { not_before, not_after: not_after.unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Marks it as revoked: what it signed is known, and refused.
+    #[must_use]
+    pub fn revoked(self, revoked: bool) -> TrustedKey {
+        TrustedKey { revoked, ..self }
+    }
+
+    /// Whether it made `signature` over `signed` for a code of that `iat`, under the algorithm number in the code.
+    pub(super) fn made(&self, signature: &[u8], signed: &[u8], alg: i64, iat: u64) -> bool {
+        let allowed = alg == ALG_EDDSA || alg == ALG_ED25519;
+        // A revoked key's code is known as such whenever it was issued.
+        let in_time = self.revoked || (self.not_before..=self.not_after).contains(&iat);
+        allowed && in_time && self.key.verify_sig(signed, signature).is_ok()
+    }
+
+    fn place(&self) -> (&str, &[u8]) {
+        (&self.issuer, &self.kid)
+    }
+}
+
+/// The keys a verifier trusts.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Invariant: sorted by issuer, then key id.
+    keys: Vec<TrustedKey>,
+}
+
+impl Trust {
+    /// Trusts `keys`. Several may share an issuer and a key id; each is tried.
+    pub fn new(mut keys: Vec<TrustedKey>) -> Trust {
+        keys.sort_by(|one, other| one.place().cmp(&other.place()));
+        Trust { keys }
+    }
+
+    /// Reads a JWK set as served at `/.well-known/jwks.json`: RFC 8037 keys, each with `iss` and `kid`, and with `env`,
+    /// `nbf` and `exp` where they apply. Keys of other kinds are passed over (RFC 7517 §5).
+    ///
+    /// # Errors
+    /// It is not a JWK set, an Ed25519 key in it is not whole, or there is none.
+    pub fn from_jwks(json: &[u8]) -> Result<Trust, TrustError> {
+        let set: JwkSet = serde_json::from_slice(json).map_err(|_| TrustError::Json)?;
+        let mut keys = Vec::new();
+        for (index, jwk) in set.keys.into_iter().enumerate() {
+            if jwk.kty != "OKP" || jwk.crv.as_deref() != Some("Ed25519") {
+                continue;
+            }
+            let missing = |name| TrustError::Member { index, name };
+            let decoded = |text: String, name| URL_SAFE_NO_PAD.decode(text).map_err(|_| missing(name));
+            let kid = decoded(jwk.kid.ok_or(missing("kid"))?, "kid")?;
+            let public_key = decoded(jwk.x.ok_or(missing("x"))?, "x")?;
+            let issuer = jwk.iss.ok_or(missing("iss"))?;
+            let key = TrustedKey::ed25519(&issuer, &kid, &public_key, jwk.env.unwrap_or(Env::Prod))
+                .map_err(|_| missing("x"))?;
+            keys.push(key.bounded(jwk.nbf.unwrap_or(0), jwk.exp));
+        }
+        if keys.is_empty() { Err(TrustError::Empty) } else { Ok(Trust::new(keys)) }
+    }
+
+    /// The keys under that issuer and key id.
+    pub(super) fn candidates(&self, place: (&str, &[u8])) -> &[TrustedKey] {
+        let first = self.keys.partition_point(|key| key.place() < place);
+        let count = self.keys[first..].partition_point(|key| key.place() == place);
+        &self.keys[first..first + count]
+    }
+}
+
+/// RFC 7517 §5.
+#[derive(Deserialize)]
+struct JwkSet {
+    keys: Vec<Jwk>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    crv: Option<String>,
+    x: Option<String>,
+    kid: Option<String>,
+    iss: Option<String>,
+    env: Option<Env>,
+    nbf: Option<u64>,
+    exp: Option<u64>,
+}
+
+/// Whether a public key is one of the points of order 1, 2, 4 or 8, in any encoding: for those, signatures that fit
+/// every message exist (RFC 8032 §5.1.7 leaves the check to the verifier).
+fn is_small_order(public_key: &[u8]) -> bool {
+    let Ok(mut y) = <[u8; 32]>::try_from(public_key) else {
+        return false;
+    };
+    y[31] &= 0x7f;
+    SMALL_ORDER_Y.contains(&y)
+}
+
+/// Their y coordinates, little-endian: 0, 1, the two of order 8, p - 1, and p and p + 1, which stand for 0 and 1.
+const SMALL_ORDER_Y: [[u8; 32]; 7] = [
+    [0; 32],
+    near_p(0x01, 0x00),
+    hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    hex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    near_p(0xec, 0xff),
+    near_p(0xed, 0xff),
+    near_p(0xee, 0xff),
+];
+
+const fn near_p(low: u8, middle: u8) -> [u8; 32] {
+    let mut y = [middle; 32];
+    y[0] = low;
+    y[31] = middle & 0x7f;
+    y
+}
+
+const fn hex(text: &str) -> [u8; 32] {
+    let (mut bytes, mut at) = ([0; 32], 0);
+    while at < 64 {
+        let digit = text.as_bytes()[at];
+        let value = if digit >= b'a' { digit - b'a' + 10 } else { digit - b'0' };
+        bytes[at / 2] = bytes[at / 2] << 4 | value;
+        at += 1;
+    }
+    bytes
+}
+
+/// Why a list of keys cannot be trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TrustError {
+    /// Not JSON, or not a JWK set.
+    Json,
+    /// An Ed25519 key lacks a member, or it is no such value.
+    Member {
+        /// Which key, from 0.
+        index: usize,
+        /// Which member.
+        name: &'static str,
+    },
+    /// Not an Ed25519 public key that can be trusted.
+    Key,
+    /// There is no Ed25519 key in it.
+    Empty,
+}
+
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrustError::Json => f.write_str("it is not a JWK set"),
+            TrustError::Member { index, name } => write!(f, "key {index} has no usable member \"{name}\""),
+            TrustError::Key => f.write_str("it is not a usable Ed25519 public key"),
+            TrustError::Empty => f.write_str("it has no Ed25519 key"),
+        }
+    }
+}
+
+impl std::error::Error for TrustError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::keyring::tests::keyring;
+    use aws_lc_rs::signature::UnparsedPublicKey;
+
+    const ISSUER: &str = "CN-610100";
+
+    #[test]
+    fn a_key_under_which_anybody_can_sign_is_refused() {
+        // R = the neutral point and S = 0 satisfy the equation whenever the challenge is a multiple of the key's order.
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        for (index, y) in SMALL_ORDER_Y.iter().enumerate() {
+            for sign in [0, 0x80] {
+                let mut key = *y;
+                key[31] |= sign;
+                assert_eq!(
+                    TrustedKey::ed25519("X", b"12345678", &key, Env::Prod).err(),
+                    Some(TrustError::Key),
+                    "{index}"
+                );
+            }
+            let public_key = UnparsedPublicKey::new(&ED25519, y);
+            let anybody = (0..200u8).any(|message| public_key.verify(&[message], &signature).is_ok());
+            // Encodings above p are refused by some libraries already, so only the canonical ones must show it.
+            assert!(anybody || index >= 5, "{index}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_keys_that_is_not_whole_is_refused_by_its_member() {
+        let good = keyring().jwks_json(ISSUER);
+        let refused = |json: &str| Trust::from_jwks(json.as_bytes()).unwrap_err();
+        assert_eq!(refused("[]"), TrustError::Json);
+        assert_eq!(refused("{\"keys\":[]}"), TrustError::Empty);
+        assert_eq!(refused("{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\"}]}"), TrustError::Empty);
+        for name in ["iss", "kid", "x"] {
+            let renamed = good.replacen(&format!("\"{name}\""), "\"other\"", 1);
+            assert_eq!(refused(&renamed), TrustError::Member { index: 0, name });
+        }
+    }
+}

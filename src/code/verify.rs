@@ -1,0 +1,570 @@
+//! Verification: a text and a list of trusted keys in, a verdict out.
+//!
+//! One library for the server, the command and later readers. It owns the order of results: malformed,
+//! unknown_issuer, bad_signature, revoked, expired or not_yet_valid; nothing of a code is reported before its signature
+//! is known to be good. A key is looked up inside its issuer only, and what it may sign with comes from its entry, not
+//! from the code. It reads no clock and knows no registry, and its work is bounded for any input.
+//!
+//! Codes of ours are decoded strictly: one text for each signed code, so that a code cannot be dressed up as another.
+
+use super::base45;
+use super::cbor::{CborError, Decoder};
+use super::claims::PREFIX;
+use super::keyring::Env;
+use super::trust::{Trust, TrustedKey};
+use crate::words::Status;
+
+/// The longest text that is looked at, in bytes; longer ones are malformed at once.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+/// What two honest clocks may differ by, in seconds.
+pub const LEEWAY_S: u64 = 60;
+
+/// The encoded key of claim -65537.
+const STATUS_KEY: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x00];
+
+/// The word of a verdict. Which words a verifier can come to depends on what it knows besides the keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Signed by a trusted key and within its life.
+    Valid,
+    /// Expired, but inside a grace that its issuer announced.
+    ValidInGrace,
+    /// Its life is over.
+    Expired,
+    /// Its life has not begun.
+    NotYetValid,
+    /// The key was revoked, or the code itself.
+    Revoked,
+    /// No key the issuer holds under that id, for that time, made the signature.
+    BadSignature,
+    /// The issuer, or this key of it, is not on the list.
+    UnknownIssuer,
+    /// The verifier's own clock is wrong.
+    ClockSuspect,
+    /// Valid by a list of keys that is too old to be relied on.
+    StaleTrust,
+    /// Not a code.
+    Malformed,
+    /// A good code of somebody the registry does not know.
+    UnknownResident,
+}
+
+impl Outcome {
+    /// The word that stands in JSON; part of the interface.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Outcome::Valid => "valid",
+            Outcome::ValidInGrace => "valid_in_grace",
+            Outcome::Expired => "expired",
+            Outcome::NotYetValid => "not_yet_valid",
+            Outcome::Revoked => "revoked",
+            Outcome::BadSignature => "bad_signature",
+            Outcome::UnknownIssuer => "unknown_issuer",
+            Outcome::ClockSuspect => "clock_suspect",
+            Outcome::StaleTrust => "stale_trust",
+            Outcome::Malformed => "malformed",
+            Outcome::UnknownResident => "unknown_resident",
+        }
+    }
+
+    /// Whether a door may let the holder of such a code pass, by its status: `valid` and `valid_in_grace`.
+    pub const fn counts(self) -> bool {
+        matches!(self, Outcome::Valid | Outcome::ValidInGrace)
+    }
+}
+
+/// What a code with a good signature says. Times are in Unix seconds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claims {
+    /// The region that signed it.
+    pub iss: String,
+    /// When it was issued.
+    pub iat: u64,
+    /// When its life ends.
+    pub exp: u64,
+    /// When its life begins, if later than `iat`.
+    pub nbf: Option<u64>,
+    /// The token id, which only its issuer can open.
+    pub cti: [u8; 16],
+    /// What it says.
+    pub status: Status,
+    /// Whose codes its key signs.
+    pub env: Env,
+}
+
+/// The answer to one text.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    /// The word.
+    pub outcome: Outcome,
+    /// Present exactly when the signature is good.
+    pub claims: Option<Claims>,
+}
+
+/// Says what `text` is worth at `at_unix_s`, when clocks may differ by `leeway_s` seconds.
+///
+/// Nothing is trimmed: a code neither begins nor ends with a space, and spaces inside are part of it.
+pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verdict {
+    let without_claims = |outcome| Verdict { outcome, claims: None };
+    let mut buffer = [0; TEXT_BYTES_MAX];
+    let Some(code) = Code::decode(text, &mut buffer) else {
+        return without_claims(Outcome::Malformed);
+    };
+    let candidates = trust.candidates((code.iss, code.kid));
+    if candidates.is_empty() {
+        return without_claims(Outcome::UnknownIssuer);
+    }
+    let Some(key) = code.signer(candidates) else {
+        return without_claims(Outcome::BadSignature);
+    };
+    let begin = code.nbf.unwrap_or(0).max(code.iat);
+    let outcome = if key.revoked {
+        Outcome::Revoked
+    } else if at_unix_s >= code.exp.saturating_add(leeway_s) {
+        // RFC 7519 §4.1.4, to which RFC 8392 refers: not on or after exp.
+        Outcome::Expired
+    } else if at_unix_s.saturating_add(leeway_s) < begin {
+        Outcome::NotYetValid
+    } else {
+        Outcome::Valid
+    };
+    Verdict { outcome, claims: Some(code.claims(key.env)) }
+}
+
+/// A well-formed code of our profile whose signature nobody has checked.
+struct Code<'a> {
+    protected: &'a [u8],
+    payload: &'a [u8],
+    signature: &'a [u8],
+    alg: i64,
+    kid: &'a [u8],
+    iss: &'a str,
+    iat: u64,
+    exp: u64,
+    nbf: Option<u64>,
+    cti: [u8; 16],
+    status: Status,
+}
+
+impl<'a> Code<'a> {
+    fn decode(text: &[u8], buffer: &'a mut [u8; TEXT_BYTES_MAX]) -> Option<Code<'a>> {
+        if text.len() > TEXT_BYTES_MAX {
+            return None;
+        }
+        let length = base45::decode(text.strip_prefix(PREFIX)?, buffer).ok()?;
+        Code::read(&buffer[..length]).ok()
+    }
+
+    fn read(bytes: &'a [u8]) -> Result<Code<'a>, CborError> {
+        let mut outer = Decoder::new(bytes);
+        // RFC 9052 §2: tag 18 is COSE_Sign1, an array of four. Ours has nothing unprotected.
+        let framed = outer.tag()? == 18 && outer.array()? == 4;
+        let protected = outer.bytes()?;
+        let bare = outer.map()? == 0;
+        let payload = outer.bytes()?;
+        let signature = outer.bytes()?;
+        outer.end()?;
+        if !framed || !bare || signature.len() != 64 {
+            return Err(CborError::Kind);
+        }
+        let (alg, kid) = read_protected(protected)?;
+        let mut code = Code {
+            protected,
+            payload,
+            signature,
+            alg,
+            kid,
+            iss: "",
+            iat: 0,
+            exp: 0,
+            nbf: None,
+            cti: [0; 16],
+            status: Status::Unknown,
+        };
+        code.read_payload()?;
+        Ok(code)
+    }
+
+    fn read_payload(&mut self) -> Result<(), CborError> {
+        let mut payload = Decoder::new(self.payload);
+        let mut previous: &[u8] = &[];
+        let mut required = 0;
+        for _ in 0..payload.map()? {
+            required += 1;
+            match payload.key(&mut previous)? {
+                [0x01] => self.iss = payload.text()?,
+                [0x04] => self.exp = payload.uint()?,
+                [0x06] => self.iat = payload.uint()?,
+                [0x07] => self.cti = payload.bytes()?.try_into().map_err(|_| CborError::Kind)?,
+                STATUS_KEY => self.status = read_status(&mut payload)?,
+                [0x05] => {
+                    self.nbf = Some(payload.uint()?);
+                    required -= 1;
+                }
+                // A claim that a later profile adds says nothing against the others (RFC 8392 §3).
+                _ => {
+                    payload.skip()?;
+                    required -= 1;
+                }
+            }
+        }
+        // No key stands twice, so five of the five that every code of ours has are all of them.
+        if required == 5 { payload.end() } else { Err(CborError::Kind) }
+    }
+
+    /// The key that made the signature, if the list has it.
+    fn signer<'t>(&self, candidates: &'t [TrustedKey]) -> Option<&'t TrustedKey> {
+        let mut buffer = [0; TEXT_BYTES_MAX];
+        let signed = self.signed(&mut buffer)?;
+        candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.iat))
+    }
+
+    /// The Sig_structure of RFC 9052 §4.4, in `buffer`. It fits: a text's bytes are a third fewer than its characters,
+    /// and this adds at most 19.
+    fn signed<'b>(&self, buffer: &'b mut [u8; TEXT_BYTES_MAX]) -> Option<&'b [u8]> {
+        let heads = [byte_string_head(self.protected.len())?, byte_string_head(self.payload.len())?];
+        let mut at = 0;
+        for part in [
+            &b"\x84\x6aSignature1"[..],
+            heads[0].as_slice(),
+            self.protected,
+            &[0x40],
+            heads[1].as_slice(),
+            self.payload,
+        ] {
+            buffer.get_mut(at..at + part.len())?.copy_from_slice(part);
+            at += part.len();
+        }
+        Some(&buffer[..at])
+    }
+
+    fn claims(&self, env: Env) -> Claims {
+        Claims {
+            iss: self.iss.to_owned(),
+            iat: self.iat,
+            exp: self.exp,
+            nbf: self.nbf,
+            cti: self.cti,
+            status: self.status,
+            env,
+        }
+    }
+}
+
+/// The algorithm and the key id of a protected header. Other parameters are passed over, but `crit` (2) names some that
+/// must be understood, and none is (RFC 9052 §3.1).
+fn read_protected(protected: &[u8]) -> Result<(i64, &[u8]), CborError> {
+    let mut header = Decoder::new(protected);
+    let mut previous: &[u8] = &[];
+    let (mut alg, mut kid) = (None, None);
+    for _ in 0..header.map()? {
+        match header.key(&mut previous)? {
+            [0x01] => alg = Some(header.int()?),
+            [0x02] => return Err(CborError::Kind),
+            [0x04] => kid = Some(header.bytes()?),
+            _ => header.skip()?,
+        }
+    }
+    header.end()?;
+    alg.zip(kid).ok_or(CborError::Kind)
+}
+
+/// Any well-formed value that is not one of ours is unknown.
+fn read_status(payload: &mut Decoder<'_>) -> Result<Status, CborError> {
+    let mut value = payload.clone();
+    payload.skip()?;
+    Ok(value.uint().map_or(Status::Unknown, Status::from_claim))
+}
+
+/// The shortest head of a byte string of that length, up to 65535.
+struct Head([u8; 3], usize);
+
+impl Head {
+    fn as_slice(&self) -> &[u8] {
+        &self.0[..self.1]
+    }
+}
+
+fn byte_string_head(length: usize) -> Option<Head> {
+    let [high, low] = u16::try_from(length).ok()?.to_be_bytes();
+    Some(match length {
+        0..24 => Head([0x40 | low, 0, 0], 1),
+        24..256 => Head([0x58, low, 0], 2),
+        _ => Head([0x59, high, low], 3),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
+    use crate::code::keyring::Keyring;
+    use crate::code::keyring::tests::{counting_random, keyring};
+    use crate::words::ResidentNumber;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use coset::TaggedCborSerializable;
+    use coset::cbor::value::Value;
+    use proptest::prelude::*;
+
+    const IAT: u64 = 1_780_000_000;
+    const KID: &[u8] = b"testkey1";
+
+    fn issued(keyring: &Keyring, status: Status, test: bool) -> String {
+        let mut code = CodeBuffer::new();
+        let (iat, exp) = (1_780_000_000, 1_780_000_120);
+        let request = CodeRequest { resident: ResidentNumber(9), version: 3, status, iat, exp, test };
+        Issuer::new(keyring, DEFAULT_ISSUER).unwrap().issue(&request, &mut code);
+        code.as_str().to_owned()
+    }
+
+    fn outcome(trust: &Trust, text: &str, at: u64) -> Outcome {
+        verify(trust, text.as_bytes(), at, LEEWAY_S).outcome
+    }
+
+    fn signer() -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()
+    }
+
+    fn trusted() -> TrustedKey {
+        TrustedKey::ed25519(DEFAULT_ISSUER, KID, signer().public_key().as_ref(), Env::Prod).unwrap()
+    }
+
+    fn text_of(bytes: &[u8]) -> String {
+        let mut out = vec![0; base45::encoded_len(bytes.len())];
+        base45::encode(bytes, &mut out);
+        format!("OC1:{}", String::from_utf8(out).unwrap())
+    }
+
+    /// A code signed over any header and payload, so that only the decoder stands between it and `valid`.
+    fn forged(protected: &[u8], unprotected: &[u8], payload: &[u8]) -> String {
+        let head = |bytes: &[u8]| byte_string_head(bytes.len()).unwrap().as_slice().to_vec();
+        let parts = [&head(protected)[..], protected].concat();
+        let body = [&head(payload)[..], payload].concat();
+        let signed = [b"\x84\x6aSignature1", &parts[..], &[0x40], &body].concat();
+        let signature = signer().sign(&signed);
+        text_of(&[&[0xd2, 0x84], &parts[..], unprotected, &body, &[0x58, 0x40], signature.as_ref()].concat())
+    }
+
+    fn protected(alg: u8) -> Vec<u8> {
+        [&[0xa2, 0x01, alg, 0x04, 0x48], KID].concat()
+    }
+
+    /// A payload with these pairs after the head, and the issuer's.
+    fn payload(pairs: u8, rest: &[&[u8]]) -> Vec<u8> {
+        [&[0xa0 + pairs, 0x01, 0x69], DEFAULT_ISSUER.as_bytes(), &rest.concat()].concat()
+    }
+
+    const EXP: &[u8] = &[0x04, 0x1a, 0x6a, 0x18, 0xa5, 0x78];
+    const IAT_PAIR: &[u8] = &[0x06, 0x1a, 0x6a, 0x18, 0xa5, 0x00];
+    const CTI: &[u8] = &[0x07, 0x50, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    const GREEN: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x00, 0x01];
+
+    #[test]
+    fn a_code_of_ours_is_valid_within_its_life_and_the_leeway() {
+        let keyring = keyring();
+        let trust = keyring.trusted(DEFAULT_ISSUER);
+        let code = issued(&keyring, Status::Yellow, false);
+        for (at, expected) in [
+            (0, Outcome::NotYetValid),
+            (IAT - 61, Outcome::NotYetValid),
+            (IAT - 60, Outcome::Valid),
+            (IAT, Outcome::Valid),
+            (IAT + 179, Outcome::Valid),
+            (IAT + 180, Outcome::Expired),
+            (u64::MAX, Outcome::Expired),
+        ] {
+            assert_eq!(outcome(&trust, &code, at), expected, "{at}");
+        }
+        let claims = verify(&trust, code.as_bytes(), IAT, 0).claims.unwrap();
+        assert_eq!((claims.iss.as_str(), claims.iat, claims.exp), (DEFAULT_ISSUER, IAT, IAT + 120));
+        assert_eq!((claims.status, claims.env, claims.nbf), (Status::Yellow, Env::Prod, None));
+        let claims = verify(&trust, issued(&keyring, Status::Red, true).as_bytes(), IAT, 0).claims.unwrap();
+        assert_eq!((claims.status, claims.env), (Status::Red, Env::Test));
+    }
+
+    #[test]
+    fn a_served_jwk_set_says_the_same_as_the_keyring() {
+        let keyring = keyring();
+        let trust = Trust::from_jwks(keyring.jwks_json(DEFAULT_ISSUER).as_bytes()).unwrap();
+        for test in [false, true] {
+            let code = issued(&keyring, Status::Green, test);
+            let verdict = verify(&trust, code.as_bytes(), IAT, LEEWAY_S);
+            assert_eq!(verdict, verify(&keyring.trusted(DEFAULT_ISSUER), code.as_bytes(), IAT, LEEWAY_S));
+            assert_eq!(verdict.outcome, Outcome::Valid);
+        }
+    }
+
+    #[test]
+    fn the_first_reason_in_the_order_of_results_is_given() {
+        let mut keyring = keyring();
+        let code = issued(&keyring, Status::Green, false);
+        let active = keyring.active(IAT, Env::Prod).unwrap().kid;
+        assert_eq!(outcome(&keyring.trusted("CN-500000"), &code, IAT), Outcome::UnknownIssuer);
+        // Another key of the same issuer under the same id; a bad signature comes before a life that is over.
+        let public_key = signer().public_key().as_ref().to_vec();
+        let other = TrustedKey::ed25519(DEFAULT_ISSUER, &active.0, &public_key, Env::Prod).unwrap();
+        assert_eq!(outcome(&Trust::new(vec![other.clone()]), &code, 0), Outcome::BadSignature);
+        keyring.revoke(active, IAT, counting_random).unwrap();
+        let trust = keyring.trusted(DEFAULT_ISSUER);
+        assert_eq!(outcome(&trust, &code, IAT), Outcome::Revoked);
+        assert_eq!(outcome(&trust, &code, IAT + 1_000), Outcome::Revoked, "revoked comes before expired");
+        // The same id twice: each key is tried.
+        let revoked = keyring.signing_keys().iter().find(|key| key.kid == active).unwrap().public_key();
+        let revoked = TrustedKey::ed25519(DEFAULT_ISSUER, &active.0, &revoked, Env::Prod).unwrap().revoked(true);
+        for both in [vec![other.clone(), revoked.clone()], vec![revoked, other]] {
+            assert_eq!(outcome(&Trust::new(both), &code, IAT), Outcome::Revoked);
+        }
+    }
+
+    #[test]
+    fn a_key_bounds_iat_and_not_the_time_of_the_check() {
+        let code = forged(&protected(0x27), &[0xa0], &payload(5, &[EXP, IAT_PAIR, CTI, GREEN]));
+        for (not_before, not_after, expected) in [
+            (0, None, Outcome::Valid),
+            (IAT, Some(IAT), Outcome::Valid),
+            (IAT + 1, None, Outcome::BadSignature),
+            (0, Some(IAT - 1), Outcome::BadSignature),
+        ] {
+            let trust = Trust::new(vec![trusted().bounded(not_before, not_after)]);
+            assert_eq!(outcome(&trust, &code, IAT + 100), expected);
+        }
+    }
+
+    #[test]
+    fn signed_or_not_only_our_form_is_a_code() {
+        let trust = Trust::new(vec![trusted()]);
+        let good = payload(5, &[EXP, IAT_PAIR, CTI, GREEN]);
+        let crit = [&[0xa3, 0x01, 0x27, 0x02, 0x81, 0x01, 0x04, 0x48], KID].concat();
+        let nbf: &[u8] = &[0x05, 0x1a, 0x6a, 0x18, 0xa5, 0x3d];
+        let unknown: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x01, 0x44, 1, 2, 3, 4];
+        let cases: Vec<(&str, Outcome, String)> = vec![
+            ("alg -8", Outcome::Valid, forged(&protected(0x27), &[0xa0], &good)),
+            ("alg -19", Outcome::Valid, forged(&protected(0x32), &[0xa0], &good)),
+            ("alg -7", Outcome::BadSignature, forged(&protected(0x26), &[0xa0], &good)),
+            ("crit", Outcome::Malformed, forged(&crit, &[0xa0], &good)),
+            ("unprotected", Outcome::Malformed, forged(&protected(0x27), &[0xa1, 0x01, 0x27], &good)),
+            ("no claims", Outcome::Malformed, forged(&protected(0x27), &[0xa0], &payload(1, &[]))),
+            ("no header", Outcome::Malformed, forged(&[], &[0xa0], &good)),
+            ("claim left out", Outcome::Malformed, {
+                forged(&protected(0x27), &[0xa0], &payload(4, &[EXP, IAT_PAIR, GREEN]))
+            }),
+            ("claim twice", Outcome::Malformed, {
+                forged(&protected(0x27), &[0xa0], &payload(6, &[EXP, EXP, IAT_PAIR, CTI, GREEN]))
+            }),
+            ("order", Outcome::Malformed, {
+                forged(&protected(0x27), &[0xa0], &payload(5, &[IAT_PAIR, EXP, CTI, GREEN]))
+            }),
+            ("indefinite", Outcome::Malformed, {
+                let mut map = payload(5, &[EXP, IAT_PAIR, CTI, GREEN, &[0xff]]);
+                map[0] = 0xbf;
+                forged(&protected(0x27), &[0xa0], &map)
+            }),
+            ("trailing", Outcome::Malformed, forged(&protected(0x27), &[0xa0], &[&good[..], &[0]].concat())),
+            ("huge count", Outcome::Malformed, {
+                let map = [&[0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], &good[1..]].concat();
+                forged(&protected(0x27), &[0xa0], &map)
+            }),
+            ("nbf later", Outcome::NotYetValid, {
+                forged(&protected(0x27), &[0xa0], &payload(6, &[EXP, nbf, IAT_PAIR, CTI, GREEN]))
+            }),
+            ("claim of a later profile", Outcome::Valid, {
+                forged(&protected(0x27), &[0xa0], &payload(6, &[EXP, IAT_PAIR, CTI, GREEN, unknown]))
+            }),
+        ];
+        for (name, expected, text) in cases {
+            assert_eq!(outcome(&trust, &text, IAT), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_another_kind_is_unknown() {
+        let trust = Trust::new(vec![trusted()]);
+        for value in [&[0x00][..], &[0x04], &[0x20], &[0x18, 0xff], &[0x61, b'1'], &[0xf5]] {
+            let status = [&GREEN[..5], value].concat();
+            let text = forged(&protected(0x27), &[0xa0], &payload(5, &[EXP, IAT_PAIR, CTI, &status]));
+            let verdict = verify(&trust, text.as_bytes(), IAT, LEEWAY_S);
+            assert_eq!((verdict.outcome, verdict.claims.unwrap().status), (Outcome::Valid, Status::Unknown));
+        }
+    }
+
+    #[test]
+    fn what_coset_writes_is_read() {
+        let payload = Value::Map(vec![
+            (1.into(), DEFAULT_ISSUER.into()),
+            (4.into(), (IAT + 120).into()),
+            (6.into(), IAT.into()),
+            (7.into(), Value::Bytes(vec![3; 16])),
+            ((-65_537).into(), 3.into()),
+        ]);
+        let mut bytes = Vec::new();
+        coset::cbor::into_writer(&payload, &mut bytes).unwrap();
+        let header = coset::HeaderBuilder::new().algorithm(coset::iana::Algorithm::EdDSA).key_id(KID.to_vec()).build();
+        let sign1 = coset::CoseSign1Builder::new()
+            .protected(header)
+            .payload(bytes)
+            .create_signature(b"", |signed| signer().sign(signed).as_ref().to_vec())
+            .build();
+        let text = text_of(&sign1.to_tagged_vec().unwrap());
+        let verdict = verify(&Trust::new(vec![trusted()]), text.as_bytes(), IAT, LEEWAY_S);
+        assert_eq!((verdict.outcome, verdict.claims.unwrap().status), (Outcome::Valid, Status::Red));
+    }
+
+    #[test]
+    fn cut_or_altered_anywhere_it_is_never_valid() {
+        let keyring = keyring();
+        let trust = keyring.trusted(DEFAULT_ISSUER);
+        let code = issued(&keyring, Status::Green, false).into_bytes();
+        for end in 0..code.len() {
+            assert_eq!(verify(&trust, &code[..end], IAT, LEEWAY_S).outcome, Outcome::Malformed);
+        }
+        for at in 0..code.len() {
+            for other in b'\t'..=0x7f {
+                let mut altered = code.clone();
+                altered[at] = other;
+                let verdict = verify(&trust, &altered, IAT, LEEWAY_S);
+                assert_eq!(verdict.outcome == Outcome::Valid, altered == code, "{at} {other}");
+                assert_eq!(verdict.claims.is_some(), altered == code, "{at} {other}");
+            }
+        }
+        let mut bytes = [0; TEXT_BYTES_MAX];
+        let length = base45::decode(&code[4..], &mut bytes).unwrap();
+        for bit in 0..length * 8 {
+            let mut altered = bytes[..length].to_vec();
+            altered[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(verify(&trust, text_of(&altered).as_bytes(), IAT, LEEWAY_S).claims, None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_trimmed_and_nothing_long_is_read() {
+        let keyring = keyring();
+        let trust = keyring.trusted(DEFAULT_ISSUER);
+        let code = issued(&keyring, Status::Green, false);
+        let texts = [
+            String::new(),
+            "OC1:".to_owned(),
+            format!(" {code}"),
+            format!("{code} "),
+            format!("{code}\n"),
+            code.replacen(' ', "", 1),
+            code.replacen("OC1:", "oc1:", 1),
+            code.replacen("OC1:", "HC1:", 1),
+            format!("{code}{code}"),
+            "OC1:".to_owned() + &"0".repeat(TEXT_BYTES_MAX - 4),
+            "OC1:".to_owned() + &"0".repeat(1 << 20),
+        ];
+        for text in texts {
+            assert_eq!(outcome(&trust, &text, IAT), Outcome::Malformed);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_a_verdict(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let trust = Trust::new(vec![trusted()]);
+            prop_assert_eq!(verify(&trust, &bytes, IAT, LEEWAY_S).outcome, Outcome::Malformed);
+            let verdict = verify(&trust, text_of(&bytes).as_bytes(), IAT, LEEWAY_S);
+            prop_assert_eq!(verdict.claims, None);
+        }
+    }
+}

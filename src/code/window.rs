@@ -1,0 +1,161 @@
+//! The window: when a code was issued, until when it lives, and when its holder should ask for the next one.
+//!
+//! All residents share the window's start as `iat`, so a code is the same from every shard and node and its time tells
+//! nothing about who holds it. `refresh_at` alone is spread, so that a city never turns at once. Called by `service`;
+//! reads no clock.
+
+use std::fmt;
+
+use crate::words::ResidentNumber;
+
+/// The longest life of a code, at the highest level of pressure: 600 s.
+pub const LIFE_S_MAX: u32 = 600;
+
+/// How long a window is and how long a code made in it lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// At least 1.
+    window_s: u32,
+    /// At least two windows: a code may be that old when its holder asks again.
+    life_s: u32,
+}
+
+/// The times of one resident's code, in Unix seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Times {
+    /// The start of the window, and of the code's life.
+    pub iat: u32,
+    /// The end of the code's life.
+    pub exp: u32,
+    /// When the holder should ask again: in the next window, at a second of the resident's own.
+    pub refresh_at: u32,
+}
+
+impl Window {
+    /// Without pressure: 45 s and 120 s.
+    pub const DEFAULT: Window = Window { window_s: 45, life_s: 120 };
+
+    /// A window of `window_s` seconds whose codes live `life_s` seconds.
+    ///
+    /// # Errors
+    /// An empty window, a life shorter than two windows, or one longer than [`LIFE_S_MAX`].
+    pub const fn new(window_s: u32, life_s: u32) -> Result<Window, WindowError> {
+        if window_s == 0 || life_s > LIFE_S_MAX || life_s / 2 < window_s {
+            return Err(WindowError);
+        }
+        Ok(Window { window_s, life_s })
+    }
+
+    /// The length of the window in seconds.
+    pub const fn window_s(&self) -> u32 {
+        self.window_s
+    }
+
+    /// The life of a code in seconds.
+    pub const fn life_s(&self) -> u32 {
+        self.life_s
+    }
+
+    /// The number of the window that `now_unix_s` is in.
+    pub const fn number(&self, now_unix_s: u64) -> u64 {
+        now_unix_s / self.window_s as u64
+    }
+
+    /// The times of `resident`'s code at `now_unix_s`. After 2106, when 32 bits hold them no more, they stand still.
+    pub fn times(&self, resident: ResidentNumber, now_unix_s: u64) -> Times {
+        let window_s = u64::from(self.window_s);
+        let number = self.number(now_unix_s);
+        let start = number * window_s;
+        let delay_s = mix(resident.0 ^ number) % window_s;
+        Times {
+            iat: seconds(start),
+            exp: seconds(start.saturating_add(u64::from(self.life_s))),
+            refresh_at: seconds(start.saturating_add(window_s).saturating_add(delay_s)),
+        }
+    }
+}
+
+/// The output function of splitmix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit, so that
+/// residents spread evenly over the window, and over another second in the next one. It hides nothing and need not:
+/// the resident number itself is a keyed hash.
+const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+fn seconds(unix_s: u64) -> u32 {
+    u32::try_from(unix_s).unwrap_or(u32::MAX)
+}
+
+/// The window is empty, or the life is shorter than two windows or longer than [`LIFE_S_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowError;
+
+impl fmt::Display for WindowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a window is at least 1 s, and a code's life at least two windows and at most {LIFE_S_MAX} s")
+    }
+}
+
+impl std::error::Error for WindowError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_780_000_000;
+
+    #[test]
+    fn all_residents_share_the_start_and_the_end() {
+        for resident in 0..1_000 {
+            let times = Window::DEFAULT.times(ResidentNumber(resident), NOW);
+            assert_eq!((times.iat, times.exp), (1_779_999_975, 1_780_000_095));
+        }
+    }
+
+    #[test]
+    fn nothing_changes_within_a_window() {
+        let start = NOW / 45 * 45;
+        let first = Window::DEFAULT.times(ResidentNumber(7), start);
+        assert!((start..start + 45).all(|now| Window::DEFAULT.times(ResidentNumber(7), now) == first));
+        assert_ne!(Window::DEFAULT.times(ResidentNumber(7), start + 45), first);
+    }
+
+    #[test]
+    fn a_refresh_falls_into_the_next_window_and_into_the_life() {
+        for (window_s, life_s) in [(45, 120), (90, 240), (180, 480), (300, 600), (1, 2)] {
+            let window = Window::new(window_s, life_s).unwrap();
+            for resident in 0..1_000u64 {
+                let times = window.times(ResidentNumber(resident.wrapping_mul(0x9e37_79b9)), NOW + resident);
+                assert!((times.iat + window_s..times.iat + 2 * window_s).contains(&times.refresh_at));
+                assert!(times.refresh_at < times.exp);
+            }
+        }
+    }
+
+    #[test]
+    fn a_city_never_turns_at_once() {
+        let mut count = [0u32; 45];
+        for resident in 0..45_000u64 {
+            let times = Window::DEFAULT.times(ResidentNumber(resident), NOW);
+            count[(times.refresh_at - times.iat - 45) as usize] += 1;
+        }
+        // Binomial, mean 1,000, deviation 31: six deviations either side.
+        assert!(count.iter().all(|count| (810..1_190).contains(count)), "{count:?}");
+    }
+
+    #[test]
+    fn a_window_that_outlives_its_codes_is_refused() {
+        assert_eq!(Window::new(0, 120), Err(WindowError));
+        assert_eq!(Window::new(61, 120), Err(WindowError));
+        assert_eq!(Window::new(60, 601), Err(WindowError));
+        assert_eq!(Window::DEFAULT, Window::new(45, 120).unwrap());
+    }
+
+    #[test]
+    fn the_end_of_32_bit_time_is_not_a_panic() {
+        assert_eq!(Window::DEFAULT.times(ResidentNumber(1), u64::MAX).exp, u32::MAX);
+    }
+}
