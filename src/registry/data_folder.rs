@@ -1,0 +1,227 @@
+//! The data folder: made if missing, held by one process at a time, its files only ever replaced as wholes.
+//!
+//! The hold is an advisory lock (`flock(2)`) on the file `lock`, which the kernel drops with its holder however that
+//! ends; the text in it only tells the next one who holds it. Every command that reads or writes the folder takes it.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The name of the registry's file in the data folder.
+pub const SNAPSHOT_FILE: &str = "registry.snapshot";
+
+/// An open data folder. It is free for others when this is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    /// Holds the lock by being open.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if it is missing (mode 0700, with its parents), and takes hold of it. `pid` and
+    /// `command` are what a second opener is told, such as `onecode import`.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written, others than its owner can write it, or another process holds it.
+    pub fn open(path: &Path, pid: u32, command: &str) -> Result<DataFolder, DataFolderError> {
+        let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
+        let mode = fs::metadata(path).map_err(unusable)?.mode() & 0o777;
+        if mode & 0o022 != 0 {
+            return Err(DataFolderError::Exposed { path: path.to_owned(), mode });
+        }
+        let mut options = OpenOptions::new();
+        // Not truncated on opening: until the lock is ours the text in it is another's.
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut lock = options.open(path.join("lock")).map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(busy(path, &mut lock)),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+        lock.set_len(0).map_err(unusable)?;
+        writeln!(lock, "{pid} {command}").map_err(unusable)?;
+        Ok(DataFolder { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the registry is kept, see [`snapshot`](super::snapshot).
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.path.join(SNAPSHOT_FILE)
+    }
+}
+
+/// What the holder wrote into its lock file; it may not have come to that yet.
+fn busy(path: &Path, lock: &mut File) -> DataFolderError {
+    let mut text = String::new();
+    // An unreadable text leaves the holder unnamed, which is what the message then says.
+    let _ = lock.take(1_000).read_to_string(&mut text);
+    let (pid, command) = text.trim_end().split_once(' ').unwrap_or_default();
+    DataFolderError::Busy { path: path.to_owned(), pid: pid.parse().unwrap_or(0), command: command.to_owned() }
+}
+
+/// Why a data folder cannot be used.
+#[derive(Debug)]
+pub enum DataFolderError {
+    /// It cannot be made, opened or written.
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others than its owner can write it, and so replace what is in it.
+    Exposed {
+        /// The folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Another process holds it.
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// The holder; 0 when it has not said so.
+        pid: u32,
+        /// The holder's command; empty when it has not said so.
+        command: String,
+    },
+}
+
+impl fmt::Display for DataFolderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DataFolderError::Unusable { path, source } => {
+                write!(f, "the data folder {} cannot be written: {source}", path.display())
+            }
+            DataFolderError::Exposed { path, mode } => {
+                let path = path.display();
+                write!(f, "the data folder {path} has mode {mode:04o}, others can write it: run chmod go-w {path}")
+            }
+            DataFolderError::Busy { path, pid: 0, .. } => {
+                write!(f, "the data folder {} is held by another process", path.display())
+            }
+            DataFolderError::Busy { path, pid, command } => {
+                write!(f, "the data folder {} is held by process {pid} ({command}); stop that first", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for DataFolderError {}
+
+/// Replaces a file as a whole, through a buffer, with the given mode (such as 0o600): after a crash or a failure,
+/// there is the old file or the new one. The new one is written aside, synced and renamed, and its folder synced.
+///
+/// # Errors
+/// What the system or `write` said; the old file then stands and nothing is left beside it. (Only when the very last
+/// step fails, the sync of the folder, the new file is in place and it is not known whether a crash would undo it.)
+pub fn replace_file(path: &Path, mode: u32, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    replace_with(path, mode, |file| {
+        let mut buffered = BufWriter::with_capacity(1 << 16, file);
+        write(&mut buffered)?;
+        buffered.flush()
+    })
+}
+
+/// [`replace_file`] for one who buffers himself and may write backwards.
+pub(super) fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let Some(name) = path.file_name() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file to replace needs a name"));
+    };
+    let mut aside_name = std::ffi::OsString::from(".");
+    aside_name.push(name);
+    aside_name.push(".new");
+    let aside = path.with_file_name(aside_name);
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // create_new, so that the mode is ours and no link that someone put there is followed.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
+    let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
+    if let Err(error) = written {
+        // The first error is the cause; a file left aside would be removed by the next attempt.
+        let _ = fs::remove_file(&aside);
+        return Err(error);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_missing_folder_is_made_for_its_owner_alone() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("a/b");
+        let folder = DataFolder::open(&path, std::process::id(), "onecode test").unwrap();
+        assert_eq!((mode(&path), mode(&path.join("lock"))), (0o700, 0o600));
+        assert_eq!(folder.snapshot_path(), path.join("registry.snapshot"));
+    }
+
+    #[test]
+    fn a_second_opener_is_told_who_holds_it_until_that_one_is_gone() {
+        let outer = tempfile::tempdir().unwrap();
+        let held = DataFolder::open(outer.path(), std::process::id(), "onecode serve").unwrap();
+        match DataFolder::open(outer.path(), std::process::id(), "onecode import").unwrap_err() {
+            DataFolderError::Busy { pid, command, .. } => {
+                assert_eq!((pid, command.as_str()), (std::process::id(), "onecode serve"));
+            }
+            other => panic!("{other}"),
+        }
+        drop(held);
+        DataFolder::open(outer.path(), std::process::id(), "x").unwrap();
+    }
+
+    #[test]
+    fn an_unusable_folder_is_named() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("file");
+        fs::write(&path, "").unwrap();
+        let error = DataFolder::open(&path, std::process::id(), "x").unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_refused_by_name() {
+        let outer = tempfile::tempdir().unwrap();
+        for (mode, refused) in [(0o755, false), (0o775, true), (0o702, true)] {
+            fs::set_permissions(outer.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let opened = DataFolder::open(outer.path(), std::process::id(), "x");
+            assert_eq!(opened.is_err(), refused);
+            assert!(opened.map_or_else(|error| error.to_string().contains(outer.path().to_str().unwrap()), |_| true));
+        }
+    }
+
+    #[test]
+    fn a_replacement_is_whole_or_not_at_all() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("key");
+        replace_file(&path, 0o600, |file| file.write_all(b"old")).unwrap();
+        fs::write(outer.path().join(".key.new"), "left by a crash").unwrap();
+        let failed = replace_file(&path, 0o600, |file| {
+            file.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        replace_file(&path, 0o640, |file| file.write_all(b"new")).unwrap();
+        assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"new".to_vec(), 0o640));
+        assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 1, "nothing is left aside");
+    }
+}

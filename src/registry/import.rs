@@ -1,0 +1,781 @@
+//! Merges a CSV file into the registry: each row says what one resident's status is since when.
+//!
+//! A header row is required: `id_number,status,updated_at` and, where wanted, `region` and `test`, in any order. Fields
+//! may be quoted, lines end in LF or CRLF, a byte order mark is skipped. A wrong row is handed to the caller with its
+//! line, column and reason, and the rest goes on; a file of another shape is refused before anything is merged. The
+//! text of a field never comes back out: it may be an ID number.
+//!
+//! **Encoding.** UTF-8 and GB18030 need not be told apart. The bytes that mean something to CSV (comma, quote, CR, LF)
+//! are part of no longer character in either: the later bytes of one in GB18030 are 0x30 to 0x39 or above 0x3f. Every
+//! field but the status is ASCII, and the status words are matched in both: no word of one is a word of the other.
+//!
+//! **Merging.** The version of a statement is `updated_at` in Unix milliseconds. Of two about one resident the newer
+//! stands, as a whole; of two of the same instant that differ, the stricter (red, yellow, green, unknown; then the
+//! greater region; then test). So the order of rows, and of files with the same columns, does not matter. A column
+//! that a file does not have leaves what the registry holds; an empty field says "none". Sessions are never touched.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::RangeInclusive;
+
+use csv::{ByteRecord, ReaderBuilder, Terminator};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::id_number::{HashKey, IdNumber, IdNumberError};
+use super::table::{Record, Table};
+use crate::limits::IMPORT_ROW_BYTES_MAX;
+use crate::words::{ResidentNumber, Status};
+
+/// How a file is taken.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// Newer rows replace what the registry holds, which otherwise stays.
+    Merge,
+    /// The file is the whole: who is not in it is gone, who is in it keeps only the session number.
+    Replace,
+}
+
+/// What became of the rows: `rows` = `inserted` + `updated` + `older` + `duplicates` + `rejected`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Report {
+    /// Rows read, without the header and empty lines.
+    pub rows: u64,
+    /// Rows about somebody not in the registry before, nor in a row above.
+    pub inserted: u64,
+    /// Rows newer than what was held.
+    pub updated: u64,
+    /// Rows older than what was held: ignored.
+    pub older: u64,
+    /// Rows of the very version that was held: a repeated row, or a file taken again.
+    pub duplicates: u64,
+    /// Those of `duplicates` that said something else than what was held: the stricter stands.
+    pub conflicts: u64,
+    /// Wrong rows.
+    pub rejected: u64,
+    /// Residents that were in the registry and are not in the file, when it replaces.
+    pub removed: u64,
+}
+
+/// A row that was not taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reject {
+    /// The line of the file on which the row begins, from 1, every line feed counted.
+    pub line: u64,
+    /// The column that is wrong; empty when it is the row.
+    pub column: &'static str,
+    /// Why. It has no text of the file in it.
+    pub reason: Reason,
+}
+
+/// Why a row was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// It has more or fewer fields than the header.
+    Fields {
+        /// Fields of the header.
+        expected: usize,
+        /// Fields of the row.
+        found: usize,
+    },
+    /// A quoted field goes on over several lines, which no field of ours does.
+    Lines {
+        /// The line on which the row ends.
+        last: u64,
+    },
+    /// Not an ID number.
+    IdNumber(IdNumberError),
+    /// Not a status word.
+    Status,
+    /// Not a time.
+    UpdatedAt,
+    /// A time, but not one of those that were asked for.
+    UpdatedAtRange,
+    /// Not a region.
+    Region,
+    /// Not true or false.
+    Test,
+    /// Another ID number already has this resident number.
+    NumberTaken,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Fields { expected, found } => write!(f, "{found} fields, expected {expected}"),
+            Reason::Lines { last } => write!(f, "goes on to line {last}: a quote was left open"),
+            Reason::IdNumber(error) => error.fmt(f),
+            Reason::Status => f.write_str("not one of green yellow red unknown 绿 黄 红"),
+            Reason::UpdatedAt => f.write_str("neither RFC 3339 nor Unix milliseconds up to the year 9999"),
+            Reason::UpdatedAtRange => {
+                f.write_str("before the year 2000 or more than a day from now; Unix times are in milliseconds")
+            }
+            Reason::Region => f.write_str("not the 6 digits of a GB/T 2260 area"),
+            Reason::Test => f.write_str("not one of true false 1 0"),
+            Reason::NumberTaken => f.write_str("another ID number has the same resident number"),
+        }
+    }
+}
+
+/// Merges `input` into `held` and returns the registry that results. A row of which `updated_at` is not within
+/// `versions`, in Unix milliseconds, is wrong. `rows_expected` saves growing the table on the way; it need not be
+/// right. Wrong rows go to `reject`.
+///
+/// # Errors
+/// The file is refused as a whole, and `held` is to be taken as unchanged: load it again.
+pub fn import(
+    input: impl Read,
+    held: Table,
+    mode: Mode,
+    key: &HashKey,
+    versions: RangeInclusive<u64>,
+    rows_expected: usize,
+    reject: &mut dyn FnMut(&Reject) -> io::Result<()>,
+) -> Result<(Table, Report), ImportError> {
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        // Lines end at LF, so that they can be counted exactly; a CR before it is cut off the last field.
+        .terminator(Terminator::Any(b'\n'))
+        .buffer_capacity(BUFFER_BYTES)
+        .from_reader(Bounded { input, left: 2 * BUFFER_BYTES, newline: NewlineAtEnd::Missing });
+    let mut row = ByteRecord::new();
+    if !reader.read_byte_record(&mut row).map_err(|error| ImportError::read(error, 1))? {
+        return Err(ImportError::Empty);
+    }
+    let columns = Columns::of_header(&row)?;
+    let (table, before) = match mode {
+        Mode::Merge => (held, None),
+        Mode::Replace => (Table::with_capacity(rows_expected), Some(held)),
+    };
+    let mut merger = Merger { table, before, columns, versions, report: Report::default() };
+    loop {
+        reader.get_mut().left = 2 * BUFFER_BYTES;
+        let begins = reader.position().clone();
+        if !reader.read_byte_record(&mut row).map_err(|error| ImportError::read(error, begins.line()))? {
+            break;
+        }
+        if row.len() == 1 && columns.field(&row, 0).is_empty() {
+            continue;
+        }
+        // The reader skips empty lines in front of a row, so the row's line is counted from its end.
+        let inner = row.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
+        let last = reader.position().line() - 1;
+        let line = last.saturating_sub(inner).max(begins.line());
+        if inner > 0 && reader.position().byte() - begins.byte() > IMPORT_ROW_BYTES_MAX {
+            return Err(ImportError::RowTooLong { line });
+        }
+        merger.report.rows += 1;
+        let taken = if inner > 0 { Err(("", Reason::Lines { last })) } else { merger.take(&row, key) };
+        if let Err((column, reason)) = taken {
+            merger.report.rejected += 1;
+            reject(&Reject { line, column, reason }).map_err(ImportError::Rejects)?;
+        }
+    }
+    Ok(merger.finish())
+}
+
+/// What a row is merged into.
+struct Merger {
+    table: Table,
+    /// The registry that is being replaced.
+    before: Option<Table>,
+    columns: Columns,
+    versions: RangeInclusive<u64>,
+    report: Report,
+}
+
+impl Merger {
+    fn take(&mut self, row: &ByteRecord, key: &HashKey) -> Result<(), (&'static str, Reason)> {
+        let mut new = self.columns.record(row, key)?;
+        if !self.versions.contains(&new.version) {
+            return Err((NAMES[UPDATED_AT], Reason::UpdatedAtRange));
+        }
+        let Some(held) = self.table.read(new.resident) else {
+            new.session = self.session_before(&new);
+            self.report.inserted += u64::from(!self.is_known(new.resident));
+            self.report.updated += u64::from(self.is_known(new.resident));
+            self.write(&new);
+            return Ok(());
+        };
+        if held.check != new.check {
+            return Err((NAMES[ID_NUMBER], Reason::NumberTaken));
+        }
+        new.session = held.session;
+        if self.columns.places[REGION].is_none() {
+            new.region = held.region;
+        }
+        if self.columns.places[TEST].is_none() {
+            new.test = held.test;
+        }
+        let strictness = |record: &Record| (record.version, record.status as u8, record.region, record.test);
+        match new.version.cmp(&held.version) {
+            std::cmp::Ordering::Less => self.report.older += 1,
+            std::cmp::Ordering::Greater => self.report.updated += 1,
+            std::cmp::Ordering::Equal => {
+                self.report.duplicates += 1;
+                self.report.conflicts += u64::from(new != held);
+            }
+        }
+        if strictness(&new) > strictness(&held) {
+            self.write(&new);
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, resident: ResidentNumber) -> bool {
+        self.before.as_ref().is_some_and(|before| before.read(resident).is_some())
+    }
+
+    /// The session number of somebody new in the table: the one from before, so that who stays is not signed out.
+    fn session_before(&self, new: &Record) -> u32 {
+        match self.before.as_ref().and_then(|before| before.read(new.resident)) {
+            Some(held) if held.check == new.check => held.session,
+            // Somebody else had this resident number: none of those sessions may open this record.
+            Some(held) => held.session.wrapping_add(1),
+            None => 0,
+        }
+    }
+
+    fn write(&mut self, record: &Record) {
+        if self.table.write(record).is_err() {
+            let larger = Table::with_capacity(self.table.capacity() * 2 + 1_000);
+            for record in self.table.sorted().chain([*record]) {
+                larger.write(&record).expect("the larger table holds twice as many");
+            }
+            self.table = larger;
+        }
+    }
+
+    fn finish(mut self) -> (Table, Report) {
+        if let Some(before) = self.before {
+            let removed = before.sorted().filter(|record| self.table.read(record.resident).is_none()).count();
+            self.report.removed = removed as u64;
+        }
+        (self.table, self.report)
+    }
+}
+
+/// Where each column of [`NAMES`] is in a row.
+#[derive(Clone, Copy)]
+struct Columns {
+    places: [Option<usize>; NAMES.len()],
+    count: usize,
+}
+
+impl Columns {
+    fn of_header(header: &ByteRecord) -> Result<Columns, ImportError> {
+        let mut columns = Columns { places: [None; NAMES.len()], count: header.len() };
+        for place in 0..header.len() {
+            let mut name = columns.field(header, place);
+            if place == 0 {
+                if name.starts_with(b"\xff\xfe") || name.starts_with(b"\xfe\xff") {
+                    return Err(ImportError::Utf16);
+                }
+                // The byte order mark in UTF-8 and in GB18030.
+                name = name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name);
+                name = name.strip_prefix(b"\x84\x31\x95\x33").unwrap_or(name);
+            }
+            let Some(column) = NAMES.iter().position(|known| known.as_bytes() == name) else {
+                return Err(ImportError::UnknownColumn { position: place + 1, name: printable(name) });
+            };
+            if columns.places[column].replace(place).is_some() {
+                return Err(ImportError::RepeatedColumn { name: NAMES[column] });
+            }
+        }
+        match NAMES[..REGION].iter().zip(columns.places).find(|(_, place)| place.is_none()) {
+            Some((name, _)) => Err(ImportError::MissingColumn { name }),
+            None => Ok(columns),
+        }
+    }
+
+    /// A field of a row without the CR of a CRLF.
+    fn field<'a>(&self, row: &'a ByteRecord, place: usize) -> &'a [u8] {
+        let field = &row[place];
+        if place + 1 == row.len() { field.strip_suffix(b"\r").unwrap_or(field) } else { field }
+    }
+
+    fn record(&self, row: &ByteRecord, key: &HashKey) -> Result<Record, (&'static str, Reason)> {
+        if row.len() != self.count {
+            return Err(("", Reason::Fields { expected: self.count, found: row.len() }));
+        }
+        let field = |column: usize| self.places[column].map_or(&b""[..], |place| self.field(row, place));
+        let wrong = |column: usize, reason| (NAMES[column], reason);
+        let id_number = IdNumber::parse(field(ID_NUMBER)).map_err(|error| wrong(ID_NUMBER, Reason::IdNumber(error)))?;
+        let status = status(field(STATUS)).ok_or(wrong(STATUS, Reason::Status))?;
+        let version = version(field(UPDATED_AT)).ok_or(wrong(UPDATED_AT, Reason::UpdatedAt))?;
+        let region = region(field(REGION)).ok_or(wrong(REGION, Reason::Region))?;
+        let test = test(field(TEST)).ok_or(wrong(TEST, Reason::Test))?;
+        let (resident, check) = key.number(&id_number);
+        Ok(Record { resident, check, version, status, test, session: 0, region })
+    }
+}
+
+fn status(field: &[u8]) -> Option<Status> {
+    match field {
+        b"green" | b"\xe7\xbb\xbf" | b"\xc2\xcc" => Some(Status::Green),
+        b"yellow" | b"\xe9\xbb\x84" | b"\xbb\xc6" => Some(Status::Yellow),
+        b"red" | b"\xe7\xba\xa2" | b"\xba\xec" => Some(Status::Red),
+        b"unknown" => Some(Status::Unknown),
+        _ => None,
+    }
+}
+
+/// RFC 3339 or Unix milliseconds, as Unix milliseconds.
+fn version(field: &[u8]) -> Option<u64> {
+    if field.iter().all(u8::is_ascii_digit) {
+        return decimal(field).filter(|unix_ms| *unix_ms <= YEAR_9999_ENDS_UNIX_MS);
+    }
+    let time = OffsetDateTime::parse(str::from_utf8(field).ok()?, &Rfc3339).ok()?;
+    Some(u64::try_from(time.unix_timestamp()).ok()? * 1_000 + u64::from(time.millisecond()))
+}
+
+/// A number of 1 to 15 digits.
+fn decimal(field: &[u8]) -> Option<u64> {
+    let digits = (1..=15).contains(&field.len()) && field.iter().all(u8::is_ascii_digit);
+    digits.then(|| field.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+}
+
+fn region(field: &[u8]) -> Option<u32> {
+    match field.len() {
+        0 => Some(0),
+        6 => decimal(field)?.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// Spreadsheets write TRUE and FALSE.
+fn test(field: &[u8]) -> Option<bool> {
+    match field {
+        b"" | b"0" => Some(false),
+        b"1" => Some(true),
+        _ if field.eq_ignore_ascii_case(b"false") => Some(false),
+        _ if field.eq_ignore_ascii_case(b"true") => Some(true),
+        _ => None,
+    }
+}
+
+/// The name of a column for a message. A file without a header has a person's row in its place: a name with a digit
+/// in it is not shown.
+fn printable(name: &[u8]) -> Option<String> {
+    let text = match str::from_utf8(name) {
+        Ok(text) => text.into(),
+        Err(_) => encoding_rs::GB18030.decode_without_bom_handling(name).0,
+    };
+    let shown = !text.is_empty() && !text.chars().any(|c| c.is_numeric() || c.is_control());
+    shown.then(|| text.chars().take(40).collect())
+}
+
+/// What the CSV reader reads from: it ends in a line feed, so that every row does, and it stops when a row does not
+/// end, so that an open quote cannot fill the memory.
+struct Bounded<R> {
+    input: R,
+    /// Bytes that may still be read before a row must have ended.
+    left: usize,
+    newline: NewlineAtEnd,
+}
+
+/// Whether the input so far ends in a line feed.
+enum NewlineAtEnd {
+    Missing,
+    There,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let count = match self.input.read(buffer)? {
+            0 if matches!(self.newline, NewlineAtEnd::Missing) && !buffer.is_empty() => {
+                buffer[0] = b'\n';
+                1
+            }
+            count => count,
+        };
+        if let Some(last) = buffer[..count].last() {
+            self.newline = if *last == b'\n' { NewlineAtEnd::There } else { NewlineAtEnd::Missing };
+        }
+        self.left = self.left.saturating_sub(count);
+        Ok(count)
+    }
+}
+
+/// Why a file is refused as a whole.
+#[derive(Debug)]
+pub enum ImportError {
+    /// There is nothing in it.
+    Empty,
+    /// It is in UTF-16.
+    Utf16,
+    /// The header has a column that is none of ours.
+    UnknownColumn {
+        /// Its place, from 1.
+        position: usize,
+        /// Its name, where that can be shown.
+        name: Option<String>,
+    },
+    /// The header lacks a column.
+    MissingColumn {
+        /// Its name.
+        name: &'static str,
+    },
+    /// The header has a column twice.
+    RepeatedColumn {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A row does not end.
+    RowTooLong {
+        /// The line on which it begins.
+        line: u64,
+    },
+    /// It cannot be read.
+    Read {
+        /// The line of the row that was being read.
+        line: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A wrong row could not be written down.
+    Rejects(io::Error),
+}
+
+impl ImportError {
+    /// Flexible rows of bytes have no other error than that of reading.
+    fn read(error: csv::Error, line: u64) -> ImportError {
+        match error.into_kind() {
+            csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+                ImportError::RowTooLong { line }
+            }
+            csv::ErrorKind::Io(source) => ImportError::Read { line, source },
+            other => ImportError::Read { line, source: io::Error::other(format!("{other:?}")) },
+        }
+    }
+}
+
+impl fmt::Display for ImportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = "expected the header id_number,status,updated_at[,region,test]";
+        match self {
+            ImportError::Empty => write!(f, "the file is empty; {shape}"),
+            ImportError::Utf16 => f.write_str("the file is in UTF-16; save it as CSV in UTF-8 or GB18030"),
+            ImportError::UnknownColumn { position, name: Some(name) } => {
+                write!(f, "column {position} of the header, \"{name}\", is unknown; {shape}")
+            }
+            ImportError::UnknownColumn { position, name: None } => {
+                write!(f, "column {position} of the first row is not the name of a column; {shape}")
+            }
+            ImportError::MissingColumn { name } => write!(f, "column \"{name}\" is missing; {shape}"),
+            ImportError::RepeatedColumn { name } => write!(f, "column \"{name}\" is there twice; {shape}"),
+            ImportError::RowTooLong { line } => write!(
+                f,
+                "the row that begins on line {line} does not end within {IMPORT_ROW_BYTES_MAX} bytes; is a quote left open?"
+            ),
+            ImportError::Read { line, source } => write!(f, "cannot be read beyond line {line}: {source}"),
+            ImportError::Rejects(source) => write!(f, "the list of rejected rows cannot be written: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for ImportError {}
+
+/// The columns. The first three are required.
+const NAMES: [&str; 5] = ["id_number", "status", "updated_at", "region", "test"];
+const ID_NUMBER: usize = 0;
+const STATUS: usize = 1;
+const UPDATED_AT: usize = 2;
+const REGION: usize = 3;
+const TEST: usize = 4;
+
+/// The last millisecond that RFC 3339 can write; versions beyond it could never be overtaken.
+const YEAR_9999_ENDS_UNIX_MS: u64 = 253_402_300_799_999;
+
+/// Read at a time.
+const BUFFER_BYTES: usize = 1 << 18;
+
+#[cfg(test)]
+mod tests {
+    use super::super::demo;
+    use super::*;
+
+    const KEY: HashKey = HashKey::new([9; 32]);
+
+    fn run(csv: impl AsRef<[u8]>, held: Table, mode: Mode) -> Result<(Table, Report, Vec<Reject>), ImportError> {
+        let mut rejects = Vec::new();
+        let mut keep = |reject: &Reject| {
+            rejects.push(reject.clone());
+            Ok(())
+        };
+        let (table, report) = import(csv.as_ref(), held, mode, &KEY, 0..=u64::MAX, 0, &mut keep)?;
+        let Report { rows, inserted, updated, older, duplicates, rejected, .. } = report;
+        assert_eq!(rows, inserted + updated + older + duplicates + rejected, "the counts add up");
+        assert_eq!(rejected, rejects.len() as u64);
+        Ok((table, report, rejects))
+    }
+
+    fn fresh(csv: impl AsRef<[u8]>) -> (Table, Report, Vec<Reject>) {
+        run(csv, Table::with_capacity(0), Mode::Merge).unwrap()
+    }
+
+    fn id(n: u32) -> String {
+        String::from_utf8(demo::id_number(n).as_bytes().to_vec()).unwrap()
+    }
+
+    fn held(table: &Table, n: u32) -> Record {
+        table.read(KEY.number(&demo::id_number(n)).0).unwrap()
+    }
+
+    fn rows(header: &str, rows: &[(u32, &str)]) -> String {
+        rows.iter().fold(format!("{header}\n"), |csv, (n, rest)| csv + &format!("{},{rest}\n", id(*n)))
+    }
+
+    const HEADER: &str = "id_number,status,updated_at";
+    const HEADER_5: &str = "id_number,status,updated_at,region,test";
+
+    #[test]
+    fn every_column_is_taken() {
+        let (table, report, _) = fresh(rows(HEADER_5, &[(1, "yellow,1700000000123,610100,TRUE"), (2, "red,5,,")]));
+        let (resident, check) = KEY.number(&demo::id_number(1));
+        let version = 1_700_000_000_123;
+        let first =
+            Record { resident, check, version, status: Status::Yellow, test: true, session: 0, region: 610_100 };
+        assert_eq!(held(&table, 1), first);
+        assert_eq!((held(&table, 2).region, held(&table, 2).test), (0, false));
+        assert_eq!(report, Report { rows: 2, inserted: 2, ..Report::default() });
+    }
+
+    #[test]
+    fn columns_come_in_any_order_quoted_with_crlf_and_without_a_last_line_end() {
+        let csv =
+            format!("\u{feff}\"updated_at\",status,\"id_number\"\r\n7,\"red\",\"{}\"\r\n\r\n8,green,{}", id(1), id(2));
+        let (table, report, _) = fresh(csv);
+        assert_eq!((held(&table, 1).version, held(&table, 1).status), (7, Status::Red));
+        assert_eq!((held(&table, 2).version, held(&table, 2).status), (8, Status::Green));
+        assert_eq!(report.rows, 2);
+    }
+
+    #[test]
+    fn chinese_words_are_read_in_both_encodings() {
+        let csv = rows(HEADER, &[(1, "绿,1"), (2, "黄,1"), (3, "红,1"), (4, "蓝,1"), (5, "绿码,1")]);
+        let (gb18030, ..) = encoding_rs::GB18030.encode(&csv);
+        assert_ne!(*gb18030, *csv.as_bytes());
+        for bytes in [csv.as_bytes(), &gb18030, &[b"\x84\x31\x95\x33", &gb18030[..]].concat()] {
+            let (table, _, rejects) = fresh(bytes);
+            let statuses = [1, 2, 3].map(|n| held(&table, n).status);
+            assert_eq!(statuses, [Status::Green, Status::Yellow, Status::Red]);
+            assert_eq!(rejects.iter().map(|reject| reject.line).collect::<Vec<_>>(), [5, 6]);
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_or_unix_milliseconds() {
+        for (text, expected) in [
+            ("2022-01-04T08:00:00+08:00", Some(1_641_254_400_000)),
+            ("2022-01-04T00:00:00.1239Z", Some(1_641_254_400_123)),
+            ("1641254400123", Some(1_641_254_400_123)),
+            ("0", Some(0)),
+            ("253402300799999", Some(YEAR_9999_ENDS_UNIX_MS)),
+            ("253402300800000", None),
+            ("99999999999999999999", None),
+            ("1969-12-31T23:59:59Z", None),
+            ("2022-02-30T00:00:00Z", None),
+            ("2022-01-04", None),
+            ("-5", None),
+            ("", None),
+        ] {
+            assert_eq!(version(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_out_of_the_range_is_a_wrong_row() {
+        let csv = rows(HEADER, &[(1, "red,9"), (2, "red,10"), (3, "red,20"), (4, "red,21")]);
+        let mut lines = Vec::new();
+        let mut keep = |reject: &Reject| {
+            assert_eq!((reject.column, reject.reason), ("updated_at", Reason::UpdatedAtRange));
+            lines.push(reject.line);
+            Ok(())
+        };
+        let empty = Table::with_capacity(0);
+        let (table, _) = import(csv.as_bytes(), empty, Mode::Merge, &KEY, 10..=20, 0, &mut keep).unwrap();
+        assert_eq!((table.len(), lines), (2, vec![2, 5]));
+    }
+
+    #[test]
+    fn wrong_rows_are_named_by_physical_line_and_the_rest_is_taken() {
+        let good = |n: u32| format!("{},green,1,,\n", id(n));
+        let csv = [
+            format!("{HEADER_5}\n\n"),
+            good(1),                                               // 3
+            "\n11010519491231002,green,1,,\n".into(),              // 5
+            "110105194912310021,green,1,,\n".into(),               // 6
+            format!("{},purple,1,,\n", id(2)),                     // 7
+            format!("{},green,yesterday,,\n", id(2)),              // 8
+            format!("{},green,1,6101,\n", id(2)),                  // 9
+            format!("{},green,1,610100,maybe\r\n\r\n\r\n", id(2)), // 10
+            format!("{},green,1\n", id(2)),                        // 13
+            format!("{},\"green\n\nred\",1,,\n", id(2)),           // 14 to 16
+            good(3),                                               // 17
+            format!("{},green,1,,,", id(2)),                       // 18
+        ];
+        let (table, report, rejects) = fresh(csv.concat());
+        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, reject.column, reject.reason)).collect();
+        let fields = |found| Reason::Fields { expected: 5, found };
+        assert_eq!(
+            found,
+            [
+                (5, "id_number", Reason::IdNumber(IdNumberError::Length { found: 17 })),
+                (6, "id_number", Reason::IdNumber(IdNumberError::Checksum)),
+                (7, "status", Reason::Status),
+                (8, "updated_at", Reason::UpdatedAt),
+                (9, "region", Reason::Region),
+                (10, "test", Reason::Test),
+                (13, "", fields(3)),
+                (14, "", Reason::Lines { last: 16 }),
+                (18, "", fields(6)),
+            ]
+        );
+        assert_eq!((table.len(), report.rows, report.inserted), (2, 11, 2));
+    }
+
+    #[test]
+    fn the_newest_wins_and_every_row_is_counted() {
+        let csv = rows(HEADER, &[(1, "green,5"), (1, "red,7"), (1, "yellow,6"), (1, "red,7"), (1, "green,7")]);
+        let (table, report, _) = fresh(&csv);
+        assert_eq!((held(&table, 1).version, held(&table, 1).status), (7, Status::Red));
+        let expected = Report { rows: 5, inserted: 1, updated: 1, older: 1, duplicates: 2, conflicts: 1, ..report };
+        assert_eq!(report, expected);
+        let (_, again, _) = run(rows(HEADER, &[(1, "red,7")]), table, Mode::Merge).unwrap();
+        assert_eq!(again, Report { rows: 1, duplicates: 1, ..Report::default() });
+    }
+
+    #[test]
+    fn the_order_of_rows_and_files_does_not_matter() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..50 {
+            let mut made: Vec<_> = (0..200)
+                .map(|_| {
+                    let status = ["green", "yellow", "red", "unknown"][random.usize(..4)];
+                    let region = ["", "610100", "610102"][random.usize(..3)];
+                    (random.u32(1..30), format!("{status},{},{region},{}", random.u32(..4), random.u32(..2)))
+                })
+                .collect();
+            let mut states = Vec::new();
+            for _ in 0..3 {
+                random.shuffle(&mut made);
+                let lines: Vec<_> = made.iter().map(|(n, rest)| (*n, rest.as_str())).collect();
+                let (half, rest) = lines.split_at(random.usize(..lines.len()));
+                let (table, ..) = fresh(rows(HEADER_5, half));
+                let (table, ..) = run(rows(HEADER_5, rest), table, Mode::Merge).unwrap();
+                states.push(table.sorted().collect::<Vec<_>>());
+            }
+            assert!(states.iter().all(|state| *state == states[0]));
+        }
+    }
+
+    #[test]
+    fn sessions_and_columns_that_the_file_lacks_stay() {
+        let (table, ..) = fresh(rows(HEADER_5, &[(1, "green,5,610100,1")]));
+        table.raise_session(held(&table, 1).resident, 0);
+        let (table, ..) = run(rows(HEADER, &[(1, "red,6")]), table, Mode::Merge).unwrap();
+        let now = held(&table, 1);
+        assert_eq!((now.status, now.region, now.test, now.session), (Status::Red, 610_100, true, 1));
+        let (table, ..) = run(rows(HEADER_5, &[(1, "red,7,,")]), table, Mode::Merge).unwrap();
+        assert_eq!((held(&table, 1).region, held(&table, 1).test, held(&table, 1).session), (0, false, 1));
+    }
+
+    #[test]
+    fn replacing_takes_the_file_as_the_whole_but_for_sessions() {
+        let (table, ..) = fresh(rows(HEADER_5, &[(1, "green,9,610100,"), (2, "green,9,,"), (3, "green,9,,")]));
+        table.raise_session(held(&table, 1).resident, 0);
+        let (table, report, _) = run(rows(HEADER, &[(1, "red,2"), (4, "green,2")]), table, Mode::Replace).unwrap();
+        assert_eq!(report, Report { rows: 2, inserted: 1, updated: 1, removed: 2, ..Report::default() });
+        assert_eq!(table.len(), 2);
+        let stays = held(&table, 1);
+        assert_eq!((stays.status, stays.version, stays.region, stays.session), (Status::Red, 2, 0, 1));
+    }
+
+    #[test]
+    fn a_second_id_number_with_the_same_resident_number_is_rejected() {
+        let (resident, check) = KEY.number(&demo::id_number(1));
+        let other = Record { check: !check, session: 4, ..held(&fresh(rows(HEADER, &[(1, "green,1")])).0, 1) };
+        assert_eq!(other.resident, resident);
+        let with_other = || {
+            let table = Table::with_capacity(1);
+            table.write(&other).unwrap();
+            table
+        };
+        let (table, _, rejects) = run(rows(HEADER, &[(1, "red,9")]), with_other(), Mode::Merge).unwrap();
+        assert_eq!(rejects, [Reject { line: 2, column: "id_number", reason: Reason::NumberTaken }]);
+        assert_eq!(table.read(resident), Some(other));
+        let (table, ..) = run(rows(HEADER, &[(1, "red,9")]), with_other(), Mode::Replace).unwrap();
+        assert_eq!(held(&table, 1).session, 5, "sessions of the other do not open this record");
+    }
+
+    #[test]
+    fn a_file_of_another_shape_is_refused_by_name() {
+        let refused = |csv: &[u8]| run(csv, Table::with_capacity(0), Mode::Merge).unwrap_err().to_string();
+        assert!(refused(b"").contains("empty"));
+        assert!(refused(b"id_number,status\n").contains("\"updated_at\" is missing"));
+        assert!(refused(b"id_number,status,updated_at,phone\n").contains("column 4 of the header, \"phone\""));
+        assert!(refused(b"id_number;status;updated_at\n").contains("\"id_number;status;updated_at\""));
+        assert!(refused(b"id_number,status,status,updated_at\n").contains("\"status\" is there twice"));
+        assert!(refused(&encoding_rs::GB18030.encode("身份证号,状态\n").0).contains("身份证号"));
+        assert!(refused(b"\xff\xfei\0d\0\n").contains("UTF-16"));
+        let bare = refused(format!("{},green,1\n", id(1)).as_bytes());
+        assert!(bare.contains("column 1 of the first row") && !bare.contains(&id(1)), "{bare}");
+    }
+
+    #[test]
+    fn an_open_quote_refuses_the_file_instead_of_swallowing_it() {
+        let tail = rows(HEADER, &[(1, "green,1")]).repeat(100_000);
+        for length in [10_000, tail.len()] {
+            let csv = format!("{HEADER}\n\n\"{}", &tail[..length]);
+            let error = run(csv, Table::with_capacity(0), Mode::Merge).unwrap_err().to_string();
+            assert!(error.contains("is a quote left open?"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_gives_single_bytes_or_fails_changes_nothing() {
+        struct Slow<'a>(&'a [u8]);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let Some((first, rest)) = self.0.split_first() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+                (self.0, buffer[0]) = (rest, *first);
+                Ok(1)
+            }
+        }
+        let csv = format!("\u{feff}{}", rows(HEADER, &[(1, "绿,1"), (2, "green,1")]));
+        let mut taken = 0;
+        let slow = Slow(csv.as_bytes());
+        let error = import(slow, Table::with_capacity(0), Mode::Merge, &KEY, 0..=u64::MAX, 0, &mut |_| {
+            taken += 1;
+            Ok(())
+        });
+        assert!(matches!(error, Err(ImportError::Read { line: 4, .. })));
+        assert_eq!(taken, 0, "both rows were good");
+    }
+
+    #[test]
+    fn no_damaged_file_panics_or_loses_count() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let lines = [(1, "绿,1,610100,1"), (2, "\"red\",2022-01-04T08:00:00+08:00,,"), (3, "green,3,,0\r")];
+        let good = rows(HEADER_5, &lines).into_bytes();
+        let mut taken = 0;
+        for _ in 0..20_000 {
+            let mut csv = good.clone();
+            for _ in 0..random.usize(1..4) {
+                let place = random.usize(..csv.len());
+                match random.usize(..3) {
+                    0 => csv[place] = random.u8(..),
+                    1 => drop(csv.remove(place)),
+                    _ => csv.insert(place, b"\",\r\n\xef0"[random.usize(..6)]),
+                }
+            }
+            taken += u32::from(run(&csv, Table::with_capacity(0), Mode::Merge).is_ok());
+        }
+        assert!(taken > 5_000, "most damage is in a row: {taken}");
+    }
+}
