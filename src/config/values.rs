@@ -1,0 +1,97 @@
+//! The values of the configuration that are more than a number or a text, each from its text and back.
+//!
+//! A refusal is half a line, what came and what was expected; [`super`] puts the place and the key before it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::DriverChoice;
+use crate::limits::{CPUS_MAX, ISSUER_BYTES_MAX};
+
+pub(super) fn issuer(text: &str) -> Result<String, String> {
+    let fits = text.len() <= ISSUER_BYTES_MAX
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
+    if fits {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not a region code such as CN-610100 (A-Z, 0-9 and -, up to {ISSUER_BYTES_MAX})"))
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address and a port such as 127.0.0.1:8080 or [::]:8080"))
+}
+
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address = address(text)?;
+    // Whoever reaches the admin listener may do everything there until callers have tokens.
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(address);
+    }
+    Err(format!("{address} is not a loopback address, and without admin tokens no other may be bound"))
+}
+
+/// Whether two listeners would ask for one port of one address. A wildcard covers every address, and `[::]` those of
+/// IPv4 too. Port 0 is a port of the kernel's choice.
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let covers = |a: IpAddr, b: IpAddr| a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
+}
+
+pub(super) fn driver(text: &str) -> Result<DriverChoice, String> {
+    let found =
+        [DriverChoice::Auto, DriverChoice::Uring, DriverChoice::Monoio].into_iter().find(|d| driver_word(*d) == text);
+    found.ok_or_else(|| format!("{text:?} is not one of auto, uring, monoio"))
+}
+
+pub(super) fn driver_word(driver: DriverChoice) -> &'static str {
+    match driver {
+        DriverChoice::Auto => "auto",
+        DriverChoice::Uring => "uring",
+        DriverChoice::Monoio => "monoio",
+    }
+}
+
+/// `auto`, or CPU numbers and ranges in the kernel's list format (`cpuset(7)`): `0-3,8`.
+pub(super) fn cpus(text: &str) -> Result<Option<Vec<u16>>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let wrong = || format!("{text:?} is not \"auto\" or a list of CPUs below {CPUS_MAX} such as 0-3,8");
+    let number = |text: &str| -> Option<u16> {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|cpu| digits && *cpu < CPUS_MAX)
+    };
+    let mut cpus: Vec<u16> = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Some(first), Some(last)) = (number(first), number(last)) else { return Err(wrong()) };
+        if first > last {
+            return Err(wrong());
+        }
+        for cpu in first..=last {
+            if cpus.contains(&cpu) {
+                return Err(format!("{text:?} names CPU {cpu} twice: each shard has its own"));
+            }
+            cpus.push(cpu);
+        }
+    }
+    Ok(Some(cpus))
+}
+
+pub(super) fn cpu_list(cpus: &[u16]) -> String {
+    cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
+}
+
+pub(super) fn login_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_url_byte = |b: u8| b.is_ascii_graphic() && !b"\"'<>\\`{}|^".contains(&b);
+    // The page appends its own query and gets its answer in the fragment, so the fragment is not ours to have.
+    match rest {
+        Some(rest)
+            if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| is_url_byte(b) && b != b'#') =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("{text:?} is not an https:// or http:// address without a fragment")),
+    }
+}

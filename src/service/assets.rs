@@ -1,0 +1,433 @@
+//! The pages and their files: what there is, ready to be sent, and which representation a request gets.
+//!
+//! At start everything goes into one arena: of each representation the fields that depend on nothing but itself and,
+//! right behind them, its body, so that an answer is a status line with its date and one borrowed piece; and the fields
+//! of its 304. `build.rs` embeds our own pages; an operator's come from a folder that `cli` has read and take the place
+//! of ours where they have the same path.
+//!
+//! It never allocates after start and never answers "not acceptable": where a client refuses all there is, it gets the
+//! default, as RFC 9110 §12.4.1 allows.
+
+use std::io;
+
+use super::asset_pack::Packed;
+use crate::sys::arena;
+
+/// One page or file in one language and one encoding.
+#[derive(Debug)]
+pub struct Representation {
+    encoding: Option<String>,
+    language: Option<String>,
+    /// The value of `ETag`: strong, quotes included.
+    pub etag: String,
+    /// All fields but the length, each with its line end; then the length, the empty line, and the body.
+    whole: &'static [u8],
+    fields_bytes: usize,
+    head_bytes: usize,
+    /// The head of the answer that nothing has changed, from its first field to its empty line.
+    pub unchanged: &'static [u8],
+}
+
+impl Representation {
+    /// The fields that every answer with this representation has, each with its line end.
+    pub fn fields(&self) -> &'static [u8] {
+        &self.whole[..self.fields_bytes]
+    }
+
+    /// The rest of a whole answer's head, from its first field to its empty line.
+    pub fn head(&self) -> &'static [u8] {
+        &self.whole[..self.head_bytes]
+    }
+
+    /// The rest of a whole answer: [`head`](Self::head), and the body.
+    pub fn whole(&self) -> &'static [u8] {
+        self.whole
+    }
+
+    /// The body alone.
+    pub fn body(&self) -> &'static [u8] {
+        &self.whole[self.head_bytes..]
+    }
+}
+
+/// One path. Invariant: `languages` is not empty and starts with the default; each of them is not empty, has all its
+/// encodings in the order of their size, and ends with the identity.
+struct Route {
+    path: String,
+    languages: Vec<Vec<Representation>>,
+}
+
+/// What `build.rs` has packed.
+struct Embedded {
+    route: &'static str,
+    language: Option<&'static str>,
+    content_type: &'static str,
+    cache_control: &'static str,
+    csp: Option<&'static str>,
+    /// Encoding, entity tag, body.
+    encodings: &'static [(Option<&'static str>, &'static str, &'static [u8])],
+}
+
+static EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
+
+/// All pages and files of a server.
+pub struct Library {
+    routes: Vec<Route>,
+}
+
+impl Library {
+    /// Our own pages, and over them an operator's.
+    ///
+    /// # Errors
+    /// When the system has no memory.
+    pub fn new(operators: Vec<Packed>) -> io::Result<Library> {
+        let replaced = |asset: &&Embedded| operators.iter().any(|theirs| theirs.route == asset.route);
+        let mut assets: Vec<Packed> = EMBEDDED.iter().filter(|asset| !replaced(asset)).map(Embedded::packed).collect();
+        assets.extend(operators);
+        let mut routes: Vec<(String, Vec<&Packed>)> = Vec::new();
+        for asset in &assets {
+            match routes.iter_mut().find(|(path, _)| *path == asset.route) {
+                Some((_, languages)) => languages.push(asset),
+                None => routes.push((asset.route.clone(), vec![asset])),
+            }
+        }
+        let mut pieces = Vec::new();
+        for (_, languages) in &routes {
+            for asset in languages {
+                for place in 0..asset.encodings.len() {
+                    let laid = Laid::out(asset, place, languages.len() > 1);
+                    pieces.extend([laid.whole, laid.unchanged]);
+                }
+            }
+        }
+        let mut kept = arena::keep(&pieces)?.into_iter();
+        let routes = routes
+            .into_iter()
+            .map(|(path, languages)| {
+                let several = languages.len() > 1;
+                let representations = |asset: &&Packed| {
+                    let each = |place| {
+                        let laid = Laid::out(asset, place, several);
+                        Representation {
+                            encoding: asset.encodings[place].encoding.clone(),
+                            language: asset.language.clone(),
+                            etag: asset.encodings[place].etag.clone(),
+                            whole: kept.next().unwrap_or_default(),
+                            fields_bytes: laid.fields_bytes,
+                            head_bytes: laid.head_bytes,
+                            unchanged: kept.next().unwrap_or_default(),
+                        }
+                    };
+                    (0..asset.encodings.len()).map(each).collect()
+                };
+                Route { path, languages: languages.iter().map(representations).collect() }
+            })
+            .collect();
+        Ok(Library { routes })
+    }
+
+    /// Whether there is such a path.
+    pub fn has(&self, path: &str) -> bool {
+        self.routes.iter().any(|route| route.path == path)
+    }
+
+    /// The representation of `path` (without its query) for these two field values, or `None` when there is no such
+    /// path. A field that is absent is `None`; one that came in several lines is given as its first line.
+    pub fn find(
+        &self,
+        path: &str,
+        accept_encoding: Option<&[u8]>,
+        accept_language: Option<&[u8]>,
+    ) -> Option<&Representation> {
+        let route = self.routes.iter().find(|route| route.path == path)?;
+        let encodings = choose_language(&route.languages, accept_language.unwrap_or_default());
+        Some(choose_encoding(encodings, accept_encoding.unwrap_or_default()))
+    }
+}
+
+impl Embedded {
+    fn packed(&self) -> Packed {
+        let encodings = self.encodings.iter().map(|(encoding, etag, body)| super::asset_pack::Encoded {
+            encoding: encoding.map(str::to_owned),
+            etag: (*etag).to_owned(),
+            body: body.to_vec(),
+        });
+        Packed {
+            route: self.route.to_owned(),
+            language: self.language.map(str::to_owned),
+            content_type: self.content_type.to_owned(),
+            cache_control: self.cache_control.to_owned(),
+            csp: self.csp.map(str::to_owned),
+            encodings: encodings.collect(),
+        }
+    }
+}
+
+/// The bytes of one representation as they go out.
+struct Laid {
+    whole: Vec<u8>,
+    fields_bytes: usize,
+    head_bytes: usize,
+    unchanged: Vec<u8>,
+}
+
+impl Laid {
+    fn out(asset: &Packed, place: usize, several_languages: bool) -> Laid {
+        let encoded = &asset.encodings[place];
+        let vary = if several_languages { "Accept-Encoding, Accept-Language" } else { "Accept-Encoding" };
+        let validators =
+            format!("ETag: {}\r\nCache-Control: {}\r\nVary: {vary}\r\n", encoded.etag, asset.cache_control);
+        let mut fields = validators.clone();
+        let mut add = |name: &str, value: &str| fields.extend([name, ": ", value, "\r\n"]);
+        add("Content-Type", &asset.content_type);
+        add("X-Content-Type-Options", "nosniff");
+        if let Some(encoding) = &encoded.encoding {
+            add("Content-Encoding", encoding);
+        }
+        if let Some(language) = &asset.language {
+            add("Content-Language", language);
+        }
+        if let Some(policy) = &asset.csp {
+            add("Content-Security-Policy", policy);
+            add("Referrer-Policy", "no-referrer");
+        }
+        let fields_bytes = fields.len();
+        let mut whole = format!("{fields}Content-Length: {}\r\n\r\n", encoded.body.len()).into_bytes();
+        let head_bytes = whole.len();
+        whole.extend_from_slice(&encoded.body);
+        Laid { whole, fields_bytes, head_bytes, unchanged: format!("{validators}\r\n").into_bytes() }
+    }
+}
+
+fn choose_language<'r>(languages: &'r [Vec<Representation>], accept: &[u8]) -> &'r [Representation] {
+    let mut chosen = &languages[0];
+    let mut best: Option<Wish> = None;
+    for encodings in languages {
+        let tag = encodings[0].language.as_deref().unwrap_or_default().as_bytes();
+        let wish = wish_for_language(tag, accept);
+        if wish.is_some() && wish > best {
+            (chosen, best) = (encodings, wish);
+        }
+    }
+    chosen
+}
+
+/// How well a language is wanted, compared in this order: its quality, then the earliest range in the list.
+type Wish = (u16, std::cmp::Reverse<usize>);
+
+/// The wish for one language tag, by the range that fits it best: the tag itself, then one that shares its primary
+/// subtag, then `*`. So `zh`, `zh-Hans` and `zh-TW` all prefer `zh-CN` to another language (RFC 4647 §3.4, where the
+/// range is cut from its end), and `en` takes `en-GB`'s reader. A quality of 0 refuses.
+fn wish_for_language(tag: &[u8], accept: &[u8]) -> Option<Wish> {
+    let mut best: Option<(u8, Wish)> = None;
+    for (position, (range, quality)) in elements(accept).enumerate() {
+        let fit = if range.eq_ignore_ascii_case(tag) {
+            3
+        } else if primary(range).eq_ignore_ascii_case(primary(tag)) {
+            2
+        } else if range == b"*" {
+            1
+        } else {
+            continue;
+        };
+        let wish = (fit, (quality, std::cmp::Reverse(position)));
+        if best.is_none_or(|found| wish > found) {
+            best = Some(wish);
+        }
+    }
+    best.map(|(_, wish)| wish).filter(|(quality, _)| *quality > 0)
+}
+
+fn primary(tag: &[u8]) -> &[u8] {
+    tag.split(|byte| *byte == b'-').next().unwrap_or_default()
+}
+
+/// RFC 9110 §12.5.3. Of equal qualities the smaller body wins, which stands earlier; the identity, unless named, is
+/// acceptable but the last choice, and is what a client gets that accepts nothing.
+fn choose_encoding<'r>(encodings: &'r [Representation], accept: &[u8]) -> &'r Representation {
+    let mut chosen = &encodings[encodings.len() - 1];
+    let mut best = 0;
+    for representation in encodings {
+        let quality = quality_of_encoding(representation.encoding.as_deref(), accept);
+        if quality > best {
+            (chosen, best) = (representation, quality);
+        }
+    }
+    chosen
+}
+
+fn quality_of_encoding(encoding: Option<&str>, accept: &[u8]) -> u16 {
+    let name = encoding.unwrap_or("identity").as_bytes();
+    let mut any = None;
+    for (coding, quality) in elements(accept) {
+        // RFC 9110 §8.4.1.3: x-gzip is gzip.
+        if coding.eq_ignore_ascii_case(name) || (name == b"gzip" && coding.eq_ignore_ascii_case(b"x-gzip")) {
+            return quality;
+        }
+        if coding == b"*" {
+            any = Some(quality);
+        }
+    }
+    any.unwrap_or(0)
+}
+
+/// The members of a list with their weights in thousandths. A member whose weight is no weight is left out.
+fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], u16)> {
+    list.split(|byte| *byte == b',').filter_map(|element| {
+        let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().filter(|name| !name.is_empty())?;
+        let mut quality = 1_000;
+        for part in parts {
+            if let [b'q' | b'Q', b'=', weight @ ..] = part {
+                quality = thousandths(weight)?;
+            }
+        }
+        Some((name, quality))
+    })
+}
+
+/// RFC 9110 §12.4.2: `0` or `1`, up to three decimals, and not above 1.
+fn thousandths(weight: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match weight {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+        _ => return None,
+    };
+    let mut value = u16::from(whole - b'0');
+    for place in 0..3 {
+        let digit = decimals.get(place).copied().unwrap_or(b'0');
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + u16::from(digit - b'0');
+    }
+    (value <= 1_000).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::asset_pack::{CacheClass, pack};
+
+    fn asset(route: &str, language: Option<&str>, body: &str) -> Packed {
+        pack(route, language, "text/plain", CacheClass::Revalidate, body.as_bytes()).unwrap()
+    }
+
+    fn library() -> Library {
+        let text = "again and again. ".repeat(40);
+        Library::new(vec![
+            asset("/one", None, &text),
+            asset("/two", Some("zh-CN"), &text),
+            asset("/two", Some("en"), &format!("{text}!")),
+        ])
+        .unwrap()
+    }
+
+    fn encoding(accept: &str) -> &'static str {
+        let library = library();
+        match library.find("/one", Some(accept.as_bytes()), None).unwrap().encoding.as_deref() {
+            Some("br") => "br",
+            Some("gzip") => "gzip",
+            Some(_) => "another",
+            None => "identity",
+        }
+    }
+
+    fn language(accept: &str) -> String {
+        library().find("/two", None, Some(accept.as_bytes())).unwrap().language.clone().unwrap()
+    }
+
+    #[test]
+    fn the_smallest_acceptable_encoding_is_chosen() {
+        assert_eq!(encoding("gzip, deflate, br, zstd"), "br");
+        assert_eq!(encoding("gzip, deflate"), "gzip");
+        assert_eq!(encoding("X-GZIP"), "gzip");
+        assert_eq!(encoding("*"), "br");
+        assert_eq!(encoding("br;q=0, *"), "gzip");
+    }
+
+    #[test]
+    fn a_higher_weight_beats_a_smaller_body() {
+        assert_eq!(encoding("br;q=0.5, gzip;q=0.8"), "gzip");
+        assert_eq!(encoding("br;q=0.8 , identity ; q=1"), "identity");
+        assert_eq!(encoding("gzip;q=0.001"), "gzip");
+        assert_eq!(encoding("br; Q=0.3, *;q=0.2"), "br");
+    }
+
+    #[test]
+    fn without_an_acceptable_encoding_the_bytes_go_as_they_are() {
+        for accept in
+            ["", "zstd", "br;q=0, gzip;q=0.000", "identity", "*;q=0", "identity;q=0", "identity;q=0, zstd", ",;,"]
+        {
+            assert_eq!(encoding(accept), "identity", "{accept}");
+        }
+        assert_eq!(encoding("identity;q=0, *;q=0.1"), "br");
+    }
+
+    #[test]
+    fn a_member_with_a_broken_weight_is_left_out() {
+        for accept in ["br;q=2", "br;q=1.001", "br;q=0.1234", "br;q=", "br;q=.5", "br;q=0.x", "br;q=-1"] {
+            assert_eq!(encoding(accept), "identity", "{accept}");
+        }
+        assert_eq!(encoding("br;q=1.000"), "br");
+        assert_eq!(encoding("br;q=0."), "identity");
+    }
+
+    #[test]
+    fn a_language_is_chosen_by_its_primary_subtag() {
+        for accept in ["zh", "zh-CN", "ZH-hans", "zh-Hans-CN", "zh-TW, en;q=0.9", "en;q=0.8, zh", "fr, zh;q=0.2"] {
+            assert_eq!(language(accept), "zh-CN", "{accept}");
+        }
+        for accept in ["en", "en-GB,en;q=0.9,zh;q=0.8", "fr, en;q=0.1", "en, zh", "zh;q=0, *"] {
+            assert_eq!(language(accept), "en", "{accept}");
+        }
+    }
+
+    #[test]
+    fn without_an_acceptable_language_the_default_is_served() {
+        for accept in ["", "fr", "*", "de-AT, fr;q=0.5", "zh;q=0, en;q=0", ";q=1"] {
+            assert_eq!(language(accept), "zh-CN", "{accept}");
+        }
+    }
+
+    #[test]
+    fn an_exact_range_overrides_a_shorter_one() {
+        assert_eq!(language("zh, zh-CN;q=0.1, en;q=0.5"), "en");
+        assert_eq!(language("zh-CN;q=0, zh, en;q=0.5"), "en");
+    }
+
+    #[test]
+    fn an_answer_is_its_fields_its_length_and_its_body_in_one_piece() {
+        let library = library();
+        let found = library.find("/two", Some(b"br"), Some(b"en")).unwrap();
+        let head = std::str::from_utf8(found.head()).unwrap();
+        let length = format!("Content-Length: {}\r\n\r\n", found.body().len());
+        assert_eq!(head, [std::str::from_utf8(found.fields()).unwrap(), &length].concat());
+        assert_eq!(found.whole(), [found.head(), found.body()].concat());
+        for field in
+            ["Content-Encoding: br\r\n", "Content-Language: en\r\n", "Vary: Accept-Encoding, Accept-Language\r\n"]
+        {
+            assert!(head.contains(field), "{head}");
+        }
+        let unchanged = std::str::from_utf8(found.unchanged).unwrap();
+        assert!(unchanged.contains(&found.etag) && unchanged.ends_with("\r\n\r\n") && !unchanged.contains("Length"));
+    }
+
+    #[test]
+    fn the_page_is_embedded_with_its_policy_and_an_unknown_path_is_not() {
+        let library = Library::new(Vec::new()).unwrap();
+        let page = library.find("/", None, None).unwrap();
+        let head = std::str::from_utf8(page.head()).unwrap();
+        assert!(
+            head.contains("Content-Type: text/html") && head.contains("Content-Security-Policy: default-src 'none'")
+        );
+        assert!(page.body().starts_with(b"<!doctype html>"));
+        assert!(!library.has("/nothing") && library.find("/nothing", None, None).is_none());
+    }
+
+    #[test]
+    fn an_operators_page_takes_the_place_of_ours() {
+        let library = Library::new(vec![asset("/", None, "theirs")]).unwrap();
+        assert_eq!(library.find("/", Some(b"br"), Some(b"en")).unwrap().body(), b"theirs");
+    }
+}

@@ -1,0 +1,138 @@
+//! `/person/app/refreshQRCode`: the one answer that everything else is here for.
+//!
+//! Session, record, payload of this window from the shard's cache or made now, send slot. No lock, no allocation, no
+//! system call; one signature for a resident, a status and a window.
+
+use bytes::Bytes;
+
+use super::cache::Key;
+use super::problem::{self, Problem};
+use super::{Reply, Route, Service, Settings, is_foreign, session};
+use crate::code::claims::{CodeBuffer, CodeRequest};
+use crate::code::payload::{self, Payload};
+use crate::code::qr::{self, Matrix};
+use crate::code::window::Times;
+use crate::http::field::Field;
+use crate::http::head::Head;
+use crate::http::negotiate;
+use crate::registry::table::Record;
+use crate::words::Now;
+
+/// The fields of a refresh: it is for the one who asked.
+const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: private, no-store\r\n";
+
+/// In which form a code is wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Full,
+    Bare,
+    Svg,
+    Png,
+    Text,
+}
+
+impl Form {
+    fn of(query: Option<&str>) -> Result<Form, Problem> {
+        match (negotiate::query_parameter(query, "qr"), negotiate::query_parameter(query, "format")) {
+            (None, None) => Ok(Form::Full),
+            (Some("none"), None) => Ok(Form::Bare),
+            (None, Some("svg")) => Ok(Form::Svg),
+            (None, Some("png")) => Ok(Form::Png),
+            (None, Some("text")) => Ok(Form::Text),
+            _ => Err(problem::QUERY_UNKNOWN),
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn refresh(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) {
+        let asked = Form::of(head.query).and_then(|form| Ok((form, self.signed_in_record(now, head)?)));
+        match asked {
+            Ok((Form::Full, record)) => self.refresh_json(now, &record, false, reply),
+            Ok((Form::Bare, record)) => self.refresh_json(now, &record, true, reply),
+            Ok((form, record)) => self.refresh_print(now, &record, form, reply),
+            Err(problem) => self.refuse_route(now, Route::Refresh, problem, reply),
+        }
+    }
+
+    /// The record of the resident whose session came with the request.
+    pub(super) fn signed_in_record(&self, now: Now, head: &Head<'_>) -> Result<Record, Problem> {
+        let session = read_session(&self.parts.settings, now, head)?;
+        let record = self.parts.registry.read(session.resident).ok_or(problem::UNKNOWN_RESIDENT)?;
+        // A number above the record's is of before a restart that forgot who had signed out: it is no older for that.
+        if session.number < record.session {
+            return Err(problem::SESSION_ENDED);
+        }
+        Ok(record)
+    }
+
+    fn refresh_json(&mut self, now: Now, record: &Record, bare: bool, reply: &mut Reply<'_>) {
+        let settings = &*self.parts.settings;
+        let times = settings.window.times(record.resident, now.unix_s());
+        let key = Key {
+            resident: record.resident,
+            version: record.version,
+            window: times.iat,
+            generation: settings.generation,
+        };
+        let (body, lengths, hit) = self.payloads.get_or_make(key, |body| {
+            let (code, matrix) = make(settings, record, &times);
+            let code = code.as_str();
+            payload::write(&Payload { code, status: record.status, times, test: record.test, matrix: &matrix }, body)
+        });
+        let counter = if hit { &self.parts.counters.payload_hits } else { &self.parts.counters.signatures };
+        counter.add(1);
+        self.parts.counters.count_answer(Route::Refresh, 200);
+        let (head, tail) = if bare { lengths.without_matrix(body) } else { (lengths.full(body), &b""[..]) };
+        reply.prepared(self.date.at(now.unix_s()), REFRESH_HEAD, [head, tail]);
+    }
+
+    /// For kiosks and print: drawn anew each time, off the hot path.
+    fn refresh_print(&mut self, now: Now, record: &Record, form: Form, reply: &mut Reply<'_>) {
+        let times = self.parts.settings.window.times(record.resident, now.unix_s());
+        let (code, matrix) = make(&self.parts.settings, record, &times);
+        self.parts.counters.signatures.add(1);
+        let (content_type, body) = match form {
+            Form::Svg => ("image/svg+xml", qr::svg(&matrix)),
+            Form::Png => ("image/png", qr::png(&matrix)),
+            _ => ("text/plain", code.as_bytes().to_vec()),
+        };
+        let private = ("Cache-Control", "private, no-store");
+        let fields = [("Content-Type", content_type), private, ("X-Content-Type-Options", "nosniff")];
+        self.parts.counters.count_answer(Route::Refresh, 200);
+        reply.shared(self.date.at(now.unix_s()), 200, &fields, Bytes::from(body));
+    }
+}
+
+/// Signs a code and draws its symbol.
+fn make(settings: &Settings, record: &Record, times: &Times) -> (CodeBuffer, Matrix) {
+    let request = CodeRequest {
+        resident: record.resident,
+        version: record.version,
+        status: record.status,
+        iat: times.iat,
+        exp: times.exp,
+        test: record.test,
+    };
+    let (mut code, mut matrix) = (CodeBuffer::new(), Matrix::blank());
+    settings.issuer.issue(&request, &mut code);
+    settings.painter.paint(code.symbol(), &mut matrix);
+    (code, matrix)
+}
+
+/// The session that a request carries, as a bearer token or, from a page of ours, as a cookie.
+pub(super) fn read_session(settings: &Settings, now: Now, head: &Head<'_>) -> Result<session::Session, Problem> {
+    let token = match head.get(Field::Authorization) {
+        Some(_) => negotiate::bearer(head).ok_or(problem::SESSION_INVALID)?,
+        None if is_foreign(head) => return Err(problem::SESSION_MISSING),
+        // The one that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2) counts first.
+        None => negotiate::cookie(head, "__Host-oc")
+            .or_else(|| negotiate::cookie(head, "oc"))
+            .ok_or(problem::SESSION_MISSING)?,
+    };
+    session::check(&settings.session_key, token, now.unix_s()).map_err(|error| match error {
+        session::SessionError::Expired => problem::SESSION_EXPIRED,
+        session::SessionError::Ended(_) => problem::SESSION_ENDED,
+        session::SessionError::Malformed | session::SessionError::Forged => problem::SESSION_INVALID,
+    })
+}

@@ -1,0 +1,150 @@
+//! How an answer is written: status line and fields into the send slot, a small body behind them, a large one beside
+//! them.
+
+use bytes::Bytes;
+
+use super::problem::Problem;
+use crate::http::head::{Head, Method};
+use crate::http::response::{self, Answer, Persistence, ResponseBuffer};
+
+/// What goes out in one send: heads with small bodies behind them, and at most one large body, borrowed or shared.
+/// It belongs to the driver while the send is in flight and then comes back to the shard.
+pub struct Output {
+    /// Heads and small bodies, gathered.
+    pub head: ResponseBuffer,
+    /// Sent behind `head`; empty for most answers.
+    pub body: Bytes,
+}
+
+impl Output {
+    /// An empty output over a send slot.
+    pub fn new(head: ResponseBuffer) -> Output {
+        Output { head, body: Bytes::new() }
+    }
+
+    /// All bytes, head and body.
+    pub fn bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+/// What an answer must respect, whatever it says.
+#[derive(Clone, Copy)]
+pub struct ReplyTarget {
+    persistence: Persistence,
+    head_only: bool,
+}
+
+impl ReplyTarget {
+    /// For a request that could not be read.
+    pub const UNREADABLE: ReplyTarget = ReplyTarget { persistence: Persistence::Closes, head_only: false };
+
+    /// For this request, where `closing` is the server's own wish.
+    pub fn new(head: &Head<'_>, closing: bool) -> ReplyTarget {
+        ReplyTarget { persistence: Persistence::of(head, closing), head_only: head.method == Method::Head }
+    }
+
+    /// Whether the connection ends with this answer.
+    pub fn closes(self) -> bool {
+        self.persistence == Persistence::Closes
+    }
+}
+
+/// Writes one answer.
+pub struct Reply<'a> {
+    target: ReplyTarget,
+    output: &'a mut Output,
+}
+
+/// Fields of an answer: name and value.
+pub type Fields<'a> = &'a [(&'a str, &'a str)];
+
+impl<'a> Reply<'a> {
+    /// For one request, into this output.
+    pub fn new(target: ReplyTarget, output: &'a mut Output) -> Reply<'a> {
+        Reply { target, output }
+    }
+
+    /// An answer whose body, if any, is copied into the send slot.
+    pub fn inline(&mut self, date: &[u8; 29], status: u16, fields: Fields<'_>, body: &[u8]) {
+        let answer = self.start(date, status, fields);
+        match status {
+            // RFC 9110 §15.4.5: a 304 ends with its head, and would have to give the length of the 200.
+            304 => self.output.head.end_head(),
+            _ => self.output.head.body(&answer, body),
+        }
+    }
+
+    /// The one answer of the hot path: `head` is its fields with their line ends, its body is in two pieces.
+    pub fn prepared(&mut self, date: &[u8; 29], head: &[u8], body: [&[u8]; 2]) {
+        let answer = self.answer(date);
+        let out = &mut self.output.head;
+        out.start(200, &answer);
+        out.push(head);
+        out.content_length((body[0].len() + body[1].len()) as u64);
+        out.end_head();
+        if !answer.head_only {
+            out.push(body[0]);
+            out.push(body[1]);
+        }
+    }
+
+    /// An answer whose body is sent from where it lies.
+    pub fn shared(&mut self, date: &[u8; 29], status: u16, fields: Fields<'_>, body: Bytes) {
+        let answer = self.start(date, status, fields);
+        self.output.head.content_length(body.len() as u64);
+        self.output.head.end_head();
+        if !answer.head_only {
+            self.output.body = body;
+        }
+    }
+
+    /// An answer of which all but the status line, the date and the connection's fate lies ready: `rest` is its other
+    /// fields, up to `head_bytes`, and its body.
+    pub fn borrowed(&mut self, date: &[u8; 29], status: u16, rest: &'static [u8], head_bytes: usize) {
+        let answer = self.answer(date);
+        self.output.head.start(status, &answer);
+        self.output.body = Bytes::from_static(if answer.head_only { &rest[..head_bytes] } else { rest });
+    }
+
+    /// A part of a file (RFC 9110 §15.3.7): the range is its first byte, its last, and the length of the whole.
+    pub fn part(&mut self, date: &[u8; 29], fields: &[u8], range: (u64, u64, u64), part: &'static [u8]) {
+        let answer = self.answer(date);
+        let out = &mut self.output.head;
+        out.start(206, &answer);
+        out.push(fields);
+        out.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
+        out.content_length(part.len() as u64);
+        out.end_head();
+        if !answer.head_only {
+            self.output.body = Bytes::from_static(part);
+        }
+    }
+
+    /// A refusal (RFC 9457). `members` are further members, as JSON without a leading comma.
+    pub fn problem(
+        &mut self,
+        date: &[u8; 29],
+        problem: Problem,
+        retry_after_s: Option<u32>,
+        fields: Fields<'_>,
+        members: &str,
+    ) {
+        let Problem { status, word, detail, .. } = problem;
+        let answer = self.answer(date);
+        self.output.head.problem(&answer, &response::Problem { status, word, detail, members, retry_after_s, fields });
+    }
+
+    fn start<'d>(&mut self, date: &'d [u8; 29], status: u16, fields: Fields<'_>) -> Answer<'d> {
+        let answer = self.answer(date);
+        self.output.head.start(status, &answer);
+        for (name, value) in fields {
+            self.output.head.field(name, value.as_bytes());
+        }
+        answer
+    }
+
+    fn answer<'d>(&self, date: &'d [u8; 29]) -> Answer<'d> {
+        Answer { date, persistence: self.target.persistence, head_only: self.target.head_only }
+    }
+}

@@ -1,0 +1,679 @@
+//! Sign-in: whether an assertion (a JWT from the city's identity provider) is good and which person it names.
+//!
+//! A [`Verifier`] holds the provider's public keys and checks one assertion by itself; whether it was used before is
+//! for [`super::used_assertions`] to say. It reads no clock: the JWT library's own clock checks are off and all times
+//! are compared here with the instant that is handed in. Nothing of an assertion, its claims or its signature is ever
+//! part of an error.
+//!
+//! Which algorithm a signature is checked by follows from the key alone (RFC 8725 section 3.1): an Ed25519 key takes
+//! EdDSA, a P-256 key ES256, an RSA key RS256, and an assertion that claims another one meets no key.
+
+use std::fmt;
+
+use aws_lc_rs::rsa::PublicKeyComponents;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::limits::{
+    ASSERTION_AHEAD_S_MAX, ASSERTION_BYTES_MAX, ASSERTION_LIFE_S_MAX, ID_CLAIM_BYTES_MAX, JWKS_KEYS_MAX,
+};
+use crate::words::Now;
+
+/// What a good assertion says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignIn {
+    /// The ID number as the provider wrote it: 1..=64 ASCII letters and digits. Whether it is one is not checked here.
+    pub id_number: String,
+    /// What makes the assertion count once, see [`UsedAssertions`](super::used_assertions::UsedAssertions).
+    pub once: [u8; 16],
+    /// The first second at which the assertion is over, since 1970-01-01T00:00:00Z.
+    pub expires_unix_s: u64,
+}
+
+impl fmt::Debug for SignIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An ID number must not reach a log, not even by a `{:?}`.
+        f.debug_struct("SignIn").field("expires_unix_s", &self.expires_unix_s).finish_non_exhaustive()
+    }
+}
+
+/// Why an assertion is refused. The signature comes before everything that the claims say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AssertionError {
+    /// It is no JWT, is too long, repeats a member, or lacks a claim that is required.
+    Malformed,
+    /// Its algorithm is not EdDSA, ES256 or RS256, or it asks for an extension (`crit`).
+    AlgorithmRefused,
+    /// No key of the JWKS has its `kid` and algorithm.
+    KeyUnknown,
+    /// The signature is not by the key.
+    Forged,
+    /// `iss` is another issuer.
+    IssuerWrong,
+    /// `aud` does not name this service.
+    AudienceWrong,
+    /// `exp` is over.
+    Expired,
+    /// `iat` is too far ahead, or `nbf` has not come.
+    NotYetValid,
+    /// `exp - iat` is more than five minutes, or less than nothing.
+    LifeWrong,
+    /// `iat` is before this process started, so it is not known whether it was used before.
+    BeforeStart,
+    /// The claim with the ID number is absent or no ID number.
+    PersonMissing,
+    /// It was used before.
+    Replayed,
+}
+
+impl AssertionError {
+    /// The stable last part of the problem's `type`.
+    pub const fn word(self) -> &'static str {
+        self.told().0
+    }
+
+    /// One sentence for a person.
+    pub const fn detail(self) -> &'static str {
+        self.told().1
+    }
+
+    const fn told(self) -> (&'static str, &'static str) {
+        match self {
+            AssertionError::Malformed => ("assertion-malformed", "the assertion is not a JWT with the claims required"),
+            AssertionError::AlgorithmRefused => {
+                ("assertion-algorithm-refused", "the assertion is not signed by EdDSA, ES256 or RS256")
+            }
+            AssertionError::KeyUnknown => ("assertion-key-unknown", "the assertion's key is not in auth.jwks_file"),
+            AssertionError::Forged => ("assertion-forged", "the assertion's signature is wrong"),
+            AssertionError::IssuerWrong => ("assertion-issuer-wrong", "the assertion is not by auth.issuer"),
+            AssertionError::AudienceWrong => ("assertion-audience-wrong", "the assertion is not for auth.audience"),
+            AssertionError::Expired => ("assertion-expired", "the assertion has expired, sign in again"),
+            AssertionError::NotYetValid => ("assertion-not-yet-valid", "the assertion's time has not come"),
+            AssertionError::LifeWrong => ("assertion-life-wrong", "the assertion's life is not within five minutes"),
+            AssertionError::BeforeStart => {
+                ("assertion-before-start", "the assertion is older than this server's start, sign in again")
+            }
+            AssertionError::PersonMissing => ("assertion-person-missing", "the assertion names no person"),
+            AssertionError::Replayed => ("assertion-replayed", "the assertion was used before, sign in again"),
+        }
+    }
+}
+
+impl fmt::Display for AssertionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.told().1)
+    }
+}
+
+impl std::error::Error for AssertionError {}
+
+/// Why a JWKS is refused as a whole. Keys of other kinds and uses are passed over and are no error.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JwksError {
+    /// It is not JSON of the shape `{"keys":[{…}]}`, or a member stands twice in one object (RFC 7517 section 4).
+    Unreadable,
+    /// The key at this place, from 0, is of a kind that signs assertions but is not a valid key.
+    KeyInvalid(usize),
+    /// The key at this place holds a private or a shared key, which does not belong into this file.
+    KeySecret(usize),
+    /// The key at this place has the `kid` and the algorithm of one before it.
+    KeyTwice(usize),
+    /// More usable keys than [`JWKS_KEYS_MAX`].
+    TooManyKeys,
+    /// No key that signs by EdDSA, ES256 or RS256.
+    NoUsableKey,
+}
+
+impl fmt::Display for JwksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JwksError::Unreadable => f.write_str("is not a JWKS: expected {\"keys\":[…]} with no member repeated"),
+            JwksError::KeyInvalid(at) => write!(f, "keys[{at}] is not a valid Ed25519, P-256 or RSA (2048 bits) key"),
+            JwksError::KeySecret(at) => {
+                write!(f, "keys[{at}] holds a private or shared key: replace it, and put only its public part here")
+            }
+            JwksError::KeyTwice(at) => write!(f, "keys[{at}] has the kid of a key before it: remove one of them"),
+            JwksError::TooManyKeys => write!(f, "has more than {JWKS_KEYS_MAX} signing keys: remove those retired"),
+            JwksError::NoUsableKey => f.write_str("has no public key that signs by EdDSA, ES256 or RS256"),
+        }
+    }
+}
+
+impl std::error::Error for JwksError {}
+
+/// The provider's keys and what its assertions must say.
+pub struct Verifier {
+    keys: Vec<Key>,
+    issuer: String,
+    audience: String,
+    id_claim: String,
+}
+
+impl Verifier {
+    /// Takes the usable keys of a JWKS (RFC 7517). `issuer` and `audience` are the exact `iss` and `aud` to expect,
+    /// `id_claim` is the name of the claim with the ID number.
+    ///
+    /// # Errors
+    /// [`JwksError`]; the verifier in use stays as it is.
+    pub fn from_jwks(json: &str, issuer: &str, audience: &str, id_claim: &str) -> Result<Verifier, JwksError> {
+        let set: KeySet = serde_json::from_str(json).map_err(|_| JwksError::Unreadable)?;
+        let mut keys: Vec<Key> = Vec::new();
+        for (at, Members(jwk)) in set.keys.iter().enumerate() {
+            let Some(key) = Key::from_jwk(jwk, at)? else { continue };
+            if keys.iter().any(|other| other.kid.is_some() && other.kid == key.kid && other.alg == key.alg) {
+                return Err(JwksError::KeyTwice(at));
+            }
+            keys.push(key);
+        }
+        match keys.len() {
+            0 => Err(JwksError::NoUsableKey),
+            1..=JWKS_KEYS_MAX => {
+                Ok(Verifier { keys, issuer: issuer.into(), audience: audience.into(), id_claim: id_claim.into() })
+            }
+            _ => Err(JwksError::TooManyKeys),
+        }
+    }
+
+    /// Checks an assertion at `now`, in a process that took its first assertion at `started_unix_ms` or later.
+    /// Whether it was used before is for [`UsedAssertions`](super::used_assertions::UsedAssertions) to say.
+    ///
+    /// # Errors
+    /// [`AssertionError`], never [`AssertionError::Replayed`].
+    pub fn verify(&self, assertion: &str, now: Now, started_unix_ms: u64) -> Result<SignIn, AssertionError> {
+        if assertion.len() > ASSERTION_BYTES_MAX {
+            return Err(AssertionError::Malformed);
+        }
+        let (signed, _) = assertion.rsplit_once('.').ok_or(AssertionError::Malformed)?;
+        let (header, _) = signed.split_once('.').ok_or(AssertionError::Malformed)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| AssertionError::Malformed)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| AssertionError::Malformed)?;
+        let claims = self.verified_claims(assertion, &header)?;
+
+        if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+            return Err(AssertionError::IssuerWrong);
+        }
+        let is_audience = |name: &Value| name.as_str() == Some(&self.audience);
+        // RFC 7519 section 4.1.3: a string or a list of strings.
+        let is_for_us = match claims.get("aud") {
+            Some(Value::Array(names)) => names.iter().any(is_audience),
+            Some(name) => is_audience(name),
+            None => false,
+        };
+        if !is_for_us {
+            return Err(AssertionError::AudienceWrong);
+        }
+        let expires_unix_s = check_times(&claims, now, started_unix_ms)?;
+        let id_number = claims.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
+        let is_id =
+            (1..=ID_CLAIM_BYTES_MAX).contains(&id_number.len()) && id_number.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !is_id {
+            return Err(AssertionError::PersonMissing);
+        }
+        // Of what is signed and not of the signature: for every ECDSA signature (r, s) there is a second one (r, -s)
+        // that anybody can compute, and it would count as another assertion.
+        let mut once = [0; 16];
+        once.copy_from_slice(&Sha256::digest(signed.as_bytes())[..16]);
+        Ok(SignIn { id_number: id_number.to_owned(), once, expires_unix_s })
+    }
+
+    fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Map<String, Value>, AssertionError> {
+        // RFC 7515 section 4.1.11: whoever does not understand an extension listed there must refuse; we have none.
+        if header.crit.is_some() {
+            return Err(AssertionError::AlgorithmRefused);
+        }
+        let alg = ALGORITHMS.iter().find(|(word, _)| *word == header.alg).map(|(_, alg)| *alg);
+        let alg = alg.ok_or(AssertionError::AlgorithmRefused)?;
+        // With a `kid`, only the key of that name; without one all of the algorithm, JWKS_KEYS_MAX at most.
+        let named = |key: &&Key| key.alg == alg && (header.kid.is_none() || key.kid == header.kid);
+        let mut refused = AssertionError::KeyUnknown;
+        for key in self.keys.iter().filter(named) {
+            match jsonwebtoken::decode::<Members>(assertion, &key.key, &key.validation) {
+                Ok(token) => return Ok(token.claims.0),
+                Err(error) => {
+                    refused = match error.kind() {
+                        jsonwebtoken::errors::ErrorKind::InvalidSignature => AssertionError::Forged,
+                        _ => AssertionError::Malformed,
+                    };
+                }
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Checks `exp`, `iat` and `nbf` and returns the first whole second at which the assertion is over.
+fn check_times(claims: &Map<String, Value>, now: Now, started_unix_ms: u64) -> Result<u64, AssertionError> {
+    let expires_ms = date_ms(claims.get("exp"))?.ok_or(AssertionError::Malformed)?;
+    let issued_ms = date_ms(claims.get("iat"))?.ok_or(AssertionError::Malformed)?;
+    let valid_from_ms = date_ms(claims.get("nbf"))?.unwrap_or(issued_ms);
+    if expires_ms.floor() <= ms(now.unix_ms) {
+        return Err(AssertionError::Expired);
+    }
+    // Both come from the provider's clock, which may run a little ahead of ours.
+    if issued_ms.max(valid_from_ms) > ms(now.unix_ms) + ms(ASSERTION_AHEAD_S_MAX * 1_000) {
+        return Err(AssertionError::NotYetValid);
+    }
+    // Rounded, since the difference of two fractional dates may be a hair above a whole number.
+    let life_ms = (expires_ms - issued_ms).round();
+    if life_ms > ms(ASSERTION_LIFE_S_MAX * 1_000) || life_ms <= 0.0 {
+        return Err(AssertionError::LifeWrong);
+    }
+    // Most providers cut `iat` to whole seconds. In the second of the start it is then not known on which side of it
+    // the assertion was issued, and it is refused: the earliest time that it can mean decides.
+    if issued_ms.floor() < ms(started_unix_ms) {
+        return Err(AssertionError::BeforeStart);
+    }
+    Ok(whole(expires_ms / 1_000.0))
+}
+
+/// A NumericDate (RFC 7519 section 2: seconds, perhaps with a fraction) in milliseconds; `None` if it is absent.
+fn date_ms(date: Option<&Value>) -> Result<Option<f64>, AssertionError> {
+    let Some(date) = date else { return Ok(None) };
+    let seconds = date.as_f64().ok_or(AssertionError::Malformed)?;
+    // Until the year 5138; what is beyond is in milliseconds by mistake, or meant to break arithmetic.
+    if !(0.0..1e11).contains(&seconds) {
+        return Err(AssertionError::Malformed);
+    }
+    Ok(Some(seconds * 1_000.0))
+}
+
+fn ms(ms: u64) -> f64 {
+    // Exact up to 2^53 ms, the year 287396.
+    #[allow(clippy::cast_precision_loss, reason = "exact in the range of dates")]
+    let ms = ms as f64;
+    ms
+}
+
+fn whole(seconds: f64) -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "date_ms bounds it to 0..1e11")]
+    let seconds = seconds.ceil() as u64;
+    seconds
+}
+
+/// One usable key with the checks that the JWT library makes by it: the algorithm and the signature, and no more.
+struct Key {
+    kid: Option<String>,
+    alg: Algorithm,
+    key: DecodingKey,
+    validation: Validation,
+}
+
+impl Key {
+    /// The key of a JWK; `None` if it is of another kind or for another use.
+    fn from_jwk(jwk: &Map<String, Value>, at: usize) -> Result<Option<Key>, JwksError> {
+        // RFC 7518: `d` is the private part of EC, RSA and OKP keys, `k` a shared key.
+        if jwk.contains_key("d") || jwk.contains_key("k") {
+            return Err(JwksError::KeySecret(at));
+        }
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        let alg = match (text("kty"), text("crv")) {
+            (Some("OKP"), Some("Ed25519")) => Algorithm::EdDSA,
+            (Some("EC"), Some("P-256")) => Algorithm::ES256,
+            (Some("RSA"), _) => Algorithm::RS256,
+            _ => return Ok(None),
+        };
+        let says = |name: &str, wanted: &str| jwk.get(name).is_none_or(|value| value.as_str() == Some(wanted));
+        let may_verify = match jwk.get("key_ops") {
+            None => true,
+            Some(operations) => operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify")),
+        };
+        let word = ALGORITHMS.iter().find(|(_, other)| *other == alg).map_or("", |(word, _)| *word);
+        if !says("use", "sig") || !says("alg", word) || !may_verify {
+            return Ok(None);
+        }
+        let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        let kid = match jwk.get("kid") {
+            None => None,
+            Some(kid) => Some(kid.as_str().ok_or(JwksError::KeyInvalid(at))?.to_owned()),
+        };
+        let key = match alg {
+            Algorithm::EdDSA => bytes("x").and_then(|x| ed25519(&x)),
+            Algorithm::ES256 => bytes("x").zip(bytes("y")).and_then(|(x, y)| p256(&x, &y)),
+            _ => bytes("n").zip(bytes("e")).and_then(|(n, e)| rsa(&n, &e)),
+        };
+        let key = key.ok_or(JwksError::KeyInvalid(at))?;
+        let mut validation = Validation::new(alg);
+        // The library would read the system's clock; and what it does not require, it does not check.
+        validation.required_spec_claims.clear();
+        (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+        Ok(Some(Key { kid, alg, key, validation }))
+    }
+}
+
+fn ed25519(x: &[u8]) -> Option<DecodingKey> {
+    ParsedPublicKey::new(&ED25519, x).ok()?;
+    Some(DecodingKey::from_ed_der(x))
+}
+
+fn p256(x: &[u8], y: &[u8]) -> Option<DecodingKey> {
+    // RFC 7518 section 6.2.1.2: each coordinate has the full 32 bytes. 4 marks an uncompressed point (SEC 1, 2.3.3).
+    let point = [&[4], x, y].concat();
+    if x.len() != 32 {
+        return None;
+    }
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).ok()?;
+    Some(DecodingKey::from_ec_der(&point))
+}
+
+fn rsa(n: &[u8], e: &[u8]) -> Option<DecodingKey> {
+    let bits = n.len() * 8 - n.first()?.leading_zeros() as usize;
+    if !(2_048..=8_192).contains(&bits) {
+        return None;
+    }
+    PublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?;
+    Some(DecodingKey::from_rsa_raw_components(n, e))
+}
+
+/// The part of a JWT's header that matters. Keys that a header brings along (`jwk`, `jku`, `x5c`) are never looked at.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Members>,
+}
+
+/// A JSON object in which no member stands twice: RFC 7515, 7517 and 7519 (section 4 of each) let a reader refuse, and
+/// two readers that each take another one of the two is how a check is passed around.
+struct Members(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with no member repeated")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom("a member stands twice"));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+const ALGORITHMS: [(&str, Algorithm); 3] =
+    [("EdDSA", Algorithm::EdDSA), ("ES256", Algorithm::ES256), ("RS256", Algorithm::RS256)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    };
+    use serde_json::json;
+    use std::sync::LazyLock;
+
+    const NOW_S: u64 = 1_800_000_000;
+    const STARTED_MS: u64 = (NOW_S - 100) * 1_000;
+    const ID: &str = "11010519491231002X";
+
+    struct Signer {
+        ed: Ed25519KeyPair,
+        ec: EcdsaKeyPair,
+        rsa: RsaKeyPair,
+    }
+
+    // Made once: an RSA key takes a good part of a second.
+    static SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer {
+        ed: Ed25519KeyPair::generate().unwrap(),
+        ec: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
+        rsa: RsaKeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap(),
+    });
+
+    fn b64(bytes: impl AsRef<[u8]>) -> String {
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn ed_jwk(kid: &str) -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(SIGNER.ed.public_key())})
+    }
+
+    fn ec_jwk(kid: &str) -> Value {
+        let point = SIGNER.ec.public_key().as_ref();
+        json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": b64(&point[1..33]), "y": b64(&point[33..])})
+    }
+
+    fn rsa_jwk(kid: &str) -> Value {
+        let public = SIGNER.rsa.public_key();
+        let n = b64(public.modulus().big_endian_without_leading_zero());
+        let e = b64(public.exponent().big_endian_without_leading_zero());
+        json!({"kty": "RSA", "alg": "RS256", "use": "sig", "kid": kid, "n": n, "e": e})
+    }
+
+    fn verifier(keys: &[Value]) -> Result<Verifier, JwksError> {
+        Verifier::from_jwks(&json!({ "keys": keys }).to_string(), "https://id.example", "onecode", "id_number")
+    }
+
+    fn all_keys() -> Verifier {
+        verifier(&[ed_jwk("ed"), ec_jwk("ec"), rsa_jwk("rsa")]).unwrap()
+    }
+
+    fn signature(by: &str, signed: &str) -> Vec<u8> {
+        match by {
+            "EdDSA" => SIGNER.ed.sign(signed.as_bytes()).as_ref().to_vec(),
+            "ES256" => SIGNER.ec.sign(&SystemRandom::new(), signed.as_bytes()).unwrap().as_ref().to_vec(),
+            _ => {
+                let mut signature = vec![0; SIGNER.rsa.public_modulus_len()];
+                SIGNER.rsa.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature).unwrap();
+                signature
+            }
+        }
+    }
+
+    /// A JWT with header and claims as they are, signed by `by`.
+    fn jwt(by: &str, header: &str, claims: &str) -> String {
+        let signed = format!("{}.{}", b64(header), b64(claims));
+        let signature = signature(by, &signed);
+        format!("{signed}.{}", b64(signature))
+    }
+
+    fn claims() -> Value {
+        json!({"iss": "https://id.example", "aud": "onecode", "iat": NOW_S, "exp": NOW_S + 60, "id_number": ID})
+    }
+
+    fn with(changes: Value) -> String {
+        let mut claims = claims();
+        for (name, value) in changes.as_object().unwrap() {
+            match value {
+                Value::Null => claims.as_object_mut().unwrap().remove(name),
+                value => claims.as_object_mut().unwrap().insert(name.clone(), value.clone()),
+            };
+        }
+        jwt("EdDSA", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims.to_string())
+    }
+
+    fn verify(verifier: &Verifier, assertion: &str) -> Result<SignIn, AssertionError> {
+        verifier.verify(assertion, Now { unix_ms: NOW_S * 1_000 + 500, mono_us: 0 }, STARTED_MS)
+    }
+
+    fn refused(assertion: &str) -> AssertionError {
+        verify(&all_keys(), assertion).expect_err("this is refused")
+    }
+
+    #[test]
+    fn the_three_algorithms_are_accepted_with_and_without_kid() {
+        for (alg, kid) in [("EdDSA", "ed"), ("ES256", "ec"), ("RS256", "rsa")] {
+            for header in [json!({"alg": alg, "kid": kid, "typ": "JWT"}), json!({"alg": alg})] {
+                let assertion = jwt(alg, &header.to_string(), &claims().to_string());
+                let sign_in = verify(&all_keys(), &assertion).unwrap();
+                assert_eq!((sign_in.id_number.as_str(), sign_in.expires_unix_s), (ID, NOW_S + 60));
+            }
+        }
+        assert!(!format!("{:?}", verify(&all_keys(), &with(json!({})))).contains(ID));
+    }
+
+    #[test]
+    fn the_algorithm_follows_from_the_key_and_never_from_the_token_alone() {
+        let claims = claims().to_string();
+        for alg in ["none", "None", "HS256", "HS512", "RS512", "PS256", "ES384", "ed25519", ""] {
+            let header = json!({"alg": alg, "kid": "rsa"}).to_string();
+            assert_eq!(refused(&jwt("RS256", &header, &claims)), AssertionError::AlgorithmRefused, "{alg}");
+        }
+        let unsigned = format!("{}.{}.", b64(r#"{"alg":"none"}"#), b64(&claims));
+        assert_eq!(refused(&unsigned), AssertionError::AlgorithmRefused);
+        // The public key as the secret of a MAC, the classic confusion.
+        let signed = format!("{}.{}", b64(r#"{"alg":"HS256","kid":"ed"}"#), b64(&claims));
+        let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SIGNER.ed.public_key().as_ref());
+        let confused = format!("{signed}.{}", b64(aws_lc_rs::hmac::sign(&secret, signed.as_bytes())));
+        assert_eq!(refused(&confused), AssertionError::AlgorithmRefused);
+        // A permitted algorithm, but of another key.
+        let crossed = jwt("ES256", r#"{"alg":"ES256","kid":"ed"}"#, &claims);
+        assert_eq!(refused(&crossed), AssertionError::KeyUnknown);
+        let crossed = jwt("ES256", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims);
+        assert_eq!(refused(&crossed), AssertionError::Forged);
+        let critical = jwt("EdDSA", r#"{"alg":"EdDSA","kid":"ed","crit":["b64"],"b64":false}"#, &claims);
+        assert_eq!(refused(&critical), AssertionError::AlgorithmRefused);
+    }
+
+    #[test]
+    fn a_kid_selects_its_key() {
+        let other = Ed25519KeyPair::generate().unwrap();
+        let other = json!({"kty": "OKP", "crv": "Ed25519", "kid": "other", "x": b64(other.public_key())});
+        let verifier = verifier(&[other, ed_jwk("ed")]).unwrap();
+        let by = |header: &str| verify(&verifier, &jwt("EdDSA", header, &claims().to_string()));
+        assert!(by(r#"{"alg":"EdDSA","kid":"ed"}"#).is_ok());
+        assert!(by(r#"{"alg":"EdDSA"}"#).is_ok());
+        assert_eq!(by(r#"{"alg":"EdDSA","kid":"other"}"#), Err(AssertionError::Forged));
+        assert_eq!(by(r#"{"alg":"EdDSA","kid":"third"}"#), Err(AssertionError::KeyUnknown));
+        assert_eq!(by(r#"{"alg":"ES256"}"#), Err(AssertionError::KeyUnknown));
+    }
+
+    #[test]
+    fn what_is_no_jwt_is_malformed() {
+        let good = with(json!({}));
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let claims = claims().to_string();
+        let cases = [
+            String::new(),
+            "..".into(),
+            signed.into(),
+            format!("{good}.x"),
+            format!("{good}="),
+            format!("é.{good}"),
+            "a".repeat(ASSERTION_BYTES_MAX + 1),
+            with(json!({"padding": "a".repeat(ASSERTION_BYTES_MAX)})),
+            jwt("EdDSA", "[]", &claims),
+            jwt("EdDSA", r#"{"kid":"ed"}"#, &claims),
+            jwt("EdDSA", r#"{"alg":"EdDSA","alg":"EdDSA"}"#, &claims),
+            jwt("EdDSA", r#"{"alg":"EdDSA","kid":"ed"}"#, "[]"),
+            jwt("EdDSA", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims.replacen('{', r#"{"iss":"https://id.example","#, 1)),
+            with(json!({"exp": null})),
+            with(json!({"iat": null})),
+            with(json!({"exp": "soon"})),
+            with(json!({"nbf": "now"})),
+            with(json!({"exp": NOW_S * 1_000})),
+            with(json!({"iat": -1})),
+        ];
+        for case in cases {
+            assert_eq!(refused(&case), AssertionError::Malformed, "{case}");
+        }
+        let mut forged = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        forged[5] ^= 1;
+        assert_eq!(refused(&format!("{signed}.{}", b64(forged))), AssertionError::Forged);
+        let other_claims = format!("{}.{}", signed.split_once('.').unwrap().0, b64(claims.replace("60", "61")));
+        assert_eq!(refused(&format!("{other_claims}.{signature}")), AssertionError::Forged);
+    }
+
+    #[test]
+    fn issuer_audience_and_person_are_required() {
+        assert_eq!(refused(&with(json!({"iss": "https://evil.example"}))), AssertionError::IssuerWrong);
+        assert_eq!(refused(&with(json!({"iss": ["https://id.example"]}))), AssertionError::IssuerWrong);
+        assert_eq!(refused(&with(json!({"iss": null}))), AssertionError::IssuerWrong);
+        for aud in [json!("other"), json!(["other"]), json!([]), json!(7), Value::Null] {
+            assert_eq!(refused(&with(json!({ "aud": aud }))), AssertionError::AudienceWrong);
+        }
+        assert!(verify(&all_keys(), &with(json!({"aud": ["other", "onecode"]}))).is_ok());
+        for id in [json!(""), json!("1".repeat(65)), json!("11 0"), json!("１１"), json!(110105), Value::Null] {
+            assert_eq!(refused(&with(json!({ "id_number": id }))), AssertionError::PersonMissing);
+        }
+    }
+
+    #[test]
+    fn times_are_checked_to_the_millisecond() {
+        use AssertionError::{BeforeStart, Expired, LifeWrong, NotYetValid};
+        // Now is NOW_S + 0.5, the start is NOW_S - 100.
+        let times = |iat: f64, exp: f64, nbf: Option<f64>| {
+            let at = |offset: f64| ms(NOW_S) + offset;
+            let nbf = nbf.map_or(Value::Null, |nbf| json!(at(nbf)));
+            verify(&all_keys(), &with(json!({"iat": at(iat), "exp": at(exp), "nbf": nbf}))).map(|s| s.expires_unix_s)
+        };
+        assert_eq!(times(0.0, 0.5, None), Err(Expired));
+        assert_eq!(times(0.0, 0.501, None), Ok(NOW_S + 1));
+        assert_eq!(times(0.0, 300.0, None), Ok(NOW_S + 300));
+        assert_eq!(times(0.1, 300.1, None), Ok(NOW_S + 301));
+        assert_eq!(times(0.0, 300.002, None), Err(LifeWrong));
+        assert_eq!(times(60.5, 61.0, None), Ok(NOW_S + 61));
+        assert_eq!(times(60.502, 61.0, None), Err(NotYetValid));
+        assert_eq!(times(0.0, 70.0, Some(60.4)), Ok(NOW_S + 70));
+        assert_eq!(times(0.0, 70.0, Some(60.6)), Err(NotYetValid));
+        assert_eq!(times(50.0, 49.0, None), Err(LifeWrong));
+        assert_eq!(times(-100.0, 10.0, None), Ok(NOW_S + 10));
+        assert_eq!(times(-100.002, 10.0, None), Err(BeforeStart));
+    }
+
+    #[test]
+    fn the_second_signature_of_ecdsa_is_the_same_assertion() {
+        let first = jwt("ES256", r#"{"alg":"ES256"}"#, &claims().to_string());
+        let second = jwt("ES256", r#"{"alg":"ES256"}"#, &claims().to_string());
+        assert_ne!(first, second);
+        let once = |assertion: &str| verify(&all_keys(), assertion).unwrap().once;
+        assert_eq!(once(&first), once(&second));
+        assert_ne!(once(&first), once(&with(json!({}))));
+    }
+
+    #[test]
+    fn a_jwks_is_read_strictly() {
+        use JwksError::{KeyInvalid, KeySecret, KeyTwice, NoUsableKey, TooManyKeys, Unreadable};
+        let read = |json: &str| Verifier::from_jwks(json, "i", "a", "id").err();
+        for json in ["", "{}", "[]", "{\"keys\":{}}", "{\"keys\":[1]}", "{\"keys\":[],\"keys\":[]}", "{\"keys\":[]} x"]
+        {
+            assert_eq!(read(json), Some(Unreadable), "{json}");
+        }
+        let twice = json!({"keys": [ed_jwk("ed")]}).to_string().replace("\"kid\"", "\"kid\":\"x\",\"kid\"");
+        assert_eq!(read(&twice), Some(Unreadable));
+        assert_eq!(read("{\"keys\":[]}"), Some(NoUsableKey));
+
+        let changed = |mut jwk: Value, name: &str, value: Value| {
+            jwk[name] = value;
+            verifier(&[jwk]).err()
+        };
+        assert_eq!(changed(ed_jwk("ed"), "d", json!("AA")), Some(KeySecret(0)));
+        assert_eq!(verifier(&[json!({"kty": "oct", "k": "AA"})]).err(), Some(KeySecret(0)));
+        for (name, value) in [("x", json!("AA")), ("x", json!("A=")), ("x", Value::Null), ("kid", json!(7))] {
+            assert_eq!(changed(ed_jwk("ed"), name, value), Some(KeyInvalid(0)));
+        }
+        assert_eq!(changed(ec_jwk("ec"), "y", json!(b64([1; 32]))), Some(KeyInvalid(0)));
+        assert_eq!(changed(rsa_jwk("rsa"), "n", json!(b64([0xFF; 128]))), Some(KeyInvalid(0)));
+        assert_eq!(changed(rsa_jwk("rsa"), "e", json!("")), Some(KeyInvalid(0)));
+        for (name, value) in [("use", "enc"), ("alg", "PS256"), ("kty", "XX")] {
+            assert_eq!(changed(rsa_jwk("rsa"), name, json!(value)), Some(NoUsableKey));
+        }
+        assert_eq!(changed(ed_jwk("ed"), "key_ops", json!(["sign"])), Some(NoUsableKey));
+        assert_eq!(changed(ed_jwk("ed"), "key_ops", json!(["verify"])), None);
+
+        assert_eq!(verifier(&[ed_jwk("a"), ed_jwk("a")]).err(), Some(KeyTwice(1)));
+        assert!(verifier(&[ed_jwk("a"), ec_jwk("a"), json!({"kty": "XX"})]).is_ok());
+        let many: Vec<Value> = (0..=JWKS_KEYS_MAX).map(|i| ed_jwk(&i.to_string())).collect();
+        assert_eq!(verifier(&many).err(), Some(TooManyKeys));
+    }
+}

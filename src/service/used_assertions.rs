@@ -1,0 +1,137 @@
+//! The assertions that were used, so that each signs in once.
+//!
+//! One is held by each shard for the residents it owns and asked by `service` after
+//! [`Verifier::verify`](super::sign_in::Verifier::verify) found an assertion good. It keeps hashes, never an assertion,
+//! and is lost with the process: that is why an assertion from before the start is refused.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::limits::USED_ASSERTIONS_MAX;
+
+/// What came of claiming an assertion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// It counts, and from now on it is known.
+    First,
+    /// It was claimed before: [`AssertionError::Replayed`](super::sign_in::AssertionError::Replayed).
+    Replayed,
+    /// There is no room to remember it, so it cannot count now: 503.
+    Full,
+}
+
+/// The assertions that were used and have not expired, in memory of a fixed size.
+///
+/// Two generations: new ones go into `current`; once all of `previous` have expired, it is emptied and the two change
+/// places. As no assertion lives longer than 360 s, each generation holds the arrivals of 360 s at most, and each
+/// entry is dropped within 720 s, at a cost of one claim's share of emptying a table.
+pub struct UsedAssertions {
+    current: Generation,
+    previous: Generation,
+    room: usize,
+}
+
+impl UsedAssertions {
+    /// Room for [`USED_ASSERTIONS_MAX`] in each generation.
+    pub fn new() -> UsedAssertions {
+        UsedAssertions::with_room(USED_ASSERTIONS_MAX)
+    }
+
+    fn with_room(room: usize) -> UsedAssertions {
+        UsedAssertions { current: Generation::with_room(room), previous: Generation::with_room(room), room }
+    }
+
+    /// Claims the assertion `once`, which was found good until `expires_unix_s`.
+    pub fn claim(&mut self, once: [u8; 16], expires_unix_s: u64, now_unix_s: u64) -> Claim {
+        if self.current.seen.contains(&once) || self.previous.seen.contains(&once) {
+            return Claim::Replayed;
+        }
+        if now_unix_s >= self.previous.last_expires_unix_s {
+            self.previous.seen.clear();
+            self.previous.last_expires_unix_s = 0;
+            std::mem::swap(&mut self.current, &mut self.previous);
+        }
+        if self.current.seen.len() >= self.room {
+            return Claim::Full;
+        }
+        self.current.seen.insert(once);
+        self.current.last_expires_unix_s = self.current.last_expires_unix_s.max(expires_unix_s);
+        Claim::First
+    }
+}
+
+impl Default for UsedAssertions {
+    fn default() -> UsedAssertions {
+        UsedAssertions::new()
+    }
+}
+
+struct Generation {
+    seen: HashSet<[u8; 16], BuildHasherDefault<FirstEight>>,
+    last_expires_unix_s: u64,
+}
+
+impl Generation {
+    fn with_room(room: usize) -> Generation {
+        Generation {
+            seen: HashSet::with_capacity_and_hasher(room, BuildHasherDefault::default()),
+            last_expires_unix_s: 0,
+        }
+    }
+}
+
+/// The entries are hashes already, and only the provider's key can make one that counts, so their first bytes serve.
+#[derive(Default)]
+struct FirstEight(u64);
+
+impl Hasher for FirstEight {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_be_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {
+        // The length prefix of a slice, the same for all.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn once(i: u64) -> [u8; 16] {
+        let mut once = [0; 16];
+        once[..8].copy_from_slice(&i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+        once
+    }
+
+    #[test]
+    fn an_assertion_counts_once_while_it_lives() {
+        let mut used = UsedAssertions::with_room(1_000);
+        for second in 0..2_000_u64 {
+            assert_eq!(used.claim(once(second), second + 300, second), Claim::First);
+            for back in 0..300.min(second + 1) {
+                assert_eq!(used.claim(once(second - back), second - back + 300, second), Claim::Replayed);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_fixed_and_full_is_said() {
+        let mut used = UsedAssertions::with_room(100);
+        let capacity = used.current.seen.capacity();
+        let claims: Vec<Claim> = (0..300).map(|i| used.claim(once(i), 400, 100)).collect();
+        // The second claim finds nothing in the generation before and moves the first there; then one takes them all.
+        assert_eq!(claims.iter().filter(|claim| **claim == Claim::First).count(), 101);
+        assert_eq!(claims.last(), Some(&Claim::Full));
+        assert_eq!(used.claim(once(0), 400, 100), Claim::Replayed);
+        assert_eq!(used.claim(once(1_000), 800, 400), Claim::First);
+        assert_eq!(used.claim(once(1_001), 800, 400), Claim::First);
+        assert_eq!(used.current.seen.capacity().max(used.previous.seen.capacity()), capacity);
+    }
+}
