@@ -1,0 +1,482 @@
+//! One connection: the requests framed out of its bytes, the answers gathered for it, and the time it still has.
+//!
+//! Requests are framed in the driver's own buffer, in place. Only the tail of a request that came in pieces is copied,
+//! into a buffer that the connection has for as long as there is a tail, so that an idle connection owns none. Answers
+//! to pipelined requests are gathered into one send slot, in order, and one send is in flight at a time.
+
+use std::mem;
+
+use crate::http::body::{Body, BodyError};
+use crate::http::head::{self, Framing, Head, Scan};
+use crate::http::response::{CONTINUE, ResponseBuffer};
+use crate::limits::{
+    ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX,
+    HEAD_MS_MAX, IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX,
+    SEND_LEAST_BYTES_PER_S, SEND_STALL_MS_MAX,
+};
+use crate::service::problem::{self, Fault, Problem};
+use crate::service::{Answer, Ask, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Service};
+use crate::words::Now;
+
+/// What the driver is to do next for a connection.
+pub enum Next {
+    /// Receive, and hand in what came.
+    Receive,
+    /// Send all of this, then hand it back.
+    Send(Output),
+    /// Nothing; the shard will name the connection when there is something.
+    Wait,
+    /// Say that no more will be sent (`shutdown(2)`, `SHUT_WR`), then ask again.
+    ShutdownWrite,
+    /// Close the socket and give the place back.
+    Close,
+}
+
+/// Why a connection ended, as the metrics count it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndReason {
+    /// The peer closed, or asked for it, or the connection had had its share of requests or time.
+    Closed,
+    /// Nothing came within the idle limit.
+    Idle,
+    /// A head, a body or a reader was too slow.
+    Slow,
+    /// What it sent was not HTTP as we read it.
+    Malformed,
+    /// The network failed it.
+    Failed,
+}
+
+/// A request whose body is still arriving, head and all, since the driver's buffer is only lent.
+struct Arriving {
+    head: Vec<u8>,
+    body: Body,
+    bytes: Vec<u8>,
+    bytes_max: u64,
+    started_ms: u64,
+}
+
+/// What an idle connection costs here; the driver has as much again at most, and the kernel far more.
+const _: () = assert!(size_of::<Connection>() <= 384);
+
+/// Buffers of each kind that a shard starts with.
+const READY: usize = 64;
+
+/// Buffers that go round: send slots, and tails of split requests.
+pub(super) struct Buffers {
+    slots: Vec<ResponseBuffer>,
+    tails: Vec<Vec<u8>>,
+}
+
+impl Buffers {
+    /// Enough of both that an ordinary load finds them made; a heavier one makes what it needs once, and keeps it.
+    pub(super) fn new() -> Buffers {
+        let slots = (0..READY).map(|_| ResponseBuffer::new()).collect();
+        let tails = (0..READY).map(|_| Vec::with_capacity(HEAD_BYTES_MAX + RECEIVE_BYTES_MAX)).collect();
+        Buffers { slots, tails }
+    }
+
+    fn slot(&mut self) -> Output {
+        Output::new(self.slots.pop().unwrap_or_default())
+    }
+
+    pub(super) fn give_slot(&mut self, mut output: Output) {
+        output.head.clear();
+        self.slots.push(output.head);
+    }
+
+    fn tail(&mut self) -> Vec<u8> {
+        self.tails.pop().unwrap_or_default()
+    }
+
+    fn give_tail(&mut self, mut tail: Vec<u8>) {
+        if tail.capacity() > 0 {
+            tail.clear();
+            self.tails.push(tail);
+        }
+    }
+}
+
+/// What a connection works with while it handles an event.
+pub(super) struct Context<'a> {
+    pub now: Now,
+    pub service: &'a mut Service,
+    pub buffers: &'a mut Buffers,
+    pub draining: bool,
+}
+
+pub(super) struct Connection {
+    opened_ms: u64,
+    requests: u32,
+    /// Bytes of requests not yet handled, when the driver's buffer could not hold on to them.
+    input: Vec<u8>,
+    scan: Scan,
+    head_started_ms: Option<u64>,
+    arriving: Option<Box<Arriving>>,
+    /// What waits to be sent; not what is being sent.
+    output: Option<Output>,
+    sending: Option<u64>,
+    /// A request that waits for another shard.
+    waiting: Option<Waiting>,
+    /// No further request is read; close once all is sent.
+    ending: Option<EndReason>,
+    /// Bytes of ours might still be on their way to a peer that is still sending: close only once it stopped.
+    linger: Option<Linger>,
+    /// The peer said that it sends no more.
+    peer_done: bool,
+    aborted: bool,
+}
+
+struct Waiting {
+    pending: Pending,
+    target: ReplyTarget,
+    deadline_ms: u64,
+}
+
+#[derive(Default)]
+struct Linger {
+    shut: bool,
+    deadline_ms: u64,
+    bytes: usize,
+}
+
+impl Connection {
+    pub(super) fn new(now: Now) -> Connection {
+        Connection {
+            opened_ms: now.mono_ms(),
+            requests: 0,
+            input: Vec::new(),
+            scan: Scan::default(),
+            head_started_ms: None,
+            arriving: None,
+            output: None,
+            sending: None,
+            waiting: None,
+            ending: None,
+            linger: None,
+            peer_done: false,
+            aborted: false,
+        }
+    }
+
+    /// Takes what was received. What a request needs that is not whole yet is kept.
+    pub(super) fn handle_received(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Ask> {
+        if let Some(linger) = &mut self.linger {
+            linger.bytes += bytes.len();
+            self.aborted |= linger.bytes > LINGER_BYTES_MAX;
+            return None;
+        }
+        if self.input.is_empty() {
+            let (consumed, ask) = self.consume(context, bytes);
+            if consumed < bytes.len() && self.ending.is_none() {
+                self.input = context.buffers.tail();
+                self.input.extend_from_slice(&bytes[consumed..]);
+            }
+            return ask;
+        }
+        self.input.extend_from_slice(bytes);
+        self.consume_input(context)
+    }
+
+    /// Goes on with what was kept.
+    pub(super) fn consume_input(&mut self, context: &mut Context<'_>) -> Option<Ask> {
+        if self.input.is_empty() {
+            return None;
+        }
+        let mut input = mem::take(&mut self.input);
+        let (consumed, ask) = self.consume(context, &input);
+        if consumed == input.len() || self.ending.is_some() {
+            context.buffers.give_tail(input);
+        } else {
+            input.drain(..consumed);
+            self.input = input;
+        }
+        ask
+    }
+
+    /// Handles every whole request in `data` for which there is room, and says how many bytes they took.
+    fn consume(&mut self, context: &mut Context<'_>, data: &[u8]) -> (usize, Option<Ask>) {
+        let mut at = 0;
+        while at < data.len() && self.takes_requests() {
+            let (taken, ask) = match self.arriving.take() {
+                Some(arriving) => self.consume_body(context, arriving, &data[at..]),
+                None => self.consume_head(context, &data[at..]),
+            };
+            at += taken;
+            if ask.is_some() || taken == 0 {
+                return (at, ask);
+            }
+        }
+        if at < data.len() && self.ending.is_some() {
+            self.start_linger(context.now);
+        }
+        (at, None)
+    }
+
+    fn consume_head(&mut self, context: &mut Context<'_>, data: &[u8]) -> (usize, Option<Ask>) {
+        let head = match head::parse(data, &mut self.scan) {
+            Ok(Some(head)) => head,
+            Ok(None) => {
+                self.head_started_ms.get_or_insert(context.now.mono_ms());
+                return (0, None);
+            }
+            Err(error) => {
+                self.refuse(context, Problem::from_head(error));
+                return (data.len(), None);
+            }
+        };
+        self.head_started_ms = None;
+        self.requests = self.requests.saturating_add(1);
+        let length = match head.framing {
+            Framing::None | Framing::Length(0) => return (head.bytes, self.serve(context, &head, b"")),
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+        };
+        let limit = match self.begin(context, &head) {
+            Begin::Body { bytes_max } => bytes_max,
+            // RFC 9112 §9.3 (9.3b): answered without its body having been read, so the connection ends.
+            Begin::Answered => return (data.len(), None),
+        };
+        if length.is_some_and(|length| length > limit as u64) {
+            self.refuse(context, Problem::from_body(BodyError::TooLarge));
+            return (data.len(), None);
+        }
+        let rest = &data[head.bytes..];
+        if let Some(body) = length.and_then(|length| rest.get(..length as usize)) {
+            return (head.bytes + body.len(), self.serve(context, &head, body));
+        }
+        if head.expect_continue && rest.is_empty() {
+            self.slot(context).head.push(CONTINUE);
+        }
+        self.arriving = Some(Box::new(Arriving {
+            head: data[..head.bytes].to_vec(),
+            body: Body::new(head.framing),
+            bytes: Vec::new(),
+            bytes_max: limit as u64,
+            started_ms: context.now.mono_ms(),
+        }));
+        (head.bytes, None)
+    }
+
+    fn consume_body(
+        &mut self,
+        context: &mut Context<'_>,
+        mut arriving: Box<Arriving>,
+        data: &[u8],
+    ) -> (usize, Option<Ask>) {
+        match arriving.body.decode(data, &mut arriving.bytes, arriving.bytes_max) {
+            Ok(progress) if progress.done => {
+                let Ok(Some(head)) = head::parse(&arriving.head, &mut Scan::default()) else {
+                    unreachable!("a head that was parsed once parses again")
+                };
+                (progress.consumed, self.serve(context, &head, &arriving.bytes))
+            }
+            Ok(progress) => {
+                self.arriving = Some(arriving);
+                (progress.consumed, None)
+            }
+            Err(error) => {
+                self.refuse(context, Problem::from_body(error));
+                (data.len(), None)
+            }
+        }
+    }
+
+    /// Whether another request may be handled now: there is room for its answer, and nothing before it is unanswered.
+    fn takes_requests(&self) -> bool {
+        let room = self
+            .output
+            .as_ref()
+            .is_none_or(|output| output.body.is_empty() && output.head.room_bytes() >= INLINE_ANSWER_BYTES_MAX);
+        room && self.sending.is_none() && self.waiting.is_none() && self.ending.is_none()
+    }
+
+    fn slot(&mut self, context: &mut Context<'_>) -> &mut Output {
+        self.output.get_or_insert_with(|| context.buffers.slot())
+    }
+
+    fn target(&self, context: &Context<'_>, head: &Head<'_>) -> ReplyTarget {
+        let spent = self.requests >= CONNECTION_REQUESTS_MAX
+            || context.now.mono_ms().saturating_sub(self.opened_ms) >= CONNECTION_AGE_MS_MAX;
+        ReplyTarget::new(head, spent || context.draining)
+    }
+
+    fn begin(&mut self, context: &mut Context<'_>, head: &Head<'_>) -> Begin {
+        let target = ReplyTarget::new(head, true);
+        let output = self.output.get_or_insert_with(|| context.buffers.slot());
+        let begin = context.service.begin(context.now, head, &mut Reply::new(target, output));
+        if matches!(begin, Begin::Answered) {
+            self.end(context.now, EndReason::Closed, true);
+        }
+        begin
+    }
+
+    fn serve(&mut self, context: &mut Context<'_>, head: &Head<'_>, body: &[u8]) -> Option<Ask> {
+        let target = self.target(context, head);
+        let output = self.output.get_or_insert_with(|| context.buffers.slot());
+        match context.service.handle(context.now, head, body, &mut Reply::new(target, output)) {
+            Outcome::Answered => {
+                // A client that did not ask for the end may have sent more already.
+                if target.closes() {
+                    self.end(context.now, EndReason::Closed, head.keep_alive);
+                }
+                None
+            }
+            Outcome::Ask(ask, pending) => {
+                let deadline_ms = context.now.mono_ms() + ANSWER_MS_MAX;
+                self.waiting = Some(Waiting { pending, target, deadline_ms });
+                Some(ask)
+            }
+        }
+    }
+
+    /// Whether a request of it waits for another shard.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Whether a send is in flight.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.is_some()
+    }
+
+    /// The answer that a waiting request needed.
+    pub(super) fn handle_answer(&mut self, context: &mut Context<'_>, answer: Answer) {
+        let Some(Waiting { pending, target, .. }) = self.waiting.take() else { return };
+        let output = self.output.get_or_insert_with(|| context.buffers.slot());
+        context.service.resume(context.now, pending, answer, &mut Reply::new(target, output));
+        if target.closes() {
+            self.end(context.now, EndReason::Closed, true);
+        }
+    }
+
+    fn refuse(&mut self, context: &mut Context<'_>, problem: Problem) {
+        let output = self.output.get_or_insert_with(|| context.buffers.slot());
+        context.service.refuse(context.now, problem, &mut Reply::new(ReplyTarget::UNREADABLE, output));
+        self.arriving = None;
+        let reason = match problem.fault {
+            Fault::None => EndReason::Closed,
+            Fault::Malformed => EndReason::Malformed,
+            Fault::Slow => EndReason::Slow,
+        };
+        self.end(context.now, reason, true);
+    }
+
+    fn end(&mut self, now: Now, reason: EndReason, linger: bool) {
+        self.ending.get_or_insert(reason);
+        self.head_started_ms = None;
+        if linger {
+            self.start_linger(now);
+        }
+    }
+
+    /// More may be on its way to us, and closing on it would make the kernel reset what is on its way to the peer.
+    fn start_linger(&mut self, now: Now) {
+        if !self.peer_done && self.linger.is_none() {
+            self.linger = Some(Linger { deadline_ms: now.mono_ms() + LINGER_MS_MAX, ..Linger::default() });
+        }
+    }
+
+    /// The peer will send no more.
+    pub(super) fn handle_end(&mut self) {
+        self.peer_done = true;
+    }
+
+    pub(super) fn handle_sent(&mut self, context: &mut Context<'_>, output: Output) -> Option<Ask> {
+        self.sending = None;
+        context.buffers.give_slot(output);
+        if let Some(linger) = &mut self.linger {
+            linger.deadline_ms = context.now.mono_ms() + LINGER_MS_MAX;
+        }
+        self.consume_input(context)
+    }
+
+    pub(super) fn poll(&mut self, now: Now) -> Next {
+        if self.aborted {
+            return Next::Close;
+        }
+        if self.sending.is_some() {
+            return Next::Wait;
+        }
+        if let Some(output) = self.output.take() {
+            // An answer that does not fit its slot is an error of ours, and none of it is sent.
+            if output.head.bytes().is_err() {
+                self.output = Some(output);
+                return Next::Close;
+            }
+            let bytes = output.bytes();
+            if bytes > 0 {
+                self.sending = Some(now.mono_ms() + SEND_STALL_MS_MAX + bytes as u64 * 1_000 / SEND_LEAST_BYTES_PER_S);
+                return Next::Send(output);
+            }
+            self.output = Some(output);
+        }
+        if self.waiting.is_some() {
+            return Next::Wait;
+        }
+        if self.ending.is_none() {
+            return if self.peer_done { Next::Close } else { Next::Receive };
+        }
+        match &mut self.linger {
+            Some(linger) if !linger.shut => {
+                linger.shut = true;
+                Next::ShutdownWrite
+            }
+            Some(_) if !self.peer_done => Next::Receive,
+            _ => Next::Close,
+        }
+    }
+
+    /// When, in monotonic milliseconds, [`handle_deadline`](Self::handle_deadline) is due.
+    pub(super) fn deadline_ms(&self, now: Now, idle_ms_max: u64) -> u64 {
+        if let Some(deadline_ms) = self.sending {
+            return deadline_ms;
+        }
+        if let Some(waiting) = &self.waiting {
+            return waiting.deadline_ms;
+        }
+        if let Some(linger) = &self.linger {
+            return linger.deadline_ms;
+        }
+        if let Some(arriving) = &self.arriving {
+            let earned_ms = arriving.bytes.len() as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
+            return arriving.started_ms + BODY_MS_MAX + earned_ms;
+        }
+        if let Some(started_ms) = self.head_started_ms {
+            return started_ms + HEAD_MS_MAX;
+        }
+        now.mono_ms() + idle_ms_max.min(IDLE_MS_MAX)
+    }
+
+    /// The deadline has passed: a slow sender, and who waits for another shard, is told so; everything else ends.
+    pub(super) fn handle_deadline(&mut self, context: &mut Context<'_>) {
+        if self.sending.is_none()
+            && let Some(Waiting { pending, .. }) = self.waiting.take()
+        {
+            // The connection ends with this, because the other shard's answer may still come and must not be taken
+            // for that to a later request.
+            let output = self.output.get_or_insert_with(|| context.buffers.slot());
+            let mut reply = Reply::new(ReplyTarget::UNREADABLE, output);
+            context.service.resume(context.now, pending, Answer::Busy, &mut reply);
+            self.end(context.now, EndReason::Closed, true);
+            return;
+        }
+        let requested = self.arriving.is_some() || self.head_started_ms.is_some();
+        if requested && self.sending.is_none() && self.linger.is_none() {
+            self.refuse(context, problem::TIMED_OUT);
+            return;
+        }
+        let reason = if self.sending.is_some() { EndReason::Slow } else { EndReason::Idle };
+        self.ending.get_or_insert(reason);
+        self.aborted = true;
+    }
+
+    /// Gives back what it borrowed and says why it ended.
+    pub(super) fn retire(self, buffers: &mut Buffers) -> EndReason {
+        buffers.give_tail(self.input);
+        if let Some(output) = self.output {
+            buffers.give_slot(output);
+        }
+        self.ending.unwrap_or(EndReason::Closed)
+    }
+}

@@ -1,0 +1,93 @@
+//! How shards speak to each other: one bounded queue into each shard, and a note of whom to wake.
+//!
+//! A sender never waits. A full queue is an answer (503), and waking the receiver is the driver's business: the shard
+//! only collects whose bell must be rung.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::queue::ArrayQueue;
+
+use super::ConnectionId;
+use crate::service::{Answer, Ask, Settings};
+
+/// Messages that wait for one shard. At 33,000 refreshes a second none of them sends one; sign-ins do, and a shard
+/// that is a hundred milliseconds late holds back at most this many of them.
+pub const INBOX_MESSAGES_MAX: usize = 4_096;
+
+/// What one shard, or the thread that handles signals, tells another shard.
+pub enum Message {
+    /// Do this for a resident or an assertion that is yours, and answer.
+    Ask {
+        /// Which shard asks.
+        from: usize,
+        /// Which of its connections waits.
+        connection: ConnectionId,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// The answer to an earlier `Ask`.
+    Answer {
+        /// Which connection waited.
+        connection: ConnectionId,
+        /// What was answered.
+        answer: Answer,
+    },
+    /// Keys, sign-in and lifetimes as they are from now on.
+    Settings(Arc<Settings>),
+    /// Take no new connection, answer what is in flight, close the rest.
+    Drain,
+}
+
+/// The queue into one shard; any thread may send.
+pub type Inbox = ArrayQueue<Message>;
+
+/// One shard's side of all the queues.
+pub struct Mailbox {
+    own: usize,
+    inboxes: Vec<Arc<Inbox>>,
+    /// One bit a shard: something was put into its queue since its bell was last rung.
+    rung: Vec<bool>,
+    /// Which shards have no connection left and take no more; only written while they drain.
+    done: Arc<[AtomicBool]>,
+}
+
+impl Mailbox {
+    /// The mailboxes of all the shards whose inboxes these are, in their order.
+    pub fn all(inboxes: &[Arc<Inbox>]) -> Vec<Mailbox> {
+        let done: Arc<[AtomicBool]> = inboxes.iter().map(|_| AtomicBool::new(false)).collect();
+        let mailbox =
+            |own| Mailbox { own, inboxes: inboxes.to_vec(), rung: vec![false; inboxes.len()], done: done.clone() };
+        (0..inboxes.len()).map(mailbox).collect()
+    }
+
+    /// This shard's number.
+    pub fn own(&self) -> usize {
+        self.own
+    }
+
+    /// Puts a message into the queue of shard `to`; gives it back when that is full.
+    pub(super) fn send(&mut self, to: usize, message: Message) -> Result<(), Message> {
+        self.inboxes[to].push(message)?;
+        self.rung[to] = true;
+        Ok(())
+    }
+
+    /// Takes the next message sent to this shard.
+    pub(super) fn receive(&mut self) -> Option<Message> {
+        self.inboxes[self.own].pop()
+    }
+
+    /// Notes whether this shard is done, and says whether all are: as long as one is not, it may still ask any other.
+    pub(super) fn all_done(&self, own_done: bool) -> bool {
+        self.done[self.own].store(own_done, Ordering::Release);
+        self.done.iter().all(|done| done.load(Ordering::Acquire))
+    }
+
+    /// The next shard that must be woken.
+    pub(super) fn poll_bell(&mut self) -> Option<usize> {
+        let shard = self.rung.iter().position(|rung| *rung)?;
+        self.rung[shard] = false;
+        Some(shard)
+    }
+}
