@@ -1,0 +1,356 @@
+//! The portable driver, on monoio: io_uring where the host allows it, else epoll.
+//!
+//! One task a connection, one for the listener, one for the bell, and the thread's own future for the clock. What the
+//! crate's issues teach is kept to (see `accept` and `Desk::kick`): no operation is ever raced against another and
+//! dropped. To end a read or a write early its socket is shut down, which lets the operation return by itself.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use monoio::buf::{IoBuf, IoVecBuf};
+use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::net::{TcpListener, TcpStream, UnixStream};
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use super::{Clock, Seat};
+use crate::limits::RECEIVE_BYTES_MAX;
+use crate::shard::{ConnectionId, Next, Output, Shard};
+
+/// How often the shard is told the time.
+const TICK: Duration = Duration::from_millis(100);
+/// After an accept failed for want of descriptors or memory, so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// The set-up flags without which monoio's ring costs nearly twice the CPU (both are in Linux 6.0 and later).
+fn ring() -> io_uring_monoio::Builder {
+    let mut builder = io_uring_monoio::IoUring::builder();
+    builder.setup_single_issuer().setup_coop_taskrun();
+    builder
+}
+
+/// Whether io_uring with those flags can be had here; monoio's own detection does not try them.
+pub(super) fn probe() -> Result<(), String> {
+    if std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some() {
+        return Err("MONOIO_FORCE_LEGACY_DRIVER is set".to_owned());
+    }
+    ring().build(8).map(drop).map_err(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => "this kernel lacks SINGLE_ISSUER or COOP_TASKRUN".to_owned(),
+        Some(libc::EPERM | libc::ENOSYS) => "it is forbidden here (kernel.io_uring_disabled, seccomp)".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+pub(super) fn run_uring(seat: Seat) -> io::Result<()> {
+    let builder = RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring());
+    builder.enable_timer().build()?.block_on(run(seat))
+}
+
+pub(super) fn run_epoll(seat: Seat) -> io::Result<()> {
+    RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?.block_on(run(seat))
+}
+
+/// One shard and what its tasks share.
+struct Worker {
+    clock: Clock,
+    shard: RefCell<Shard>,
+    desks: RefCell<Vec<Option<Rc<Desk>>>>,
+    seat_bells: std::sync::Arc<[super::Bell]>,
+    receive_buffers: RefCell<Vec<Box<[u8]>>>,
+}
+
+/// Where one connection's task can be reached.
+struct Desk {
+    descriptor: RawFd,
+    doing: Cell<Doing>,
+    kicked: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Nothing,
+    Receiving,
+    Sending,
+}
+
+async fn run(seat: Seat) -> io::Result<()> {
+    let clock = Clock::start();
+    let shard = (seat.shard)(clock.now());
+    let worker = Rc::new(Worker {
+        clock,
+        shard: RefCell::new(shard),
+        desks: RefCell::new(Vec::new()),
+        seat_bells: seat.bells,
+        receive_buffers: RefCell::new(Vec::new()),
+    });
+    let listening = seat.listener.as_raw_fd();
+    let listener = TcpListener::from_std(seat.listener)?;
+    let accepting = monoio::spawn(accept(worker.clone(), listener));
+    let hearing = monoio::spawn(hear(worker.clone(), UnixStream::from_std(seat.pull.0)?));
+    let mut open = true;
+    loop {
+        monoio::time::sleep(TICK).await;
+        let now = worker.clock.now();
+        worker.shard.borrow_mut().handle_time(now);
+        worker.after_event();
+        if open && worker.shard.borrow().is_draining() {
+            open = false;
+            stop_accepting(&worker, listening);
+            // The connections just taken are the shard's with the next turn of their tasks.
+            continue;
+        }
+        if worker.shard.borrow().is_drained(now) {
+            break;
+        }
+    }
+    // Held until here: monoio's join handles are not safe to drop while their task runs.
+    drop((accepting, hearing));
+    Ok(())
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    // Never raced against anything: a cancelled accept leaks the descriptor it was about to give (monoio issue 318).
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(monoio::spawn(attend(worker.clone(), stream))),
+            Err(_) if worker.shard.borrow().is_draining() => return,
+            Err(_) => monoio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Takes the connections that the kernel has completed already, so that closing the listener resets none of them.
+fn stop_accepting(worker: &Rc<Worker>, listening: RawFd) {
+    loop {
+        // SAFETY: the listener is open as long as the accepting task, which ends only below; null pointers are allowed
+        // where the peer's address is not wanted (accept4(2)).
+        let accepted = unsafe {
+            libc::accept4(
+                listening,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            )
+        };
+        if accepted < 0 {
+            break;
+        }
+        // SAFETY: accept4 has just returned this descriptor, and nobody else has it.
+        let stream = unsafe { <std::net::TcpStream as std::os::fd::FromRawFd>::from_raw_fd(accepted) };
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            drop(monoio::spawn(attend(worker.clone(), stream)));
+        }
+    }
+    shutdown(listening, libc::SHUT_RDWR);
+}
+
+/// Waits for the bell, then lets the shard read its mail.
+async fn hear(worker: Rc<Worker>, mut pull: UnixStream) {
+    let mut rings = vec![0; 64];
+    loop {
+        let (result, buffer) = pull.read(rings).await;
+        rings = buffer;
+        if !matches!(result, Ok(1..)) {
+            return;
+        }
+        let now = worker.clock.now();
+        worker.shard.borrow_mut().handle_messages(now);
+        worker.after_event();
+    }
+}
+
+/// One connection, from its accept to its close.
+async fn attend(worker: Rc<Worker>, mut stream: TcpStream) {
+    let Some(id) = worker.shard.borrow_mut().handle_accept(worker.clock.now()) else { return };
+    let desk = worker.take_desk(id, stream.as_raw_fd());
+    let mut failed = false;
+    let mut unsent = None;
+    while !failed {
+        let now = worker.clock.now();
+        let next = worker.shard.borrow_mut().poll(now, id);
+        match next {
+            Next::Receive => failed = receive(&worker, &desk, &mut stream, id).await.is_err(),
+            Next::Send(output) => {
+                desk.doing.set(Doing::Sending);
+                let (result, output) = send(&mut stream, output).await;
+                desk.doing.set(Doing::Nothing);
+                if result.is_ok() {
+                    worker.shard.borrow_mut().handle_sent(worker.clock.now(), id, output);
+                    worker.after_event();
+                } else {
+                    failed = true;
+                    unsent = Some(output);
+                }
+            }
+            Next::Wait => desk.woken().await,
+            Next::ShutdownWrite => shutdown(desk.descriptor, libc::SHUT_WR),
+            Next::Close => break,
+        }
+    }
+    worker.desks.borrow_mut()[id.index as usize] = None;
+    worker.shard.borrow_mut().handle_closed(id, failed, unsent);
+}
+
+async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {
+    let buffer = worker.receive_buffers.borrow_mut().pop();
+    let buffer = buffer.unwrap_or_else(|| vec![0; RECEIVE_BYTES_MAX].into_boxed_slice());
+    desk.doing.set(Doing::Receiving);
+    let (result, buffer) = stream.read(buffer).await;
+    desk.doing.set(Doing::Nothing);
+    let now = worker.clock.now();
+    let kicked = desk.kicked.take();
+    let handled = match result {
+        // The end that our own kick made is not the peer's.
+        Ok(0) if kicked => Ok(()),
+        Ok(0) => {
+            worker.shard.borrow_mut().handle_end(now, id);
+            Ok(())
+        }
+        Ok(length) => {
+            worker.shard.borrow_mut().handle_received(now, id, &buffer[..length]);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    worker.receive_buffers.borrow_mut().push(buffer);
+    worker.after_event();
+    handled
+}
+
+impl Worker {
+    fn take_desk(&self, id: ConnectionId, descriptor: RawFd) -> Rc<Desk> {
+        let desk = Rc::new(Desk {
+            descriptor,
+            doing: Cell::new(Doing::Nothing),
+            kicked: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        let mut desks = self.desks.borrow_mut();
+        if desks.len() <= id.index as usize {
+            desks.resize(id.index as usize + 1, None);
+        }
+        desks[id.index as usize] = Some(desk.clone());
+        desk
+    }
+
+    /// Rings and wakes whom the last event has left to be rung and woken.
+    fn after_event(&self) {
+        let mut shard = self.shard.borrow_mut();
+        while let Some(other) = shard.poll_bell() {
+            self.seat_bells[other].ring();
+        }
+        while let Some(id) = shard.poll_woken() {
+            if let Some(Some(desk)) = self.desks.borrow().get(id.index as usize) {
+                desk.kick();
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// Makes the connection's task ask its shard again. A read or a write in flight is never dropped: its socket is
+    /// shut down in the direction that ends it, which the shard only asks for when the connection ends anyway.
+    fn kick(&self) {
+        self.kicked.set(true);
+        match self.doing.get() {
+            Doing::Receiving => shutdown(self.descriptor, libc::SHUT_RD),
+            Doing::Sending => shutdown(self.descriptor, libc::SHUT_RDWR),
+            Doing::Nothing => {}
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends when the desk was kicked.
+    async fn woken(&self) {
+        poll_fn(|context| {
+            if self.kicked.take() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+fn shutdown(descriptor: RawFd, how: libc::c_int) {
+    // SAFETY: takes no pointers; the caller's stream keeps the descriptor open. A socket that the peer has reset
+    // already answers ENOTCONN, which changes nothing for us.
+    let _ = unsafe { libc::shutdown(descriptor, how) };
+}
+
+/// Sends all of an output and gives it back.
+async fn send(stream: &mut TcpStream, output: Output) -> (io::Result<()>, Output) {
+    let mut sending = Sending::new(output);
+    loop {
+        let (result, back) =
+            if sending.output.body.is_empty() { stream.write(sending).await } else { stream.writev(sending).await };
+        sending = back;
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), sending.output),
+            Ok(length) if sending.advance(length) => return (Ok(()), sending.output),
+            Ok(_) => {}
+            Err(error) => return (Err(error), sending.output),
+        }
+    }
+}
+
+/// An output on its way, and what of it is left.
+struct Sending {
+    output: Output,
+    sent: usize,
+    /// Only filled for an output with a body; boxed, because the kernel reads it while the runtime moves us.
+    pieces: Option<Box<[libc::iovec; 2]>>,
+}
+
+impl Sending {
+    fn new(output: Output) -> Sending {
+        let mut sending = Sending { output, sent: 0, pieces: None };
+        sending.advance(0);
+        sending
+    }
+
+    /// Counts what was sent; `true` when that was all.
+    fn advance(&mut self, length: usize) -> bool {
+        self.sent += length;
+        let (head, body) = (self.output.head.bytes().unwrap_or_default(), &self.output.body[..]);
+        if !body.is_empty() {
+            let head_left = &head[self.sent.min(head.len())..];
+            let body_left = &body[self.sent.saturating_sub(head.len())..];
+            let piece = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            self.pieces = Some(Box::new([piece(head_left), piece(body_left)]));
+        }
+        self.sent >= head.len() + body.len()
+    }
+}
+
+// SAFETY: the slot is a heap allocation that moves with neither `Sending` nor `Output`, it is not written while we are
+// borrowed by the runtime, and the bytes from `sent` to its end are initialised.
+unsafe impl IoBuf for Sending {
+    fn read_ptr(&self) -> *const u8 {
+        self.output.head.bytes().unwrap_or_default()[self.sent..].as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.output.head.len() - self.sent
+    }
+}
+
+// SAFETY: the two entries are boxed, so their address stays; they point into the slot and into the body, heap or static
+// memory that `self` keeps alive and nobody writes.
+unsafe impl IoVecBuf for Sending {
+    fn read_iovec_ptr(&self) -> *const libc::iovec {
+        self.pieces.as_ref().map_or(std::ptr::null(), |pieces| pieces.as_ptr())
+    }
+
+    fn read_iovec_len(&self) -> usize {
+        self.pieces.as_ref().map_or(0, |pieces| pieces.len())
+    }
+}

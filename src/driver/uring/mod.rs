@@ -1,0 +1,479 @@
+//! The default driver: our own loop over one io_uring ring a shard.
+//!
+//! Accepts are multishot, receives pick their buffer from a ring of the kernel's choosing and are parsed where they
+//! lie, one send is in flight a connection, and all that a batch of completions leads to is submitted with the next
+//! wait, in one system call. `DEFER_TASKRUN` lets completions run only there, which is half of what makes a ring worth
+//! its while on this path (`io_uring_setup(2)`).
+//!
+//! The first receive of a connection is one-shot: after `TCP_DEFER_ACCEPT` its bytes are already there, and a
+//! connection of one request then closes with nothing armed. From the second request on it is multishot.
+
+mod buffers;
+mod socket;
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
+
+use super::{Clock, Seat};
+use crate::limits::SHARD_CONNECTIONS_MAX;
+use crate::shard::{ConnectionId, Next, Shard};
+use crate::words::Now;
+use buffers::{BufferRing, GROUP, Lent};
+use socket::{InFlight, Operation, Pieces, Receiving, Socket, from_user_data, user_data};
+
+/// No larger than one batch is ever: what does not fit is submitted early.
+const SUBMISSIONS: u32 = 1_024;
+/// For a flood: two completions for each connection of a full accept burst.
+const COMPLETIONS: u32 = 16_384;
+/// From so many completions in one wait on, the next one waits for half as many, and no longer than this.
+const BATCH_MIN: usize = 4;
+const BATCH_MAX: usize = 32;
+const BATCH_WAIT_US: u32 = 30;
+/// While connections are open the shard is told the time this often.
+const TICK_MS: u64 = 100;
+/// Stands where an operation belongs to no connection.
+const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: 0 };
+
+/// Builds a ring on this thread, with what this kernel has.
+fn build() -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp().setup_cqsize(COMPLETIONS);
+    let with_all = builder.clone().setup_no_sqarray().build(SUBMISSIONS);
+    match with_all {
+        // Linux 6.6 and later have NO_SQARRAY; nothing depends on it.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(SUBMISSIONS),
+        built => built,
+    }
+}
+
+/// Whether all that the driver needs can be had here: Linux 6.1, and io_uring allowed.
+pub(super) fn probe() -> Result<(), String> {
+    let explain = |error: io::Error| match error.raw_os_error() {
+        Some(libc::EINVAL) => "this kernel lacks DEFER_TASKRUN or another flag of 6.1".to_owned(),
+        Some(libc::EPERM | libc::ENOSYS) => "io_uring is forbidden here (kernel.io_uring_disabled, seccomp)".to_owned(),
+        _ => error.to_string(),
+    };
+    let ring = build().map_err(explain)?;
+    let submitter = ring.submitter();
+    let buffers = BufferRing::register(&submitter).map_err(explain)?;
+    submitter.unregister_buf_ring(GROUP).map_err(explain)?;
+    drop(buffers);
+    Ok(())
+}
+
+pub(super) fn run(seat: Seat) -> io::Result<()> {
+    let mut ring = build()?;
+    let batches = ring.params().is_feature_min_timeout();
+    let (mut submitter, submissions, completions) = ring.split();
+    // Saves taking a reference to the ring's file with each enter; older kernels do without.
+    let _ = submitter.register_ring_fd();
+    let buffers = BufferRing::register(&submitter)?;
+    let clock = Clock::start();
+    let shard = (seat.shard)(clock.now());
+    let mut worker = Worker {
+        submitter,
+        submissions,
+        completions,
+        buffers,
+        clock,
+        shard,
+        sockets: Vec::with_capacity(SHARD_CONNECTIONS_MAX),
+        pieces: Vec::new(),
+        starved: Vec::with_capacity(COMPLETIONS as usize),
+        listener: seat.listener.as_raw_fd(),
+        accepting: false,
+        bell: seat.pull.0.as_raw_fd(),
+        open: true,
+        batch: 0,
+        batches,
+    };
+    let served = worker.serve(&seat.bells);
+    if worker.sockets.iter().any(Option::is_some) {
+        // The time to drain is over and operations are still in flight: their memory stays until the process ends,
+        // which is next.
+        std::mem::forget(worker);
+    }
+    served
+}
+
+struct Worker<'r> {
+    submitter: Submitter<'r>,
+    submissions: SubmissionQueue<'r>,
+    completions: CompletionQueue<'r>,
+    buffers: BufferRing,
+    clock: Clock,
+    shard: Shard,
+    /// By the index of the shard's connection.
+    sockets: Vec<Option<Socket>>,
+    /// Spare ones, so that sending a page allocates nothing.
+    #[allow(clippy::vec_box, reason = "the kernel reads them where they lie while the vector moves")]
+    pieces: Vec<Box<Pieces>>,
+    /// Wanted to receive when no buffer was free.
+    starved: Vec<ConnectionId>,
+    listener: RawFd,
+    accepting: bool,
+    bell: RawFd,
+    /// New connections are wanted.
+    open: bool,
+    /// Completions of the last wait.
+    batch: usize,
+    /// The kernel can wait for several (Linux 6.12).
+    batches: bool,
+}
+
+impl Worker<'_> {
+    fn serve(&mut self, bells: &[super::Bell]) -> io::Result<()> {
+        self.accept();
+        self.hear();
+        let mut now = self.clock.now();
+        let mut next_tick_ms = now.mono_ms();
+        loop {
+            // An accept that failed is armed again by the tick, be there connections or not.
+            let idle = self.accepting && self.shard.is_timeless();
+            let wait = (!idle).then(|| Duration::from_millis(next_tick_ms.saturating_sub(now.mono_ms())));
+            self.submit_and_wait(wait)?;
+            now = self.clock.now();
+            let mut batch = 0;
+            while let Some(completion) = self.completions.next() {
+                self.handle(now, &completion);
+                batch += 1;
+            }
+            self.batch = batch;
+            if now.mono_ms() >= next_tick_ms {
+                next_tick_ms = now.mono_ms() + TICK_MS;
+                self.shard.handle_time(now);
+                if self.open && !self.accepting {
+                    self.accept();
+                }
+            }
+            self.receive_starved();
+            while let Some(id) = self.shard.poll_woken() {
+                self.drive(now, id);
+            }
+            while let Some(other) = self.shard.poll_bell() {
+                bells[other].ring();
+            }
+            self.buffers.publish();
+            if self.shard.is_draining() {
+                self.stop_accepting(now);
+                if self.shard.is_drained(now) {
+                    return Ok(());
+                }
+                // Draining ends by the clock, with connections or without.
+                next_tick_ms = next_tick_ms.min(now.mono_ms() + TICK_MS);
+            }
+        }
+    }
+
+    fn submit_and_wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        self.submissions.sync();
+        let result = match wait {
+            Some(wait) => {
+                let time = types::Timespec::from(wait);
+                let arguments = types::SubmitArgs::new().timespec(&time);
+                // Under load a few microseconds bring several completions for one system call; alone, none is waited for.
+                if self.batches && self.batch >= BATCH_MIN {
+                    let want = (self.batch / 2).min(BATCH_MAX);
+                    self.submitter.submit_with_args(want, &arguments.min_wait_usec(BATCH_WAIT_US))
+                } else {
+                    self.submitter.submit_with_args(1, &arguments)
+                }
+            }
+            None => self.submitter.submit_and_wait(1),
+        };
+        match result {
+            Ok(_) => {}
+            // The time is over, a signal came, or completions must be taken first: all of them lead on.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error) => return Err(error),
+        }
+        self.submissions.sync();
+        self.completions.sync();
+        Ok(())
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: what each operation points to stays until its completion: buffers of the buffer ring and outputs
+            // in `InFlight` are kept by `self`, which `run` forgets rather than drops while any is in flight.
+            if unsafe { self.submissions.push(entry) }.is_ok() {
+                return;
+            }
+            self.submissions.sync();
+            // A failure leaves the queue full, and the next try tells; there is no other way out of a full queue.
+            let _ = self.submitter.submit();
+            self.submissions.sync();
+        }
+    }
+
+    fn handle(&mut self, now: Now, completion: &cqueue::Entry) {
+        let (operation, index, generation) = from_user_data(completion.user_data());
+        match operation {
+            Some(Operation::Accept) => self.accepted(now, completion),
+            Some(Operation::Bell) => {
+                // The pipe is emptied before the queue is looked at: a ring that comes between is heard again.
+                self.empty_bell();
+                self.shard.handle_messages(now);
+                self.hear();
+            }
+            Some(Operation::Receive) => self.received(now, completion, index, generation),
+            Some(Operation::Send) => self.sent(now, completion, index, generation),
+            Some(Operation::Cancel | Operation::Close) | None => {}
+        }
+    }
+
+    fn accept(&mut self) {
+        let entry = opcode::AcceptMulti::new(types::Fd(self.listener)).flags(libc::SOCK_CLOEXEC).build();
+        self.push(&entry.user_data(user_data(Operation::Accept, NOBODY)));
+        self.accepting = true;
+    }
+
+    fn accepted(&mut self, now: Now, completion: &cqueue::Entry) {
+        // Without F_MORE the accept is over. It is armed again with the next tick, so that want of descriptors does
+        // not spin.
+        self.accepting &= cqueue::more(completion.flags());
+        if completion.result() >= 0 {
+            self.open_socket(now, completion.result());
+            if !self.accepting && self.open {
+                self.accept();
+            }
+        }
+    }
+
+    fn open_socket(&mut self, now: Now, descriptor: RawFd) {
+        let Some(id) = self.shard.handle_accept(now) else {
+            close(descriptor);
+            return;
+        };
+        let index = id.index as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        self.sockets[index] = Some(Socket::new(id, descriptor));
+        self.drive(now, id);
+    }
+
+    /// Takes the connections that the kernel has completed already, so that closing the listener resets none of them.
+    fn stop_accepting(&mut self, now: Now) {
+        if !self.open {
+            return;
+        }
+        self.open = false;
+        loop {
+            let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
+            // SAFETY: null pointers are allowed where the peer's address is not wanted (accept4(2)).
+            let accepted = unsafe { libc::accept4(self.listener, no_address, no_length, libc::SOCK_CLOEXEC) };
+            if accepted < 0 {
+                break;
+            }
+            self.open_socket(now, accepted);
+        }
+        shutdown(self.listener, libc::SHUT_RDWR);
+    }
+
+    fn hear(&mut self) {
+        let entry = opcode::PollAdd::new(types::Fd(self.bell), libc::POLLIN as u32).build();
+        self.push(&entry.user_data(user_data(Operation::Bell, NOBODY)));
+    }
+
+    fn empty_bell(&self) {
+        let mut rings = [0_u8; 64];
+        loop {
+            // SAFETY: the buffer is ours and of that length; the pipe does not block.
+            let length = unsafe { libc::read(self.bell, rings.as_mut_ptr().cast(), rings.len()) };
+            if length <= 0 {
+                return;
+            }
+        }
+    }
+
+    fn socket(&mut self, index: u32, generation: u32) -> Option<&mut Socket> {
+        let socket = self.sockets.get_mut(index as usize)?.as_mut()?;
+        (user_data(Operation::Receive, socket.id) == user_data(Operation::Receive, ConnectionId { index, generation }))
+            .then_some(socket)
+    }
+
+    fn receive(&mut self, id: ConnectionId) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let descriptor = types::Fd(socket.descriptor);
+        let entry = if socket.lasting && !socket.demoted {
+            socket.receiving = Receiving::Multi;
+            opcode::RecvMulti::new(descriptor, GROUP).build()
+        } else {
+            socket.receiving = Receiving::Once;
+            let receive = opcode::Recv::new(descriptor, std::ptr::null_mut(), 0).buf_group(GROUP).build();
+            receive.flags(squeue::Flags::BUFFER_SELECT)
+        };
+        self.push(&entry.user_data(user_data(Operation::Receive, id)));
+    }
+
+    fn received(&mut self, now: Now, completion: &cqueue::Entry, index: u32, generation: u32) {
+        let length = usize::try_from(completion.result()).unwrap_or(0);
+        // A buffer that was picked is ours to give back whatever becomes of the connection.
+        let lent = cqueue::buffer_select(completion.flags()).map(|id| Lent::of(id, length));
+        let more = cqueue::more(completion.flags());
+        let Some(socket) = self.socket(index, generation) else {
+            lent.into_iter().for_each(|lent| self.buffers.give_back(lent));
+            return;
+        };
+        let id = socket.id;
+        if !more {
+            socket.receiving = Receiving::Nothing;
+            socket.cancelling = false;
+        }
+        let ending = socket.ending.is_some();
+        if let Some(lent) = lent {
+            if length > 0 && !ending {
+                self.shard.handle_received(now, id, self.buffers.bytes(&lent));
+                self.keep_turn(id);
+            }
+            self.buffers.give_back(lent);
+        }
+        if ending {
+            self.finish(id);
+            return;
+        }
+        match completion.result() {
+            1.. => self.drive(now, id),
+            0 => {
+                self.shard.handle_end(now, id);
+                self.drive(now, id);
+            }
+            error if matches!(-error, libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN) => {
+                self.starved.push(id);
+            }
+            _ => self.end(id, true),
+        }
+    }
+
+    /// A connection that sends while it should wait for its answer loses the receive that stays armed: what it may
+    /// then have in our memory is bounded by one buffer.
+    fn keep_turn(&mut self, id: ConnectionId) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        socket.lasting = true;
+        if !socket.turn && socket.receiving == Receiving::Multi && !socket.cancelling {
+            socket.demoted = true;
+            self.cancel_receive(id);
+        }
+    }
+
+    fn cancel_receive(&mut self, id: ConnectionId) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        socket.cancelling = true;
+        let entry = opcode::AsyncCancel::new(user_data(Operation::Receive, id)).build();
+        self.push(&entry.user_data(user_data(Operation::Cancel, id)));
+    }
+
+    /// Arms what could not be armed for want of buffers; this batch has given some back.
+    fn receive_starved(&mut self) {
+        if self.starved.is_empty() {
+            return;
+        }
+        self.buffers.publish();
+        let now = self.clock.now();
+        // Driving one never starves another: what finds no buffer says so with the next batch.
+        while let Some(id) = self.starved.pop() {
+            self.drive(now, id);
+        }
+    }
+
+    fn send(&mut self, id: ConnectionId, sending: InFlight) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let sending = socket.sending.insert(sending);
+        let descriptor = types::Fd(socket.descriptor);
+        // MSG_WAITALL lets the kernel finish a short send by itself.
+        let entry = if sending.output.body.is_empty() {
+            let head = sending.head();
+            // A slot is 4 KiB, so its length fits.
+            opcode::Send::new(descriptor, head.as_ptr(), head.len() as u32).flags(libc::MSG_WAITALL).build()
+        } else {
+            opcode::SendMsg::new(descriptor, sending.message(&mut self.pieces)).flags(libc::MSG_WAITALL as u32).build()
+        };
+        self.push(&entry.user_data(user_data(Operation::Send, id)));
+    }
+
+    fn sent(&mut self, now: Now, completion: &cqueue::Entry, index: u32, generation: u32) {
+        let Some(socket) = self.socket(index, generation) else { return };
+        let id = socket.id;
+        let Some(mut sending) = socket.sending.take() else { return };
+        let length = usize::try_from(completion.result()).unwrap_or(0);
+        let whole = sending.advance(length);
+        let ending = socket.ending.is_some();
+        if length > 0 && !whole && !ending {
+            return self.send(id, sending);
+        }
+        if !whole || ending {
+            socket.unsent = Some(sending.output);
+            self.pieces.extend(sending.pieces);
+            return self.end(id, true);
+        }
+        self.pieces.extend(sending.pieces);
+        self.shard.handle_sent(now, id, sending.output);
+        self.drive(now, id);
+    }
+
+    /// Does what the shard wants next for a connection.
+    fn drive(&mut self, now: Now, id: ConnectionId) {
+        loop {
+            let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+            if socket.id != id || socket.ending.is_some() {
+                return;
+            }
+            let (descriptor, receiving) = (socket.descriptor, socket.receiving);
+            let next = self.shard.poll(now, id);
+            socket.turn = matches!(next, Next::Receive);
+            match next {
+                Next::Receive => {
+                    if receiving == Receiving::Nothing {
+                        self.receive(id);
+                    }
+                    return;
+                }
+                Next::Send(output) => return self.send(id, InFlight::new(output)),
+                Next::Wait => return,
+                Next::ShutdownWrite => shutdown(descriptor, libc::SHUT_WR),
+                Next::Close => return self.end(id, false),
+            }
+        }
+    }
+
+    /// Ends a connection: what is in flight is made to return, and when all has, the socket closes.
+    fn end(&mut self, id: ConnectionId, failed: bool) {
+        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        socket.ending.get_or_insert(failed);
+        self.finish(id);
+    }
+
+    fn finish(&mut self, id: ConnectionId) {
+        let Some(place) = self.sockets.get_mut(id.index as usize) else { return };
+        let Some(socket) = place else { return };
+        if socket.sending.is_some() {
+            return shutdown(socket.descriptor, libc::SHUT_RDWR);
+        }
+        if socket.receiving != Receiving::Nothing {
+            if !socket.cancelling {
+                self.cancel_receive(id);
+            }
+            return;
+        }
+        let Some(socket) = place.take() else { return };
+        let close = opcode::Close::new(types::Fd(socket.descriptor)).build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.push(&close.user_data(user_data(Operation::Close, id)));
+        self.shard.handle_closed(id, socket.ending == Some(true), socket.unsent);
+    }
+}
+
+fn shutdown(descriptor: RawFd, how: libc::c_int) {
+    // SAFETY: takes no pointers, and the descriptor is open: it is closed only when its place is given back. A socket
+    // that the peer has reset already answers ENOTCONN, which changes nothing for us.
+    let _ = unsafe { libc::shutdown(descriptor, how) };
+}
+
+fn close(descriptor: RawFd) {
+    // SAFETY: the descriptor was just accepted and is nobody else's.
+    let _ = unsafe { libc::close(descriptor) };
+}

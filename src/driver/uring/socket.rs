@@ -1,0 +1,170 @@
+//! One accepted socket, and what the kernel may still be doing with it.
+//!
+//! A place is given back only when no operation of its connection is in flight: a descriptor that is closed under a
+//! receive stays open in the kernel, and a completion that comes later must not meet another connection
+//! (`io_uring_cancelation(7)`). Each operation carries the generation of its connection all the same, so that a
+//! completion that is late beyond all rules is dropped.
+
+use std::os::fd::RawFd;
+
+use crate::service::Output;
+use crate::shard::ConnectionId;
+
+/// What a completion is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Operation {
+    Accept = 1,
+    Bell = 2,
+    Receive = 3,
+    Send = 4,
+    /// Its own completion says nothing that the cancelled operation's does not.
+    Cancel = 5,
+    Close = 6,
+}
+
+const GENERATION_BITS: u32 = 24;
+const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+
+/// An operation and its connection, as the 64 bits that the kernel carries for us.
+pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
+    u64::from(operation as u8) << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index)
+}
+
+/// The same, back again: the operation, the index, and the low bits of the generation.
+pub(super) fn from_user_data(bits: u64) -> (Option<Operation>, u32, u32) {
+    let operation = match bits >> 56 {
+        1 => Some(Operation::Accept),
+        2 => Some(Operation::Bell),
+        3 => Some(Operation::Receive),
+        4 => Some(Operation::Send),
+        5 => Some(Operation::Cancel),
+        6 => Some(Operation::Close),
+        _ => None,
+    };
+    (operation, bits as u32, (bits >> 32) as u32 & GENERATION_MASK)
+}
+
+/// Which receive is armed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Receiving {
+    Nothing,
+    Once,
+    Multi,
+}
+
+/// An output that the kernel reads from. It is owned here, and so is what points into it.
+pub(super) struct InFlight {
+    pub(super) output: Output,
+    pub(super) sent: usize,
+    /// For an output with a body; goes back to the driver's spare ones afterwards.
+    pub(super) pieces: Option<Box<Pieces>>,
+}
+
+/// Head and body of an output, as `sendmsg(2)` takes them; boxed, because the kernel reads it where it lies.
+pub(super) struct Pieces {
+    header: libc::msghdr,
+    pieces: [libc::iovec; 2],
+}
+
+impl Default for Pieces {
+    fn default() -> Pieces {
+        // SAFETY: a msghdr is integers and pointers, for all of which zero is a value.
+        let header = unsafe { std::mem::zeroed::<libc::msghdr>() };
+        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Pieces { header, pieces: [nothing; 2] }
+    }
+}
+
+impl InFlight {
+    pub(super) fn new(output: Output) -> InFlight {
+        InFlight { output, sent: 0, pieces: None }
+    }
+
+    /// What is left of the head; all that is sent where there is no body.
+    pub(super) fn head(&self) -> &[u8] {
+        self.output.head.bytes().unwrap_or_default().get(self.sent..).unwrap_or_default()
+    }
+
+    /// Head and body in one message, through one of the driver's spare pieces.
+    #[allow(clippy::vec_box, reason = "the kernel reads them where they lie while the vector moves")]
+    pub(super) fn message(&mut self, spare: &mut Vec<Box<Pieces>>) -> *const libc::msghdr {
+        let piece = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let body = &self.output.body[self.sent.saturating_sub(self.output.head.len())..];
+        let both = [piece(self.head()), piece(body)];
+        let pieces = self.pieces.get_or_insert_with(|| spare.pop().unwrap_or_default());
+        pieces.pieces = both;
+        pieces.header.msg_iov = pieces.pieces.as_mut_ptr();
+        pieces.header.msg_iovlen = pieces.pieces.len();
+        &raw const pieces.header
+    }
+
+    /// Counts what was sent; `true` when that was all.
+    pub(super) fn advance(&mut self, length: usize) -> bool {
+        self.sent += length;
+        self.sent >= self.output.bytes()
+    }
+}
+
+/// One accepted socket.
+pub(super) struct Socket {
+    pub(super) id: ConnectionId,
+    pub(super) descriptor: RawFd,
+    pub(super) receiving: Receiving,
+    /// Has sent more than one request's bytes, so that a receive that stays armed is worth its cancellation.
+    pub(super) lasting: bool,
+    /// Sent while it was not its turn: a receive that stays armed would let it fill our memory.
+    pub(super) demoted: bool,
+    pub(super) cancelling: bool,
+    /// It is the connection's turn to send: nothing of it is unanswered.
+    pub(super) turn: bool,
+    /// What the kernel reads from; taken out by the completion and by nothing else.
+    pub(super) sending: Option<InFlight>,
+    /// What a failed send has left.
+    pub(super) unsent: Option<Output>,
+    /// The connection is over, by failure or not; the socket closes as soon as nothing is in flight.
+    pub(super) ending: Option<bool>,
+}
+
+impl Socket {
+    pub(super) fn new(id: ConnectionId, descriptor: RawFd) -> Socket {
+        Socket {
+            id,
+            descriptor,
+            receiving: Receiving::Nothing,
+            lasting: false,
+            demoted: false,
+            cancelling: false,
+            turn: true,
+            sending: None,
+            unsent: None,
+            ending: None,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Option<Socket>>() <= 384);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_survives_the_way_through_the_kernel() {
+        let operations = [
+            Operation::Accept,
+            Operation::Bell,
+            Operation::Receive,
+            Operation::Send,
+            Operation::Cancel,
+            Operation::Close,
+        ];
+        for operation in operations {
+            let id = ConnectionId { index: 65_535, generation: 0x12_3456 };
+            assert_eq!(from_user_data(user_data(operation, id)), (Some(operation), 65_535, 0x12_3456));
+            let id = ConnectionId { index: u32::MAX, generation: u32::MAX };
+            assert_eq!(from_user_data(user_data(operation, id)), (Some(operation), u32::MAX, GENERATION_MASK));
+        }
+        assert_eq!(from_user_data(0).0, None);
+    }
+}
