@@ -1,0 +1,156 @@
+//! The operator's own pages: `assets.dir`, read, compressed and hashed once, at start.
+//!
+//! A file is served at its path in the folder; `index.html` at its folder's, and `NAME.LANG.html` as one language of
+//! `NAME.html`. A name that carries a hash (`app-3f9a0c12.js`) may be kept for ever, every other one asks each time.
+
+use std::fs;
+use std::path::Path;
+
+use super::Fatal;
+use crate::service::asset_pack::{CacheClass, Packed, pack};
+
+/// Reads and packs the folder. Each file must fit the budget on the wire, in its smallest encoding.
+///
+/// # Errors
+/// A file that cannot be read, is larger than the budget, or is of no known kind; the exit status and the reason.
+pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, (Fatal, String)> {
+    let mut packed = Vec::new();
+    read_folder(folder, "/", bytes_max, &mut packed)?;
+    // The first language of a path is its default, and ours is Chinese.
+    packed.sort_by_key(|asset| asset.language.as_deref() != Some("zh-CN"));
+    Ok(packed)
+}
+
+fn read_folder(folder: &Path, route: &str, bytes_max: u32, packed: &mut Vec<Packed>) -> Result<(), (Fatal, String)> {
+    let refused = |path: &Path, reason: String| (Fatal::Configuration, format!("{}: {reason}", path.display()));
+    let entries = fs::read_dir(folder).map_err(|error| refused(folder, error.to_string()))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
+            return Err(refused(&path, "a path of a URL has letters, digits, and - _ . ~ only".to_owned()));
+        }
+        if path.is_dir() {
+            read_folder(&path, &format!("{route}{name}/"), bytes_max, packed)?;
+            continue;
+        }
+        let content_type =
+            content_type(&name).ok_or_else(|| refused(&path, "files of this kind are not served".to_owned()))?;
+        let body = fs::read(&path).map_err(|error| refused(&path, error.to_string()))?;
+        let (route, language) = place(route, &name);
+        let cache = if is_hashed(&name) { CacheClass::Immutable } else { CacheClass::Revalidate };
+        let asset = pack(&route, language.as_deref(), content_type, cache, &body)
+            .map_err(|error| refused(&path, format!("a page is UTF-8: {error}")))?;
+        let bytes = asset.encodings.iter().map(|encoded| encoded.body.len()).min().unwrap_or(0) + HEAD_BYTES;
+        if bytes > bytes_max as usize {
+            let reason = format!("{bytes} bytes on the wire, of at most assets.file_bytes_max = {bytes_max}");
+            return Err(refused(&path, reason));
+        }
+        packed.push(asset);
+    }
+    Ok(())
+}
+
+/// What the head of an answer with a page comes to, policy included.
+const HEAD_BYTES: usize = 700;
+
+/// The path and, for a page in several languages, the language.
+fn place(folder: &str, name: &str) -> (String, Option<String>) {
+    let (name, language) = match name.strip_suffix(".html").and_then(|stem| stem.split_once('.')) {
+        Some((stem, language)) => (format!("{stem}.html"), Some(language.to_owned())),
+        None => (name.to_owned(), None),
+    };
+    let name = if name == "index.html" { "" } else { &name };
+    (format!("{folder}{name}"), language)
+}
+
+/// Whether the name ends, before its extension, in a hash of eight hexadecimal digits or more.
+fn is_hashed(name: &str) -> bool {
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let hash = stem.rsplit(['-', '.']).next().unwrap_or_default();
+    hash.len() >= 8 && hash.len() < stem.len() && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn content_type(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit_once('.')?.1 {
+        "html" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "pdf" => "application/pdf",
+        "txt" => "text/plain; charset=utf-8",
+        "wasm" => "application/wasm",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, body) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, body).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn a_file_is_served_at_its_path_and_a_page_in_its_language() {
+        let folder = folder(&[
+            ("index.zh-CN.html", b"<p>1"),
+            ("index.en.html", b"<p>2"),
+            ("help/index.html", b"<p>3"),
+            ("assets/app-3f9a0c12.js", b"1"),
+            (".hidden", b"x"),
+        ]);
+        let packed = read(folder.path(), 14_000).unwrap();
+        let shown: Vec<_> = packed
+            .iter()
+            .map(|asset| (asset.route.as_str(), asset.language.as_deref(), asset.cache_control.contains("immutable")))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("/", Some("zh-CN"), false),
+                ("/assets/app-3f9a0c12.js", None, true),
+                ("/help/", None, false),
+                ("/", Some("en"), false),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_beyond_the_budget_is_refused_by_name_unless_the_budget_is_raised() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let noise: Vec<u8> = (0..20_000).map(|_| random.u8(..)).collect();
+        let folder = folder(&[("photo.jpg", &noise)]);
+        let (_, reason) = read(folder.path(), 14_000).err().unwrap();
+        assert!(reason.contains("photo.jpg") && reason.contains("assets.file_bytes_max"), "{reason}");
+        assert_eq!(read(folder.path(), 30_000).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_page_and_what_is_no_path_is_refused_by_name() {
+        for name in ["run.sh", "a b.html"] {
+            let folder = folder(&[(name, b"x")]);
+            let (_, reason) = read(folder.path(), 14_000).err().unwrap();
+            assert!(reason.contains(name), "{reason}");
+        }
+        assert!(read(Path::new("/nowhere-at-all"), 1).is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! `onecode check-config`: what a configuration comes to, or why it is refused.
+//!
+//! It reads what `serve` would read, the JWKS included, and binds and writes nothing.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::Fatal;
+use crate::config::{self, Config, ConfigError, Overrides};
+
+/// Arguments of `check-config`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration file; without it, environment and defaults alone
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON: {"KEY":{"value":…,"source":"…"},…}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the effective configuration with the source of each value; exit status 0, 78 if it is refused, or 74 if it
+/// cannot be printed.
+pub fn run(args: Args) -> ExitCode {
+    match check(&args) {
+        Ok(config) => {
+            let shown = if args.json { json(&config) } else { text(&config) };
+            match io::stdout().lock().write_all(shown.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => Fatal::File.because(format_args!("standard output: {error}")),
+            }
+        }
+        Err(error) => Fatal::Configuration.because(error),
+    }
+}
+
+fn check(args: &Args) -> Result<Config, ConfigError> {
+    let config = config::load(args.config.as_deref(), config::environment()?, Overrides::default())?;
+    config.read_verifier()?;
+    Ok(config)
+}
+
+/// Lines that are themselves a configuration file.
+fn text(config: &Config) -> String {
+    let line = |(key, value, source): &(&str, serde_json::Value, String)| match value {
+        serde_json::Value::Null => format!("# {key} is not set\n"),
+        value => format!("{key} = {value}  # {source}\n"),
+    };
+    config.entries().iter().map(line).collect()
+}
+
+fn json(config: &Config) -> String {
+    let entry = |(key, value, source)| (key, serde_json::json!({ "value": value, "source": source }));
+    let entries: std::collections::BTreeMap<_, _> = config.entries().into_iter().map(entry).collect();
+    format!("{}\n", serde_json::json!(entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_a_configuration_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::fs::write(&path, "data = \"/a \\\"b\\\"\"\nadmin.host_names = [\"ops.example\"]\ncode.window_s = 60\n")
+            .unwrap();
+        let read = || config::load(Some(&path), std::iter::empty(), Overrides::default()).unwrap();
+        let first = read();
+        let parsed: serde_json::Value = serde_json::from_str(&json(&first)).unwrap();
+        assert_eq!(parsed["code.window_s"]["value"], 60);
+        assert_eq!(parsed["admin.host_names"]["value"][0], "ops.example");
+        assert_eq!(parsed["issuer"]["source"], "default");
+        assert!(
+            parsed["auth.jwks_file"]["value"].is_null() && text(&first).contains("\n# auth.jwks_file is not set\n")
+        );
+        std::fs::write(&path, text(&first)).unwrap();
+        let values = |config: &Config| config.entries().into_iter().map(|(k, v, _)| (k, v)).collect::<Vec<_>>();
+        assert_eq!(values(&read()), values(&first));
+    }
+}

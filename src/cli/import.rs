@@ -1,0 +1,254 @@
+//! `onecode import`: a CSV file into the registry of a data folder.
+//!
+//! Rows are merged in memory and the snapshot is replaced at the end: until then, and after any failure, the registry
+//! that was there stands. What a file must look like is said in `registry::import`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Ended, Fatal, Place, counted, snapshot_refused};
+use crate::registry::data_folder::DataFolder;
+use crate::registry::id_number::HashKey;
+use crate::registry::import::{ImportError, Mode, Reject, Report, import};
+use crate::registry::snapshot::{self, Snapshot};
+use crate::registry::table::Table;
+
+/// Merge a CSV file of residents into the registry: the newest row about each wins.
+///
+/// The header names the columns id_number, status and updated_at, and may name region and test; the text is UTF-8 or
+/// GB18030. A server on the data folder is stopped first and reads the registry when it is started again.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Exit status: 0 every row was taken; 1 some were rejected, the others taken; 2 wrong usage; and, \
+                        with the registry as it was: 73 the data folder cannot be created or written; 74 a file cannot \
+                        be read or written; 75 the data folder is in use; 78 bad configuration, keys, registry or file \
+                        of residents. When only the counts or the list of rejected rows cannot be written, that is 74 \
+                        too, and says that the import is done."
+)]
+pub struct Args {
+    /// The CSV file, or - for standard input
+    #[arg(value_name = "FILE.csv")]
+    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Take the file as the whole: who is not in it is removed
+    #[arg(long)]
+    replace: bool,
+    /// Where wrong rows are listed by line, column and reason [default: rejects.csv in the data folder]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Print the counts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> ExitCode {
+    match run_import(&args) {
+        Ok(report) if report.rejected == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err((fatal, reason)) => fatal.because(format_args!("import: {reason}")),
+    }
+}
+
+/// The reason is one line for the operator: cause and, where there is one, the way out.
+fn run_import(args: &Args) -> Result<Report, Ended> {
+    let config = args.place.load(None)?;
+    let file_failed =
+        |path: &Path, error: &dyn std::fmt::Display| (Fatal::File, format!("{}: {error}", path.display()));
+    // Opened first: a mistyped name should not make a data folder.
+    let input = open_input(&args.file).map_err(|error| file_failed(&args.file, &error))?;
+    let metadata = input.metadata().map_err(|error| file_failed(&args.file, &error))?;
+    let length_bytes = metadata.is_file().then_some(metadata.len());
+    let folder = DataFolder::open(&config.data, std::process::id(), "onecode import");
+    let folder = folder.map_err(|error| super::folder_refused(&error))?;
+    let keyring = super::open_keyring(&config)?;
+    let key = HashKey::new(*keyring.hash_key.expose());
+
+    // A row has at least 18 + 3 + 13 characters, two commas and a line end: this is a little more than there are.
+    let rows_expected = usize::try_from(length_bytes.unwrap_or(0) / 37).unwrap_or(0);
+    let held = load(&folder.snapshot_path(), &key, rows_expected)?;
+    let rejects_path = args.rejects.clone().unwrap_or_else(|| config.data.join("rejects.csv"));
+    let rejects_failed = |error: io::Error| file_failed(&rejects_path, &format_args!("cannot be written: {error}"));
+    let mut rejects = RejectsFile::create(&rejects_path, &metadata).map_err(rejects_failed)?;
+
+    let now_unix_ms = super::now().unix_ms;
+    let progress = progress_bar(length_bytes);
+    let mode = if args.replace { Mode::Replace } else { Mode::Merge };
+    let versions = YEAR_2000_BEGINS_UNIX_MS..=now_unix_ms + DAY_MS;
+    let input = progress.wrap_read(input);
+    let imported = import(input, held, mode, &key, versions, rows_expected, &mut |reject| rejects.add(reject));
+    progress.finish_and_clear();
+    let (table, report) = imported.map_err(|error| {
+        let of_a_file = matches!(error, ImportError::Read { .. } | ImportError::Rejects(_));
+        (if of_a_file { Fatal::File } else { Fatal::Configuration }, format!("{}: {error}", args.file.display()))
+    })?;
+    rejects.finish().map_err(rejects_failed)?;
+    let rejected = (report.rejected > 0).then(|| {
+        let were = if report.rejected == 1 { "was" } else { "were" };
+        format!("{} {were} rejected, see {}", counted(report.rejected, "row"), rejects_path.display())
+    });
+    if args.replace && table.is_empty() {
+        rejects.keep().map_err(rejects_failed)?;
+        let seen = rejected.unwrap_or_else(|| "it has no row".to_owned());
+        let reason = format!("{}: --replace would leave nobody in the registry: {seen}", args.file.display());
+        return Err((Fatal::Configuration, reason));
+    }
+
+    snapshot::store(&folder.snapshot_path(), key.id(), now_unix_ms, table.sorted())
+        .map_err(|error| snapshot_refused(&error))?;
+    let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));
+    rejects.keep().map_err(|error| done(rejects_failed(error)))?;
+    if let Some(rejected) = rejected {
+        eprintln!("onecode: import: {rejected}");
+    }
+    let printed = print_report(&report, table.len(), args.json);
+    printed.map_err(|error| done((Fatal::File, format!("standard output: {error}"))))?;
+    Ok(report)
+}
+
+/// Before it no health code was given out: an earlier time is one of another unit.
+const YEAR_2000_BEGINS_UNIX_MS: u64 = 946_684_800_000;
+/// How far the clock of whoever wrote the file may be ahead, in milliseconds; a later time could not be overtaken.
+const DAY_MS: u64 = 86_400_000;
+
+fn open_input(path: &Path) -> io::Result<File> {
+    if path.as_os_str() == "-" {
+        return io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    }
+    File::open(path)
+}
+
+/// The registry that is there, with room for the rows to come; an empty one if there is none.
+fn load(path: &Path, key: &HashKey, rows_expected: usize) -> Result<Table, Ended> {
+    if !path.try_exists().map_err(|error| (Fatal::File, format!("{}: {error}", path.display())))? {
+        return Ok(Table::with_capacity(rows_expected));
+    }
+    let snapshot = Snapshot::open(path, key.id()).map_err(|error| snapshot_refused(&error))?;
+    let rows = usize::try_from(snapshot.rows()).unwrap_or(usize::MAX);
+    snapshot.load(rows.saturating_add(rows_expected)).map_err(|error| snapshot_refused(&error))
+}
+
+/// The list of wrong rows, written aside and put in place at the end. It is always written, so that no list of an
+/// earlier import is taken for this one's.
+struct RejectsFile {
+    file: BufWriter<File>,
+    path: PathBuf,
+    /// Where it is written; `None` for what is no file, such as a terminal or `/dev/null`, which is written at once.
+    aside: Option<PathBuf>,
+}
+
+const REJECTS_HEADER: &[u8] = b"line,column,reason\n";
+
+impl RejectsFile {
+    fn create(path: &Path, input: &fs::Metadata) -> io::Result<RejectsFile> {
+        let there = fs::metadata(path).ok();
+        if there
+            .as_ref()
+            .is_some_and(|there| (there.dev(), there.ino()) == (input.dev(), input.ino()) && there.is_file())
+        {
+            return Err(io::Error::other("it is the file that is imported; name another for --rejects"));
+        }
+        if there.is_some_and(|there| !there.is_file()) {
+            let file = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+            return RejectsFile { file, path: path.to_owned(), aside: None }.begun();
+        }
+        // A link is followed, and what it leads to replaced.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        check_replaceable(&path)?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let aside = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
+        // One that a crash left; create_new, so that the mode is ours and no link that someone put there is followed.
+        let _ = fs::remove_file(&aside);
+        let file = BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?);
+        RejectsFile { file, path, aside: Some(aside) }.begun()
+    }
+
+    fn begun(mut self) -> io::Result<RejectsFile> {
+        self.file.write_all(REJECTS_HEADER)?;
+        Ok(self)
+    }
+
+    /// No reason has a quote in it, and only a quoted field may have a comma.
+    fn add(&mut self, reject: &Reject) -> io::Result<()> {
+        writeln!(self.file, "{},{},\"{}\"", reject.line, reject.column, reject.reason)
+    }
+
+    /// On disk, but not in place: what fails here fails before the registry is replaced.
+    fn finish(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        if self.aside.is_some() { self.file.get_ref().sync_all() } else { Ok(()) }
+    }
+
+    fn keep(mut self) -> io::Result<()> {
+        let Some(aside) = &self.aside else { return Ok(()) };
+        // Again: the registry or the keys may have been made at this very place since.
+        check_replaceable(&self.path)?;
+        fs::rename(aside, &self.path)?;
+        self.aside = None;
+        Ok(())
+    }
+}
+
+impl Drop for RejectsFile {
+    fn drop(&mut self) {
+        if let Some(aside) = &self.aside {
+            // The next import would remove it too.
+            let _ = fs::remove_file(aside);
+        }
+    }
+}
+
+/// Refuses to replace what is not a list of rejected rows, unless it is empty.
+fn check_replaceable(path: &Path) -> io::Result<()> {
+    let mut begins = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(REJECTS_HEADER.len() as u64).read_to_end(&mut begins)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if begins.is_empty() || begins == REJECTS_HEADER {
+        return Ok(());
+    }
+    Err(io::Error::other("it holds something else than rejected rows; name another file for --rejects"))
+}
+
+/// On stderr, and only if somebody looks.
+fn progress_bar(length_bytes: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    match length_bytes {
+        Some(length_bytes) => ProgressBar::new(length_bytes).with_style(
+            ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}").expect("a literal template"),
+        ),
+        None => ProgressBar::no_length()
+            .with_style(ProgressStyle::with_template("{spinner} {bytes}").expect("a literal template")),
+    }
+}
+
+fn print_report(report: &Report, residents: usize, json: bool) -> io::Result<()> {
+    let counts = [
+        ("rows", report.rows),
+        ("inserted", report.inserted),
+        ("updated", report.updated),
+        ("older", report.older),
+        ("duplicates", report.duplicates),
+        ("conflicts", report.conflicts),
+        ("rejected", report.rejected),
+        ("removed", report.removed),
+        ("residents", residents as u64),
+    ];
+    let mut stdout = io::stdout().lock();
+    if json {
+        let facts: Vec<String> = counts.iter().map(|(name, count)| format!("\"{name}\":{count}")).collect();
+        return writeln!(stdout, "{{{}}}", facts.join(","));
+    }
+    counts.iter().try_for_each(|(name, count)| writeln!(stdout, "{name:<10} {count:>12}"))
+}

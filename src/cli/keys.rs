@@ -1,0 +1,351 @@
+//! `onecode keys`: makes, rotates, lists, revokes and exports the keys of a server.
+//!
+//! It reads the clock and the operating system's randomness and hands both to the keyring, which does the rest. No
+//! subcommand prints a secret; `export` writes them sealed under a passphrase, which never stands on a command line.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+use super::{Ended, Fatal, Place, keyring_fatal};
+use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey, write_private};
+use crate::code::sealed::{self, SealedError};
+
+/// Manage the keys of a server.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Make what is missing, and nothing else
+    Generate,
+    /// Add a signing key that is published before its first use, or end all sessions
+    Rotate {
+        /// Which key
+        #[arg(value_enum, default_value_t = Rotated::Signing)]
+        what: Rotated,
+        /// When a new signing key signs first, from now: the time scanners have to learn of it
+        #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(..=8_760))]
+        lead_hours: u32,
+    },
+    /// Show the keys, never their secrets
+    List,
+    /// Refuse everything that a key signed
+    Revoke {
+        /// The key's id, as `keys list` shows it
+        #[arg(value_name = "KID", allow_hyphen_values = true, value_parser = parse_kid)]
+        kid: Kid,
+    },
+    /// Write all keys, sealed under a passphrase
+    Export {
+        /// A new file; standard output without it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// A file whose first line is the passphrase; the first line of standard input without it
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum Rotated {
+    /// The key that signs residents' codes
+    Signing,
+    /// The key of all sessions: everyone signs in again
+    Session,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> ExitCode {
+    let done = args.place.load(None).and_then(|config| {
+        execute(args.command, &config.keys_dir, args.json)
+            .map_err(|error| -> Ended { (error.fatal(), error.to_string()) })
+    });
+    done.unwrap_or_else(|(fatal, reason)| fatal.because(reason))
+}
+
+fn parse_kid(text: &str) -> Result<Kid, &'static str> {
+    text.parse().map_err(|_| "not a key id, which has 11 characters: `onecode keys list` shows them")
+}
+
+/// What is said when keys are changed: the server holds those that it has read.
+const RELOAD: &str = "a running server takes this up when it is sent SIGHUP";
+
+fn execute(command: Command, folder: &Path, json: bool) -> Result<ExitCode, KeysError> {
+    let now = unix_s();
+    match command {
+        Command::Generate => {
+            // On a copy first: a keyring in which nothing is missing is not written again.
+            if Keyring::open_or_create(folder, now, os_random)?.complete(now, os_random)? > 0 {
+                Keyring::update(folder, |keyring| keyring.complete(now, os_random))?;
+            }
+        }
+        Command::Rotate { what: Rotated::Signing, lead_hours } => {
+            let lead_s = u64::from(lead_hours) * 3_600;
+            let kid = Keyring::update(folder, |keyring| keyring.rotate_signing(now, lead_s, os_random))?;
+            eprintln!("onecode: {kid} signs from {} on; {RELOAD}", rfc3339(now + lead_s));
+        }
+        Command::Rotate { what: Rotated::Session, .. } => {
+            let epoch = Keyring::update(folder, |keyring| keyring.rotate_session(os_random))?;
+            eprintln!("onecode: sessions of epochs before {epoch} are over; {RELOAD}");
+        }
+        Command::List => {}
+        Command::Revoke { kid } => {
+            if !Keyring::update(folder, |keyring| keyring.revoke(kid, now, os_random))? {
+                eprintln!("onecode: no key {kid} in {}: `keys list` shows them", folder.display());
+                return Ok(ExitCode::from(1));
+            }
+            eprintln!("onecode: {kid} is revoked; {RELOAD}");
+        }
+        Command::Export { out, passphrase_file } => {
+            let keyring = Keyring::open(folder)?;
+            export(&keyring, out.as_deref(), passphrase_file.as_deref())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    print(&Keyring::open(folder)?, now, json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Random bytes of the operating system, for every key a command makes.
+///
+/// # Errors
+/// The system has none to give.
+pub fn os_random(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// What `keys list` shows of a key. Times are in Unix seconds.
+#[derive(Serialize)]
+struct Listed {
+    kid: Kid,
+    env: &'static str,
+    state: &'static str,
+    created: u64,
+    not_before: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    keys: Vec<Listed>,
+    session_epoch: u32,
+}
+
+fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), KeysError> {
+    let listed = |key: &SigningKey| Listed {
+        kid: key.kid,
+        env: key.env.word(),
+        state: keyring.state(key, now).word(),
+        created: key.created,
+        not_before: key.not_before,
+        not_after: keyring.not_after(key),
+        revoked: key.revoked,
+    };
+    let listing = Listing {
+        keys: keyring.signing_keys().iter().map(listed).collect(),
+        session_epoch: keyring.session_key().epoch,
+    };
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer(&mut out, &listing).map_err(|error| KeysError::Output(error.into()))?;
+        return writeln!(out).map_err(KeysError::Output);
+    }
+    let mut text = String::new();
+    for key in &listing.keys {
+        text += &format!("{} {} {} created {}", key.kid, key.env, key.state, rfc3339(key.created));
+        if key.not_before > 0 {
+            text += &format!(" from {}", rfc3339(key.not_before));
+        }
+        if let Some(not_after) = key.not_after {
+            text += &format!(" until {}", rfc3339(not_after));
+        }
+        if let Some(revoked) = key.revoked {
+            text += &format!(" revoked {}", rfc3339(revoked));
+        }
+        text.push('\n');
+    }
+    text += &format!("session epoch {}\n", listing.session_epoch);
+    out.write_all(text.as_bytes()).map_err(KeysError::Output)
+}
+
+fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>) -> Result<(), KeysError> {
+    let passphrase = match passphrase_file {
+        Some(path) => File::open(path)
+            .and_then(|file| first_line(io::BufReader::new(file)))
+            .map_err(|error| KeysError::Passphrase(path.to_path_buf(), error))?,
+        None => {
+            let stdin = io::stdin();
+            if stdin.is_terminal() {
+                eprint!("passphrase (shown as typed; --passphrase-file takes it from a file): ");
+            }
+            first_line(stdin.lock()).map_err(|error| KeysError::Passphrase("standard input".into(), error))?
+        }
+    };
+    let sealed = sealed::seal(keyring, &passphrase, os_random).map_err(KeysError::Sealed)?;
+    match out {
+        Some(path) => write_private(path, &sealed)
+            .map_err(|error| KeysError::Keyring(KeyringError::Io { path: path.to_path_buf(), error })),
+        None => {
+            let mut out = io::stdout().lock();
+            out.write_all(&sealed).and_then(|()| out.flush()).map_err(KeysError::Output)
+        }
+    }
+}
+
+/// The first line without its end, of at most 4 KiB.
+fn first_line(input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(4_096));
+    input.take(4_096).read_until(b'\n', &mut line)?;
+    if line.ends_with(b"\n") {
+        line.pop();
+    }
+    if line.ends_with(b"\r") {
+        line.pop();
+    }
+    Ok(line)
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// A time for people; one that no calendar has stays a number.
+pub(super) fn rfc3339(unix_s: u64) -> String {
+    i64::try_from(unix_s)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| unix_s.to_string())
+}
+
+enum KeysError {
+    Keyring(KeyringError),
+    Sealed(SealedError),
+    Passphrase(PathBuf, io::Error),
+    Output(io::Error),
+}
+
+impl KeysError {
+    fn fatal(&self) -> Fatal {
+        match self {
+            KeysError::Sealed(SealedError::Passphrase) => Fatal::Usage,
+            KeysError::Output(_) | KeysError::Passphrase(..) => Fatal::File,
+            KeysError::Keyring(error) => keyring_fatal(error),
+            KeysError::Sealed(_) => Fatal::Configuration,
+        }
+    }
+}
+
+impl fmt::Display for KeysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeysError::Keyring(error) => error.fmt(f),
+            KeysError::Sealed(error) => error.fmt(f),
+            KeysError::Passphrase(path, error) => write!(f, "no passphrase from {}: {error}", path.display()),
+            KeysError::Output(error) => write!(f, "standard output: {error}"),
+        }
+    }
+}
+
+impl From<KeyringError> for KeysError {
+    fn from(error: KeyringError) -> KeysError {
+        KeysError::Keyring(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(words: &[&str]) -> Args {
+        Cli::try_parse_from(["keys"].iter().chain(words)).map(|cli| cli.args).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_key_id_may_begin_with_a_hyphen_and_folders_stand_anywhere() {
+        for kid in ["-hAAAAAAAAA", "--AAAAAAAAA", "-AAAAAAAAAA", "_AAAAAAAAAA"] {
+            for words in
+                [&["revoke", kid, "--data", "d"][..], &["--data", "d", "revoke", kid], &["revoke", "--data", "d", kid]]
+            {
+                let args = parsed(words);
+                assert_eq!(args.place.data.as_deref(), Some(Path::new("d")));
+                assert!(matches!(args.command, Command::Revoke { kid: parsed } if parsed.to_string() == kid));
+            }
+        }
+    }
+
+    #[test]
+    fn generate_twice_changes_nothing_and_the_rest_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        let data = folder.path().to_str().unwrap();
+        let file = || std::fs::read(keys.join("keyring.json")).unwrap();
+        assert_eq!(run(parsed(&["list", "--data", data])), ExitCode::from(78));
+        assert_eq!(run(parsed(&["generate", "--data", data])), ExitCode::SUCCESS);
+        let first = file();
+        assert_eq!(run(parsed(&["generate", "--data", data, "--json"])), ExitCode::SUCCESS);
+        assert_eq!(file(), first);
+        assert_eq!(run(parsed(&["rotate", "--data", data])), ExitCode::SUCCESS);
+        assert_eq!(run(parsed(&["rotate", "session", "--data", data])), ExitCode::SUCCESS);
+        let keyring = Keyring::open(&keys).unwrap();
+        assert_eq!((keyring.signing_keys().len(), keyring.session_key().epoch), (3, 2));
+        let kid = keyring.signing_keys()[0].kid.to_string();
+        assert_eq!(run(parsed(&["revoke", &kid, "--data", data])), ExitCode::SUCCESS);
+        assert_eq!(run(parsed(&["revoke", "AAAAAAAAAAA", "--data", data])), ExitCode::from(1));
+        assert!(!folder.path().join("none").exists());
+        assert_eq!(run(parsed(&["rotate", "--keys-dir", &format!("{data}/none")])), ExitCode::from(78));
+        assert!(!folder.path().join("none").exists(), "a mistyped name makes no folder");
+        assert_eq!(run(parsed(&["generate", "--keys-dir", &format!("{data}/keys/keyring.json")])), ExitCode::from(73));
+        for (words, says) in [(&["revoke", "zz"][..], "11 characters"), (&["rotate", "--lead-hours", "8761"], "8760")] {
+            let error = Cli::try_parse_from(["keys"].iter().chain(words)).err().unwrap().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_export_opens_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let keys = path("keys");
+        std::fs::write(path("short"), "word\n").unwrap();
+        std::fs::write(path("long"), "a sentence kept in the safe\r\nand a second line\n").unwrap();
+        assert_eq!(run(parsed(&["generate", "--keys-dir", &keys])), ExitCode::SUCCESS);
+        let export = |passphrase: &str| {
+            let words = ["export", "--keys-dir", &keys, "--out", &path("out"), "--passphrase-file", &path(passphrase)];
+            run(parsed(&words))
+        };
+        assert_eq!(export("missing"), ExitCode::from(74));
+        assert_eq!(export("short"), ExitCode::from(2));
+        assert_eq!(export("long"), ExitCode::SUCCESS);
+        assert_eq!(export("long"), ExitCode::from(74), "what is there is not overwritten");
+        let opened = sealed::open_sealed(&std::fs::read(path("out")).unwrap(), b"a sentence kept in the safe").unwrap();
+        assert_eq!(opened.hash_key_id(), Keyring::open(Path::new(&keys)).unwrap().hash_key_id());
+    }
+}

@@ -1,0 +1,263 @@
+//! `onecode verify`: says what codes are worth, by the keys of a data folder or of a file.
+//!
+//! It reads codes from its argument or, one a line, from standard input, and writes one line for each. It asks no
+//! server, and never repeats a code.
+
+use std::fs;
+use std::io::{self, BufRead, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::keys::rfc3339;
+use super::{Ended, Fatal, Place, keyring_fatal};
+use crate::code::keyring::{Env, Keyring};
+use crate::code::trust::Trust;
+use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
+
+/// Say what codes are worth.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 every code is valid or valid_in_grace; 1 one is not, or there is none; 2 wrong \
+                        usage; 74 a file, the input or the output cannot be read or written; 78 bad configuration or \
+                        no keys to trust"
+)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Trust the keys of this file, a JWK set as a server gives it at /.well-known/jwks.json, and not those of a folder
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data", "keys_dir", "issuer"])]
+    trust: Option<PathBuf>,
+    /// The issuer that the keys of a folder sign as [default: that of the configuration, or CN-610100]
+    #[arg(long, value_name = "ISSUER")]
+    issuer: Option<String>,
+    /// The time to check for, instead of now
+    #[arg(long, value_name = "RFC3339", value_parser = parse_time)]
+    at: Option<u64>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// A code; with - or without it, codes are read from standard input, one a line
+    code: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> ExitCode {
+    let trust = match trusted(&args) {
+        Ok(trust) => trust,
+        Err((fatal, reason)) => return fatal.because(reason),
+    };
+    let mut check = Check { trust, at: args.at, json: args.json, codes: 0, refused: 0 };
+    let out = io::stdout().lock();
+    let done = match args.code {
+        Some(code) if code != "-" => check.lines(code.as_bytes(), out),
+        _ => check.lines(io::stdin().lock(), out),
+    };
+    match done {
+        Ok(()) if check.codes == 0 => {
+            eprintln!("onecode: there was no code to verify");
+            ExitCode::from(1)
+        }
+        Ok(()) => ExitCode::from(u8::from(check.refused > 0)),
+        Err(error) => Fatal::File.because(format_args!("input or output: {error}")),
+    }
+}
+
+fn trusted(args: &Args) -> Result<Trust, Ended> {
+    let Some(path) = &args.trust else {
+        let config = args.place.load(args.issuer.clone())?;
+        let keyring = Keyring::open(&config.keys_dir).map_err(|error| (keyring_fatal(&error), error.to_string()))?;
+        return Ok(keyring.trusted(&config.issuer));
+    };
+    let json = fs::read(path).map_err(|error| (Fatal::File, format!("{}: {error}", path.display())))?;
+    let refused = |error| (Fatal::Configuration, format!("{} cannot be trusted: {error}", path.display()));
+    Trust::from_jwks(&json).map_err(refused)
+}
+
+/// One run over some codes.
+struct Check {
+    trust: Trust,
+    at: Option<u64>,
+    json: bool,
+    codes: u64,
+    refused: u64,
+}
+
+impl Check {
+    /// One verdict for each line, the empty ones too, so that both sides have as many.
+    fn lines(&mut self, mut input: impl BufRead, mut out: impl Write) -> io::Result<()> {
+        let mut line = Vec::new();
+        while read_line(&mut input, &mut line)? {
+            let verdict = verify(&self.trust, &line, self.at.unwrap_or_else(unix_s), LEEWAY_S);
+            self.codes += 1;
+            self.refused += u64::from(!verdict.outcome.counts());
+            if self.json {
+                serde_json::to_writer(&mut out, &Said::of(&verdict))?;
+                writeln!(out)?;
+            } else {
+                writeln!(out, "{}", in_words(&verdict))?;
+            }
+        }
+        out.flush()
+    }
+}
+
+/// Reads a line without its end; of one too long to be a code only as much as shows it. False at the end of the input.
+fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    // One byte more than a code may have, and a line end of two.
+    let limit = TEXT_BYTES_MAX + 3;
+    if input.by_ref().take(limit as u64).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    } else if line.len() == limit {
+        input.skip_until(b'\n')?;
+    }
+    Ok(true)
+}
+
+/// A verdict in JSON. The `cti` stays out: it names a resident to whoever holds the server's key.
+#[derive(Serialize)]
+struct Said<'a> {
+    result: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<&'static str>,
+}
+
+impl Said<'_> {
+    fn of(verdict: &Verdict) -> Said<'_> {
+        let claims = verdict.claims.as_ref();
+        Said {
+            result: verdict.outcome.word(),
+            status: claims.map(|claims| claims.status.word()),
+            iss: claims.map(|claims| claims.iss.as_str()),
+            iat: claims.map(|claims| claims.iat),
+            exp: claims.map(|claims| claims.exp),
+            nbf: claims.and_then(|claims| claims.nbf),
+            env: claims.filter(|claims| claims.env == Env::Test).map(|_| Env::Test.word()),
+        }
+    }
+}
+
+fn in_words(verdict: &Verdict) -> String {
+    let word = verdict.outcome.word();
+    let Some(claims) = &verdict.claims else {
+        return word.to_owned();
+    };
+    // What an issuer signed could still hold line ends or control characters; a line of output stays one line.
+    let issuer = claims.iss.escape_debug();
+    let (iat, exp) = (rfc3339(claims.iat), rfc3339(claims.exp));
+    let test = if claims.env == Env::Test { " TEST" } else { "" };
+    format!("{word} {} {issuer} from {iat} until {exp}{test}", claims.status)
+}
+
+fn parse_time(text: &str) -> Result<u64, String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "not a time such as 2026-01-31T08:00:00+08:00")?;
+    u64::try_from(time.unix_timestamp()).map_err(|_| "a time before 1970".to_owned())
+}
+
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
+    use crate::words::{ResidentNumber, Status};
+    use clap::Parser;
+
+    const IAT: u64 = 1_780_000_000;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn exit(words: &[&str]) -> ExitCode {
+        run(Cli::try_parse_from(["verify"].iter().chain(words)).map(|cli| cli.args).unwrap_or_else(|e| panic!("{e}")))
+    }
+
+    fn keyring() -> Keyring {
+        Keyring::generate(IAT, super::super::keys::os_random).unwrap()
+    }
+
+    fn code(keyring: &Keyring, test: bool) -> String {
+        let (iat, exp) = (1_780_000_000, 1_780_000_120);
+        let request = CodeRequest { resident: ResidentNumber(1), version: 1, status: Status::Green, iat, exp, test };
+        let mut code = CodeBuffer::new();
+        Issuer::new(keyring, DEFAULT_ISSUER).unwrap().issue(&request, &mut code);
+        code.as_str().to_owned()
+    }
+
+    fn said(keyring: &Keyring, input: &str, json: bool) -> (String, u64, u64) {
+        let trust = keyring.trusted(DEFAULT_ISSUER);
+        let mut check = Check { trust, at: Some(IAT), json, codes: 0, refused: 0 };
+        let mut out = Vec::new();
+        check.lines(input.as_bytes(), &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), check.codes, check.refused)
+    }
+
+    #[test]
+    fn one_line_for_each_line() {
+        let keyring = keyring();
+        let (good, test) = (code(&keyring, false), code(&keyring, true));
+        let long = "OC1:".to_owned() + &"0".repeat(3 * TEXT_BYTES_MAX);
+        let input = format!("{good}\r\n\n{test}\n{long}\n {good}\n{good}");
+        let (out, codes, refused) = said(&keyring, &input, true);
+        let object =
+            "{\"result\":\"valid\",\"status\":\"green\",\"iss\":\"CN-610100\",\"iat\":1780000000,\"exp\":1780000120";
+        let malformed = "{\"result\":\"malformed\"}";
+        let expected =
+            format!("{object}}}\n{malformed}\n{object},\"env\":\"test\"}}\n{malformed}\n{malformed}\n{object}}}\n");
+        assert_eq!((out, codes, refused), (expected, 6, 3));
+        let (out, ..) = said(&keyring, &test, false);
+        assert_eq!(out, "valid green CN-610100 from 2026-05-28T20:26:40Z until 2026-05-28T20:28:40Z TEST\n");
+    }
+
+    #[test]
+    fn the_exit_status_tells() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_str().unwrap();
+        let file = folder.path().join("jwks.json");
+        let trust = file.to_str().unwrap();
+        let keyring = keyring();
+        let code = code(&keyring, false);
+        assert_eq!(exit(&["--data", data, &code]), ExitCode::from(78));
+        keyring.store(&folder.path().join("keys")).unwrap();
+        fs::write(&file, keyring.jwks_json(DEFAULT_ISSUER)).unwrap();
+        let at = ["--at", "2026-05-29T04:27:00+08:00"];
+        for place in [["--data", data], ["--trust", trust]] {
+            assert_eq!(exit(&[&place[..], &at, &[&code]].concat()), ExitCode::SUCCESS);
+            assert_eq!(exit(&[&place[..], &at, &[&code[1..]]].concat()), ExitCode::from(1));
+            assert_eq!(exit(&[&place[..], &["--at", "2026-05-29T00:00:00Z", &code]].concat()), ExitCode::from(1));
+        }
+        assert_eq!(exit(&["--data", data, "--issuer", "CN-500000", at[0], at[1], &code]), ExitCode::from(1));
+        fs::write(&file, "{}").unwrap();
+        assert_eq!(exit(&["--trust", trust, &code]), ExitCode::from(78));
+        assert_eq!(exit(&["--trust", "/nowhere", &code]), ExitCode::from(74));
+        assert!(Cli::try_parse_from(["verify", "--trust", trust, "--data", data, &code]).is_err(), "one or the other");
+        assert!(Cli::try_parse_from(["verify", "--trust", trust, "-"]).is_ok_and(|cli| cli.args.code.unwrap() == "-"));
+        assert!(Cli::try_parse_from(["verify", "--data", data, "--at", "yesterday"]).is_err());
+    }
+}
