@@ -1,0 +1,42 @@
+import type { Words } from './words.ts';
+
+export const words: Words = {
+  lang: 'en',
+  title: 'Health code',
+  status: { green: 'Green', yellow: 'Yellow', red: 'Red', unknown: 'Unknown' },
+  test: 'Test data, not a health code',
+  expired: 'Expired',
+  expiredAt: (time) => `This code expired at ${time}`,
+  left: 'Valid for',
+  until: (time) => `until ${time}`,
+  qr: 'QR code for the scanner',
+  signOut: 'Sign out on all devices',
+  signOutFailed: 'You are still signed in: the service could not be reached. Try again.',
+  nextTry: (seconds) => `Next try in ${seconds} s.`,
+  trying: 'Trying now …',
+  stillValid: 'The code above is still valid.',
+  noScript: {
+    heading: 'JavaScript is off',
+    detail: 'This page needs JavaScript to show your code. Turn it on and reload.',
+  },
+  loading: { heading: 'One moment', detail: 'Your code is on its way.' },
+  signingIn: { heading: 'Signing in', detail: 'One moment.' },
+  signedOut: { heading: 'Signed out', detail: 'No code is kept on this device.', button: 'Sign in' },
+  failed: { heading: 'Sign-in did not work', detail: '', button: 'Sign in again' },
+  stateMismatch: 'The answer does not belong to this sign-in.',
+  sessionNotKept: 'The browser did not keep the session. Allow cookies for this site.',
+  notConfigured: {
+    heading: 'Sign-in is not set up here',
+    detail: 'Open your health code from your city’s app.',
+    button: 'Try again',
+  },
+  unknownResident: {
+    heading: 'You are not in the register yet',
+    detail: 'Your community’s help desk can add you.',
+    button: 'Try again',
+  },
+  ended: { heading: 'Your session has ended', detail: 'Sign in again to get a new code.', button: 'Sign in' },
+  network: { heading: 'No network', detail: 'The service cannot be reached.', button: 'Try again' },
+  busy: { heading: 'Very busy right now', detail: 'The page tries again by itself. Reloading does not help.' },
+  server: { heading: 'The service has a fault', detail: 'Your phone is fine. The page tries again by itself.' },
+};

@@ -1,0 +1,52 @@
+// The service worker: the page opens without a network, and without asking the server for it again.
+//
+// It answers one thing, the navigation to `/`, from the shell it keeps. Calls of the page pass it by. A new build
+// is a new worker (its version is part of its bytes), which fetches its own shell and drops the older ones; between
+// builds a shell that is an hour old is fetched again in the background, in whatever language `/` then answers.
+
+declare const VERSION: string;
+
+const worker = self as unknown as ServiceWorkerGlobalScope;
+
+const CACHE = `onecode-${VERSION}`;
+const SHELL = '/';
+const SHELL_AGE_MS_MAX = 3_600_000;
+
+/** `no-cache` asks with the ETag of the copy that the browser just loaded: the answer is a 304 without a body. */
+async function fetchShell(): Promise<Response> {
+  const response = await fetch(SHELL, { cache: 'no-cache' });
+  if (response.ok && !response.redirected && /^text\/html/.test(response.headers.get('Content-Type') || '')) {
+    await (await caches.open(CACHE)).put(SHELL, response.clone());
+  }
+  return response;
+}
+
+/** A shell without a date counts as old. */
+function old(shell: Response): boolean {
+  return !(Date.now() - Date.parse(shell.headers.get('Date') || '') < SHELL_AGE_MS_MAX);
+}
+
+async function answer(event: FetchEvent): Promise<Response> {
+  // `Vary` tells caches of many; this one serves one browser, whose languages are those of the kept copy.
+  const shell = await (await caches.open(CACHE)).match(SHELL, { ignoreVary: true });
+  if (!shell) return fetchShell();
+  if (old(shell)) event.waitUntil(fetchShell().catch(() => undefined));
+  return shell;
+}
+
+async function dropOthers(): Promise<void> {
+  for (const name of await caches.keys()) if (name !== CACHE) await caches.delete(name);
+  await worker.clients.claim();
+}
+
+worker.addEventListener('install', (event) => {
+  void worker.skipWaiting();
+  event.waitUntil(fetchShell());
+});
+worker.addEventListener('activate', (event) => event.waitUntil(dropOthers()));
+worker.addEventListener('fetch', (event) => {
+  const { request } = event;
+  if (request.mode === 'navigate' && request.method === 'GET' && new URL(request.url).pathname === SHELL) {
+    event.respondWith(answer(event));
+  }
+});
