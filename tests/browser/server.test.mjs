@@ -1,0 +1,181 @@
+// The citizen page in Chromium, against the real server in demo mode: what a resident sees on a good day, and on the
+// day the server is gone. ONECODE_BIN names the server's binary.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import { after, afterEach, before, describe, it } from 'node:test';
+import {
+  expectedModules,
+  launch,
+  look,
+  message,
+  open,
+  paintedModules,
+  seriousViolations,
+  sleep,
+  startServer,
+} from './support.mjs';
+
+/** All that a first visit may bring to the phone, response heads included. */
+const FIRST_VISIT_BYTES_MAX = 14_000;
+
+let browser;
+let server;
+let page;
+let pipe;
+
+before(async () => {
+  browser = await launch();
+});
+after(() => browser.close());
+afterEach(async () => {
+  const errors = page?.errors ?? [];
+  await page?.context().close();
+  page = undefined;
+  pipe?.stop();
+  pipe = undefined;
+  assert.deepEqual(errors, [], 'the page threw nothing and broke no policy');
+});
+
+/** A pipe to the server that counts the bytes on their way to the browser, and notes what was asked for. */
+async function countingPipe(target) {
+  const count = { bytes: 0, paths: [] };
+  const sockets = [];
+  const listener = createServer((near) => {
+    const far = connect(Number(new URL(target).port), '127.0.0.1');
+    sockets.push(near, far);
+    near.on('data', (part) => {
+      count.paths.push(...[...part.toString('latin1').matchAll(/^(?:GET|POST) (\S+) HTTP/gm)].map((match) => match[1]));
+      far.write(part);
+    });
+    far.on('data', (part) => {
+      count.bytes += part.length;
+      near.write(part);
+    });
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ])
+      one.on('close', () => other.destroy()).on('error', () => {});
+  });
+  await once(listener.listen(0, '127.0.0.1'), 'listening');
+  const stop = () => {
+    listener.close();
+    for (const socket of sockets) socket.destroy();
+  };
+  return { count, url: `http://127.0.0.1:${listener.address().port}/`, stop };
+}
+
+describe('with the real server', () => {
+  before(async () => {
+    server = await startServer();
+  });
+  after(() => server.stop());
+
+  it('opening the page shows a signed test code, painted as the server drew it', async () => {
+    page = await open(browser);
+    const answers = [];
+    page.on('response', async (response) => {
+      if (response.url().includes('refreshQRCode') && response.ok()) answers.push(await response.json());
+    });
+    await page.setViewportSize({ width: 600, height: 1000 });
+    await page.goto(server.url);
+    await look(page, 'test');
+    const seen = await paintedModules(page);
+    assert.match(answers.at(-1).code, /^OC1:/);
+    assert.ok(answers.some((answer) => JSON.stringify(expectedModules(answer.qr)) === JSON.stringify(seen)));
+    assert.deepEqual(await seriousViolations(page), []);
+  });
+
+  it('the code changes after its window', async () => {
+    page = await open(browser, server.url);
+    await look(page, 'test');
+    const drawn = () => page.getAttribute('#bits', 'd');
+    const first = await drawn();
+    for (let tries = 0; tries < 150 && (await drawn()) === first; tries++) await sleep(100);
+    assert.notEqual(await drawn(), first);
+  });
+
+  for (const [locale, lang, title] of [
+    ['zh-CN', 'zh-CN', '健康码'],
+    ['en-GB', 'en', 'Health code'],
+    ['fr-FR', 'zh-CN', '健康码'],
+  ]) {
+    it(`a reader of ${locale} gets ${lang}`, async () => {
+      page = await open(browser, server.url, { locale });
+      assert.equal(await page.getAttribute('html', 'lang'), lang);
+      assert.equal(await page.title(), title);
+    });
+  }
+
+  it('the first visit stays inside its bytes, and the next one costs only the refresh', async (test) => {
+    pipe = await countingPipe(server.url);
+    page = await open(browser, pipe.url);
+    await look(page, 'test');
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    // Headless browsers leave out what only an installation or a tab's picture needs.
+    for (const path of ['/manifest.webmanifest', '/icon.svg']) {
+      if (!pipe.count.paths.includes(path))
+        await page.evaluate((each) => fetch(each).then((answer) => answer.text()), path);
+    }
+    await sleep(500);
+    for (const path of [
+      '/',
+      '/sw.js',
+      '/manifest.webmanifest',
+      '/icon.svg',
+      '/person/app/session',
+      '/person/app/refreshQRCode',
+    ]) {
+      assert.ok(pipe.count.paths.includes(path), `${path} was fetched`);
+    }
+    test.diagnostic(`first visit: ${pipe.count.bytes} bytes for ${pipe.count.paths.join(' ')}`);
+    assert.ok(pipe.count.bytes <= FIRST_VISIT_BYTES_MAX, `${pipe.count.bytes} bytes`);
+
+    await page.goto('about:blank');
+    const before = pipe.count.bytes;
+    pipe.count.paths.length = 0;
+    await page.goto(pipe.url);
+    await look(page, 'test');
+    await sleep(300);
+    test.diagnostic(`second visit: ${pipe.count.bytes - before} bytes for ${pipe.count.paths.join(' ')}`);
+    assert.ok(!pipe.count.paths.includes('/'), 'the page itself came from the service worker');
+  });
+
+  it('signing out ends the session until the resident asks for another', async () => {
+    page = await open(browser, server.url);
+    await look(page, 'test');
+    await page.focus('#out');
+    await page.keyboard.press('Enter');
+    await message(page, 'signedOut');
+    await page.reload();
+    await message(page, 'signedOut');
+    await page.focus('#act');
+    await page.keyboard.press('Enter');
+    await look(page, 'test');
+  });
+});
+
+describe('when the real server is gone', () => {
+  it('the code stays until its end, over a reload too, and is then marked expired', async () => {
+    const alone = await startServer();
+    try {
+      page = await open(browser, alone.url);
+      await look(page, 'test');
+      await page.evaluate(() => navigator.serviceWorker.ready);
+      await page.waitForFunction(async () => (await caches.keys()).length > 0);
+      alone.child.kill('SIGKILL');
+      await message(page, 'network', 15_000);
+      assert.ok(await page.isVisible('#card[data-look=test]'));
+      await page.reload();
+      await page.waitForSelector('#card:not([hidden])');
+      await look(page, 'expired', 20_000);
+      assert.match(await page.innerText('#validity'), /\d\d:\d\d:\d\d/);
+      await message(page, 'network');
+      assert.deepEqual(await seriousViolations(page), []);
+    } finally {
+      await alone.stop();
+    }
+  });
+});
