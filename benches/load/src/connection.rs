@@ -1,0 +1,193 @@
+//! One connection: at most one request on it at a time, and just enough HTTP/1.1 to find the end of its answer.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token};
+
+use crate::stream::Stream;
+
+/// What came of letting a connection go on.
+pub enum Event {
+    /// It waits for the network.
+    Pending,
+    /// The whole answer is there.
+    Answered {
+        /// Its status.
+        status: u16,
+        /// Head and body.
+        bytes: usize,
+        /// When its request was due.
+        due: Instant,
+    },
+    /// The request has failed and the connection is closed.
+    Failed(Failure),
+    /// The server closed it between two requests.
+    Ended,
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// No connection, or it broke.
+    Broken,
+    /// The server closed it before the answer was whole.
+    Closed,
+    /// The answer has no length, or is not HTTP.
+    Malformed,
+    /// No answer in time.
+    Timeout,
+}
+
+impl Failure {
+    /// Their names in the report, in order.
+    pub const NAMES: [&str; 4] = ["broken", "closed", "malformed", "timeout"];
+}
+
+/// One connection, open or not.
+pub struct Connection {
+    address: SocketAddr,
+    stream: Option<Stream>,
+    request: Vec<u8>,
+    written: usize,
+    answer: Vec<u8>,
+    /// When the request in progress was due.
+    due: Option<Instant>,
+}
+
+/// What the head of an answer says.
+struct Head {
+    status: u16,
+    bytes: usize,
+    closes: bool,
+}
+
+impl Connection {
+    /// A connection to be opened with its first request.
+    pub fn new(address: SocketAddr) -> Connection {
+        Connection { address, stream: None, request: Vec::new(), written: 0, answer: Vec::new(), due: None }
+    }
+
+    /// Begins a request; `advance` carries it on.
+    pub fn start(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        due: Instant,
+        write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.stream.is_none() {
+            self.stream = Some(Stream::connect(self.address, registry, token)?);
+        }
+        self.request.clear();
+        write(&mut self.request)?;
+        self.written = 0;
+        self.answer.clear();
+        self.due = Some(due);
+        Ok(())
+    }
+
+    /// Goes on as far as the network allows.
+    pub fn advance(&mut self) -> Event {
+        match self.exchange() {
+            Ok(event) => event,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
+                Event::Pending
+            }
+            Err(_) => self.fail(Failure::Broken),
+        }
+    }
+
+    fn exchange(&mut self) -> io::Result<Event> {
+        let Some(stream) = &mut self.stream else { return Ok(Event::Pending) };
+        while self.due.is_some() && self.written < self.request.len() {
+            self.written += stream.write(&self.request[self.written..])?;
+        }
+        let mut buffer = [0; 16_384];
+        loop {
+            let length = stream.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(self.fail(Failure::Closed));
+            }
+            let Some(due) = self.due else { return Ok(self.fail(Failure::Malformed)) };
+            self.answer.extend_from_slice(&buffer[..length]);
+            match head(&self.answer) {
+                Ok(Some(head)) if self.answer.len() >= head.bytes => {
+                    self.due = None;
+                    if head.closes {
+                        self.close();
+                    }
+                    return Ok(Event::Answered { status: head.status, bytes: head.bytes, due });
+                }
+                Ok(_) => {}
+                Err(()) => return Ok(self.fail(Failure::Malformed)),
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Event {
+        let was_busy = self.due.is_some();
+        self.close();
+        if was_busy { Event::Failed(failure) } else { Event::Ended }
+    }
+
+    /// Closes the socket and forgets the request.
+    pub fn close(&mut self) {
+        self.stream = None;
+        self.due = None;
+    }
+
+    /// Whether the socket is open, as far as is known.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Whether an answer has been awaited for longer than `limit`.
+    pub fn has_waited(&self, now: Instant, limit: Duration) -> bool {
+        self.due.is_some_and(|due| now.saturating_duration_since(due) > limit)
+    }
+}
+
+/// Reads the head at the start of an answer; `None` while it is not whole.
+fn head(answer: &[u8]) -> Result<Option<Head>, ()> {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return if answer.len() > 16_384 { Err(()) } else { Ok(None) };
+    };
+    let text = std::str::from_utf8(&answer[..end]).map_err(|_| ())?;
+    let mut lines = text.split("\r\n");
+    let status_line = lines.next().unwrap_or_default();
+    let status: u16 = status_line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(())?;
+    let (mut length, mut closes) = (None, false);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse::<usize>().ok();
+        } else if name.eq_ignore_ascii_case("connection") {
+            closes = value.trim().eq_ignore_ascii_case("close");
+        }
+    }
+    let length = if matches!(status, 204 | 304) { 0 } else { length.ok_or(())? };
+    Ok(Some(Head { status, bytes: end + 4 + length, closes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_as_long_as_its_head_says() {
+        let answer = b"HTTP/1.1 200 OK\r\nDate: x\r\ncontent-length: 5\r\nConnection: close\r\n\r\nhello";
+        for length in 0..answer.len() - 9 {
+            assert!(matches!(head(&answer[..length]), Ok(None)));
+        }
+        let found = head(answer).unwrap().unwrap();
+        assert_eq!((found.status, found.bytes, found.closes), (200, answer.len(), true));
+    }
+
+    #[test]
+    fn an_answer_without_a_length_is_malformed() {
+        assert!(head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(head(b"nonsense\r\n\r\n").is_err());
+        assert_eq!(head(b"HTTP/1.1 304 Not Modified\r\n\r\n").unwrap().unwrap().bytes, 29);
+    }
+}

@@ -1,0 +1,178 @@
+//! The one load generator. It is open loop: request N is due at start + N / rate, whatever became of the ones before,
+//! and its latency counts from then, so that a server that stalls is charged for everyone who would have come
+//! meanwhile (coordinated omission is what wrk's maximum is for).
+//!
+//! One thread, one epoll loop, no more connections than asked for. A request that is due when all connections are busy
+//! waits here, and its time runs. It ends by itself: after the duration or the count, plus a bounded wait for answers
+//! that are still out. The report is one JSON object on stdout.
+
+mod connection;
+mod hold;
+mod options;
+mod report;
+mod requests;
+mod stream;
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use connection::{Connection, Event, Failure};
+use options::Options;
+use report::Report;
+use requests::Requests;
+
+/// Below this the loop asks again at once instead of sleeping: epoll counts in milliseconds, and rates do not.
+const SLEEP_LEAST: Duration = Duration::from_millis(2);
+/// How long answers are awaited after the last request.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+/// An answer that takes longer counts as none.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let options = match Options::from_arguments(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(reason) => {
+            eprintln!("load: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    let ran = if options.hold { hold::run(&options) } else { Load::new(&options).and_then(Load::run) };
+    match ran {
+        Ok(report) => {
+            println!("{}", report.json(&options));
+            if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            eprintln!("load: {}: {error}", options.address);
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// One run at a rate.
+struct Load<'a> {
+    options: &'a Options,
+    poll: Poll,
+    connections: Vec<Connection>,
+    /// Connections without a request.
+    idle: Vec<usize>,
+    /// When the requests were due that wait for a connection.
+    waiting: VecDeque<Instant>,
+    requests: Requests,
+    report: Report,
+    started: Instant,
+}
+
+impl<'a> Load<'a> {
+    fn new(options: &'a Options) -> io::Result<Load<'a>> {
+        let requests = Requests::open(options)?;
+        let poll = Poll::new()?;
+        let connections = (0..options.connections).map(|_| Connection::new(options.address)).collect();
+        let idle = (0..options.connections).rev().collect();
+        let (waiting, report) = (VecDeque::new(), Report::new());
+        Ok(Load { options, poll, connections, idle, waiting, requests, report, started: Instant::now() })
+    }
+
+    fn run(mut self) -> io::Result<Report> {
+        let mut events = Events::with_capacity(1_024);
+        self.started = Instant::now();
+        let interval_ns = 1e9 / self.options.rate;
+        let (mut planned, mut now) = (0_u64, self.started);
+        let mut swept = now;
+        loop {
+            // Requests that are due. The plan is fixed beforehand; being late here counts as latency.
+            let mut next = self.due(planned, interval_ns);
+            while next <= now && !self.is_over(planned, next) {
+                self.waiting.push_back(next);
+                planned += 1;
+                next = self.due(planned, interval_ns);
+            }
+            self.dispatch()?;
+            let over = self.is_over(planned, next);
+            if over && (self.all_answered() || now > next + LAST_ANSWERS) {
+                break;
+            }
+            let ahead = if over { Duration::from_millis(20) } else { next.saturating_duration_since(now) };
+            let sleep = if ahead >= SLEEP_LEAST { ahead - Duration::from_millis(1) } else { Duration::ZERO };
+            self.poll.poll(&mut events, Some(sleep.min(Duration::from_millis(100))))?;
+            for event in &events {
+                self.advance(event.token().0);
+            }
+            now = Instant::now();
+            if now - swept > Duration::from_millis(100) {
+                swept = now;
+                self.sweep(now);
+            }
+        }
+        self.report.planned = planned;
+        self.report.elapsed = now - self.started;
+        Ok(self.report)
+    }
+
+    fn due(&self, number: u64, interval_ns: f64) -> Instant {
+        self.started + Duration::from_nanos((number as f64 * interval_ns) as u64)
+    }
+
+    fn is_over(&self, planned: u64, next: Instant) -> bool {
+        planned >= self.options.requests || next - self.started >= self.options.duration
+    }
+
+    fn all_answered(&self) -> bool {
+        self.waiting.is_empty() && self.idle.len() == self.connections.len()
+    }
+
+    /// Gives waiting requests to idle connections.
+    fn dispatch(&mut self) -> io::Result<()> {
+        while !self.idle.is_empty() {
+            let Some(due) = self.waiting.pop_front() else { break };
+            let Some(index) = self.idle.pop() else { break };
+            let requests = &mut self.requests;
+            let write = |bytes: &mut Vec<u8>| requests.write_next(bytes);
+            match self.connections[index].start(self.poll.registry(), Token(index), due, write) {
+                Ok(()) => self.advance(index),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
+                // No address or descriptor is left for another connection.
+                Err(_) => {
+                    self.report.failures[Failure::Broken as usize] += 1;
+                    self.idle.push(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets one connection go on as far as it can.
+    fn advance(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let event = connection.advance();
+        match event {
+            Event::Pending => return,
+            Event::Answered { status, bytes, due } => {
+                let warm = due - self.started < self.options.warm_up;
+                self.report.answered(status, bytes, due.elapsed(), warm);
+            }
+            Event::Failed(failure) => self.report.failures[failure as usize] += 1,
+            // The server closed an idle connection, which it may; the next request opens another.
+            Event::Ended => return,
+        }
+        if self.options.new_connections {
+            connection.close();
+        }
+        self.idle.push(index);
+    }
+
+    /// Gives up on answers that take too long.
+    fn sweep(&mut self, now: Instant) {
+        for (index, connection) in self.connections.iter_mut().enumerate() {
+            if connection.has_waited(now, ANSWER_TIMEOUT) {
+                connection.close();
+                self.report.failures[Failure::Timeout as usize] += 1;
+                self.idle.push(index);
+            }
+        }
+    }
+}

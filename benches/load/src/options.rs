@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Printed when the command line is wrong.
+const USAGE: &str = "usage: load --url http://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
+                     [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N]] \
+                     [--field 'Name: value']... [--hold]";
+
+/// What was asked for.
+pub struct Options {
+    /// The first address of the URL's host.
+    pub address: SocketAddr,
+    /// For the `Host` field.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
+    /// Requests a second.
+    pub rate: f64,
+    /// No request is due after this.
+    pub duration: Duration,
+    /// Nor after so many.
+    pub requests: u64,
+    /// Answers to requests due before this are not in the histogram.
+    pub warm_up: Duration,
+    /// Connections at most.
+    pub connections: usize,
+    /// A new connection for each request, closed after its answer.
+    pub new_connections: bool,
+    /// The demo's `sessions.txt`.
+    pub sessions: Option<PathBuf>,
+    /// The line to begin with, from 0.
+    pub from: u64,
+    /// How many lines to walk before beginning again.
+    pub residents: u64,
+    /// Further fields of each request.
+    pub fields: Vec<String>,
+    /// Hold the connections open instead of asking at a rate.
+    pub hold: bool,
+}
+
+impl Options {
+    /// Reads the command line; the error says what is wrong with it.
+    pub fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+        let mut options = Options {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host: String::new(),
+            path: String::new(),
+            rate: 0.0,
+            duration: Duration::ZERO,
+            requests: u64::MAX,
+            warm_up: Duration::ZERO,
+            connections: 64,
+            new_connections: false,
+            sessions: None,
+            from: 0,
+            residents: u64::MAX,
+            fields: Vec::new(),
+            hold: false,
+        };
+        while let Some(name) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{name} wants a value\n{USAGE}"));
+            match name.as_str() {
+                "--url" => options.set_url(&value()?)?,
+                "--rate" => options.rate = number(&name, &value()?)?,
+                "--duration" => options.duration = seconds(&name, &value()?)?,
+                "--requests" => options.requests = number(&name, &value()?)?,
+                "--warm-up" => options.warm_up = seconds(&name, &value()?)?,
+                "--connections" => options.connections = number(&name, &value()?)?,
+                "--new-connections" => options.new_connections = true,
+                "--sessions" => options.sessions = Some(value()?.into()),
+                "--from" => options.from = number(&name, &value()?)?,
+                "--residents" => options.residents = number(&name, &value()?)?,
+                "--field" => options.fields.push(value()?),
+                "--hold" => options.hold = true,
+                _ => return Err(format!("no option {name}\n{USAGE}")),
+            }
+        }
+        options.check()
+    }
+
+    fn check(self) -> Result<Options, String> {
+        let rate_is_fine = self.hold || (self.rate >= 0.1 && self.rate <= 1e7);
+        if self.path.is_empty() || !rate_is_fine || self.duration.is_zero() || self.connections == 0 {
+            return Err(format!("--url, --rate and --duration are needed, each above 0\n{USAGE}"));
+        }
+        if self.warm_up >= self.duration {
+            return Err("--warm-up must end before --duration".to_owned());
+        }
+        Ok(self)
+    }
+
+    fn set_url(&mut self, url: &str) -> Result<(), String> {
+        let rest = url.strip_prefix("http://").ok_or(format!("--url {url}: only http:// is spoken"))?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+        let mut addresses = with_port.to_socket_addrs().map_err(|error| format!("--url {url}: {error}"))?;
+        self.address = addresses.next().ok_or(format!("--url {url}: no such host"))?;
+        self.host = host.to_owned();
+        self.path = format!("/{path}");
+        Ok(())
+    }
+}
+
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{name} {text}: not a number in range"))
+}
+
+fn seconds(name: &str, text: &str) -> Result<Duration, String> {
+    let seconds: f64 = number(name, text)?;
+    // A day bounds what a mistyped number can do.
+    if (0.0..=86_400.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(format!("{name} {text}: from 0 to 86400 seconds"))
+    }
+}

@@ -1,0 +1,90 @@
+//! The requests: one template, with the session of the next resident put in where there are sessions.
+//!
+//! Residents are walked in order, so that whoever starts each run where the last one ended asks for nobody twice until
+//! all have had their turn.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::options::Options;
+
+/// Characters of a session; with its line end, the distance between two of them in the file.
+const SESSION_BYTES: usize = 48;
+const LINE_BYTES: usize = SESSION_BYTES + 1;
+/// Lines read at a time.
+const BLOCK_LINES: u64 = 4_096;
+
+/// Where sessions come from.
+struct Sessions {
+    file: File,
+    in_file: u64,
+    /// First line of the range, and its length.
+    first: u64,
+    lines: u64,
+    next: u64,
+    block: Vec<u8>,
+    block_first: u64,
+}
+
+/// Writes one request after another.
+pub struct Requests {
+    before: Vec<u8>,
+    after: Vec<u8>,
+    sessions: Option<Sessions>,
+}
+
+impl Requests {
+    /// Reads what is needed before the first request is due.
+    pub fn open(options: &Options) -> io::Result<Requests> {
+        let mut head = format!("GET {} HTTP/1.1\r\nHost: {}\r\n", options.path, options.host);
+        for field in &options.fields {
+            head.push_str(field);
+            head.push_str("\r\n");
+        }
+        if options.new_connections {
+            head.push_str("Connection: close\r\n");
+        }
+        let Some(path) = &options.sessions else {
+            head.push_str("\r\n");
+            return Ok(Requests { before: head.into_bytes(), after: Vec::new(), sessions: None });
+        };
+        let file = File::open(path)?;
+        let in_file = file.metadata()?.len() / LINE_BYTES as u64;
+        let first = options.from % in_file.max(1);
+        let lines = options.residents.min(in_file);
+        if lines == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{}: no sessions", path.display())));
+        }
+        head.push_str("Authorization: Bearer ");
+        // A range that reaches beyond the end goes on at the start.
+        let sessions = Sessions { file, in_file, first, lines, next: 0, block: Vec::new(), block_first: in_file };
+        Ok(Requests { before: head.into_bytes(), after: b"\r\n\r\n".to_vec(), sessions: Some(sessions) })
+    }
+
+    /// Appends the next request.
+    pub fn write_next(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.extend_from_slice(&self.before);
+        if let Some(sessions) = &mut self.sessions {
+            bytes.extend_from_slice(sessions.next()?);
+        }
+        bytes.extend_from_slice(&self.after);
+        Ok(())
+    }
+}
+
+impl Sessions {
+    fn next(&mut self) -> io::Result<&[u8]> {
+        let line = (self.first + self.next) % self.in_file;
+        self.next = (self.next + 1) % self.lines;
+        let held = (self.block.len() / LINE_BYTES) as u64;
+        if !(self.block_first..self.block_first + held).contains(&line) {
+            self.block.resize(BLOCK_LINES as usize * LINE_BYTES, 0);
+            let read = self.file.read_at(&mut self.block, line * LINE_BYTES as u64)?;
+            self.block.truncate(read / LINE_BYTES * LINE_BYTES);
+            self.block_first = line;
+        }
+        let start = (line - self.block_first) as usize * LINE_BYTES;
+        self.block.get(start..start + SESSION_BYTES).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}

@@ -1,0 +1,285 @@
+"""Servers that the bench starts, pins, asks once, watches and stops.
+
+Every process is started here, remembered, and ended by its own id; the kernel ends those that are left when this
+process dies. CPU time is what the kernel charges the processes themselves: the run time of all their threads
+(/proc/PID/task/*/schedstat, in nanoseconds), workers of nginx included.
+"""
+
+import ctypes
+import glob
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+STARTED = []
+
+
+class Failed(Exception):
+    """Something that ends the bench, in one line."""
+
+
+def die_with_parent():
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def start(command, **options):
+    """Starts a process that does not outlive this one."""
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=die_with_parent, **options)
+    STARTED.append(process)
+    return process
+
+
+def stop(process, patience_s=5):
+    """Ends one process that was started here."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process in STARTED:
+        STARTED.remove(process)
+
+
+def stop_all():
+    for process in list(STARTED):
+        stop(process)
+
+
+def run(command, timeout_s, **options):
+    """Runs a process to its end, with a bound, and returns its output; it may fail."""
+    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{command[0]}: no end after {timeout_s:.0f} s") from None
+    finally:
+        stop(process)
+    return process.returncode, out, err
+
+
+def check_free(port):
+    """A port that someone else holds is named before anything is started."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Failed(f"port {port} is not free ({error.strerror}); choose another range with --port-base") from None
+
+
+class Answer:
+    """One answer as it went over the wire."""
+
+    def __init__(self, raw):
+        self.raw = raw
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split(" ")[1])
+        self.fields = {}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            self.fields[name.lower()] = value.strip()
+
+    @property
+    def head_bytes(self):
+        return len(self.raw) - len(self.body)
+
+
+def ask(port, path, fields, host="127.0.0.1"):
+    """Sends one request and reads its whole answer."""
+    lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}"] + [f"{name}: {value}" for name, value in fields.items()]
+    raw = b""
+    with socket.create_connection((host, port), timeout=5) as connection:
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+        while True:
+            head, end, body = raw.partition(b"\r\n\r\n")
+            length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+            if end and length and len(body) >= int(length[1]):
+                return Answer(raw)
+            piece = connection.recv(65536)
+            if not piece:
+                raise Failed(f"port {port}: {path}: the answer ended early")
+            raw += piece
+
+
+class Server:
+    """One server of a case, on a port of its own."""
+
+    def __init__(self, name, command, port, cpu, ready="/", patience_s=120, environment=None):
+        check_free(port)
+        self.name, self.port = name, port
+        self.log = open(os.path.join(LOGS.folder, f"{name}-{port}.log"), "w+", encoding="utf-8")
+        pinned = ["taskset", "-c", str(cpu)] + command
+        self.process = start(pinned, stdout=self.log, stderr=self.log, env={**os.environ, **(environment or {})})
+        self.wait_until_it_answers(ready, patience_s)
+
+    def wait_until_it_answers(self, path, patience_s):
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            if self.process.poll() is not None:
+                break
+            try:
+                ask(self.port, path, {"Connection": "close"})
+                return
+            except (OSError, Failed):
+                time.sleep(0.1)
+        self.log.flush()
+        self.log.seek(0)
+        text = self.log.read()[-2000:]
+        self.stop()
+        raise Failed(f"{self.name} did not come up:\n{text}")
+
+    def processes(self):
+        """Its own process and the children of that."""
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+            return [pid] + [int(child) for child in file.read().split()]
+
+    def cpu_s(self):
+        total_ns = 0
+        for pid in self.processes():
+            for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+                with open(path, encoding="utf-8") as file:
+                    total_ns += int(file.read().split()[0])
+        return total_ns / 1e9
+
+    def resident_bytes(self):
+        total = 0
+        for pid in self.processes():
+            with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+                total += int(re.search(r"^VmRSS:\s+(\d+) kB", file.read(), re.M)[1]) * 1024
+        return total
+
+    def stop(self):
+        stop(self.process, patience_s=15)
+        self.log.close()
+
+
+class Logs:
+    """Where servers write what they say; set once at the start."""
+
+    folder = "/tmp"
+
+
+LOGS = Logs()
+
+
+class Onecode(Server):
+    """Our own server, as a demo in a folder of its own, one shard."""
+
+    def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None):
+        check_free(port + 1)
+        self.admin_url = f"http://127.0.0.1:{port + 1}"
+        self.data = os.path.join(folder, f"data-{port}")
+        command = [os.path.join(target, "release", "onecode"), "serve", "--demo", "--residents", str(residents)]
+        command += ["--shards", "1", "--cpus", str(cpu), "--driver", driver, "--data", self.data]
+        command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{port + 1}"]
+        super().__init__(name, command, port, cpu, ready="/readyz", patience_s=300, environment=environment)
+        self.sessions = os.path.join(self.data, "sessions.txt")
+
+    def driver_line(self):
+        self.log.flush()
+        with open(self.log.name, encoding="utf-8") as file:
+            return next((line.strip() for line in file if "driver" in line), "")
+
+    def metric(self, name):
+        return metric(self.admin_url, name)
+
+
+def metric(admin_url, name):
+    """The sum of a metric over its labels."""
+    with urllib.request.urlopen(admin_url + "/metrics", timeout=5) as response:
+        text = response.read().decode()
+    values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.M)
+    if not values:
+        raise Failed(f"{admin_url}/metrics has no {name}")
+    return sum(float(value) for value in values)
+
+
+def floor(bench, name, folder, port, cpu, answer, closing=False):
+    path = os.path.join(folder, f"answer-{port}")
+    with open(path, "wb") as file:
+        file.write(answer.raw)
+    command = [os.path.join(bench, "release", "floor"), "--port", str(port), "--answer", path]
+    return Server(name, command + (["--close"] if closing else []), port, cpu)
+
+
+def peer(bench, kind, port, cpu, sessions):
+    command = [os.path.join(bench, "release", kind), "--port", str(port), "--sessions", sessions]
+    return Server(kind, command, port, cpu)
+
+
+# What a server adds of itself and cannot be told to leave out; the body is as much shorter.
+UNAVOIDABLE = {"nginx": {"server", "connection"}}
+# Made by nginx itself, from its configuration.
+NOT_ADDED = {"date", "content-type", "content-length", "connection", "content-encoding"}
+
+
+def nginx(name, location, folder, port, cpu, ours, path, fields, deferred=False):
+    """nginx with our fields; its body is cut until the whole answer has as many bytes as ours."""
+    folder = os.path.join(folder, f"nginx-{port}")
+    os.makedirs(os.path.join(folder, "root"))
+    # Workers started by root run as another user, and all they need of the folder is to read it.
+    os.chmod(folder, 0o755)
+    body_bytes = len(ours.body)
+    for _ in range(3):
+        write_nginx(folder, location, port, ours, body_bytes, deferred)
+        server = Server(name, ["nginx", "-c", os.path.join(folder, "nginx.conf"), "-p", folder], port, cpu, path)
+        over = len(ask(port, path, fields).raw) - len(ours.raw)
+        if over == 0:
+            return server
+        server.stop()
+        body_bytes -= over
+    raise Failed(f"{name} cannot be made to answer {len(ours.raw)} bytes")
+
+
+def write_nginx(folder, location, port, ours, body_bytes, deferred):
+    templates = os.path.join(ROOT, "benches", "peers", "nginx")
+
+    def template(name):
+        with open(os.path.join(templates, name), encoding="utf-8") as file:
+            return file.read()
+
+    added = [(name, value) for name, value in ours.fields.items() if name not in NOT_ADDED]
+    lines = [f"            add_header {titled(name)} '{value}';" if "'" not in value else
+             f'            add_header {titled(name)} "{value}";' for name, value in added]
+    body = ours.body[:body_bytes].ljust(body_bytes)
+    values = {"FOLDER": folder, "PORT": str(port), "LISTEN": "deferred" if deferred else "",
+              "TYPE": ours.fields["content-type"], "FIELDS": "\n".join(lines)}
+    if location == "return":
+        # A dollar begins a variable and cannot be escaped; another character is as long.
+        values["BODY"] = body.decode().replace("$", "+").replace("'", "+").replace("\\", "+")
+    else:
+        for end in ["", ".gz"]:
+            with open(os.path.join(folder, "root", "page.html" + end), "wb") as file:
+                file.write(body)
+    text = template("nginx.conf").replace("@LOCATION@", template(location + ".conf").rstrip())
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    with open(os.path.join(folder, "nginx.conf"), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def titled(name):
+    return {"etag": "ETag"}.get(name, "-".join(part.capitalize() for part in name.split("-")))
+
+
+def check_equal(ours, theirs, name):
+    """Equal work: the same fields with the same values, and as many bytes in all. Returns what is said about it."""
+    extra = set(theirs.fields) - set(ours.fields)
+    allowed = UNAVOIDABLE.get(name.split("-")[0], set())
+    different = [field for field, value in ours.fields.items()
+                 if field not in ("date", "content-length") and theirs.fields.get(field) != value]
+    if theirs.status != ours.status or len(theirs.raw) != len(ours.raw) or different or extra - allowed:
+        raise Failed(f"{name} does not answer as we do: status {theirs.status}, {len(theirs.raw)} bytes for "
+                     f"{len(ours.raw)}, other fields {sorted(different)}, further fields {sorted(extra - allowed)}")
+    return {"bytes": len(theirs.raw), "further_fields": sorted(extra)}
