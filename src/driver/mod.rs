@@ -6,6 +6,7 @@
 
 mod bell;
 mod clock;
+mod in_flight;
 mod listen;
 mod monoio;
 pub mod sim;
@@ -14,11 +15,13 @@ mod uring;
 use std::fmt;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 pub use bell::{Bell, BellPull, bell};
 pub use clock::Clock;
 pub use listen::{BindError, bind};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::shard::Shard;
 use crate::shard::mailbox::{Inbox, Message};
@@ -35,33 +38,23 @@ pub enum Choice {
 }
 
 /// What runs, and why not something else: the one line of the log that makes a measurement evidence.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Taken {
-    kind: Kind,
+    name: &'static str,
+    run: fn(Seat) -> io::Result<()>,
     why: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Uring,
-    MonoioUring,
-    MonoioEpoll,
 }
 
 impl Taken {
     /// The driver's name, for the log and the metrics.
     pub fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Uring => "uring",
-            Kind::MonoioUring => "monoio-io_uring",
-            Kind::MonoioEpoll => "monoio-epoll",
-        }
+        self.name
     }
 }
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name(), self.why)
+        write!(f, "{} ({})", self.name, self.why)
     }
 }
 
@@ -74,28 +67,37 @@ pub fn choose(choice: Choice) -> Result<Taken, String> {
         Choice::Auto | Choice::Uring => uring::probe(),
         Choice::Monoio => Err("runtime.driver says monoio".to_owned()),
     };
+    let taken = |name, run, why| Ok(Taken { name, run, why });
     let refused = match uring {
-        Ok(()) => return Ok(Taken { kind: Kind::Uring, why: "DEFER_TASKRUN and a buffer ring in force".to_owned() }),
+        Ok(()) => return taken("uring", uring::run, "DEFER_TASKRUN and a buffer ring in force".to_owned()),
         Err(reason) if choice == Choice::Uring => return Err(reason),
         Err(reason) => reason,
     };
-    let (kind, why) = match monoio::probe() {
-        Ok(()) => (Kind::MonoioUring, format!("SINGLE_ISSUER and COOP_TASKRUN in force; not uring: {refused}")),
-        Err(reason) => (Kind::MonoioEpoll, format!("not io_uring: {reason}; not uring: {refused}")),
-    };
-    Ok(Taken { kind, why })
+    match monoio::probe() {
+        Ok(()) => {
+            let why = format!("SINGLE_ISSUER and COOP_TASKRUN in force; not uring: {refused}");
+            taken("monoio-io_uring", monoio::run_uring, why)
+        }
+        Err(reason) => {
+            taken("monoio-epoll", monoio::run_epoll, format!("not io_uring: {reason}; not uring: {refused}"))
+        }
+    }
 }
 
 /// Everything one shard's thread needs.
 pub struct Seat {
     /// Makes the shard, on its own thread.
     pub shard: Box<dyn FnOnce(crate::words::Now) -> Shard + Send>,
-    /// Its listener.
+    /// Accepts for this shard alone; does not block.
     pub listener: TcpListener,
     /// What others ring.
     pub pull: BellPull,
-    /// The bells of all shards, by number.
+    /// The bells of all shards, by number, and behind them the journal's.
     pub bells: Arc<[Bell]>,
+    /// Where all pages lie.
+    pub pages: &'static [u8],
+    /// From which length on a page is sent without a copy, where the driver can.
+    pub zerocopy_threshold_bytes: usize,
     /// The CPU to stay on; `None`: wherever the kernel puts it.
     pub cpu: Option<usize>,
 }
@@ -115,33 +117,31 @@ pub fn run(taken: &Taken, seat: Seat) -> io::Result<()> {
     if let Some(cpu) = seat.cpu {
         pin(cpu).map_err(|error| io::Error::other(format!("cannot stay on CPU {cpu}: {error}")))?;
     }
-    match taken.kind {
-        Kind::Uring => uring::run(seat),
-        Kind::MonoioUring => monoio::run_uring(seat),
-        Kind::MonoioEpoll => monoio::run_epoll(seat),
-    }
+    (taken.run)(seat)
+}
+
+/// Whether an accept failed for want of descriptors or memory (accept(2)): the connection waits for the next try.
+fn is_want(error: i32) -> bool {
+    matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+}
+
+fn shutdown(descriptor: RawFd, how: libc::c_int) {
+    // SAFETY: takes no pointers, and the caller keeps the descriptor open. A socket that the peer has reset already
+    // answers ENOTCONN, which changes nothing for us.
+    let _ = unsafe { libc::shutdown(descriptor, how) };
 }
 
 /// Keeps this thread on one CPU (sched_setaffinity(2)).
 fn pin(cpu: usize) -> io::Result<()> {
-    // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: CPU_SET writes within the set, or nothing for a number beyond it.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set is ours and as large as we say.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let mut set = CpuSet::new();
+    if cpu < CpuSet::MAX_CPU {
+        set.set(cpu);
+    }
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// The CPUs that this process may run on, in order (sched_getaffinity(2)).
 pub fn allowed_cpus() -> Vec<usize> {
-    // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is ours and as large as we say.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) };
-    if result != 0 {
-        return Vec::new();
-    }
-    // SAFETY: CPU_ISSET reads within the set for every number below CPU_SETSIZE.
-    (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+    let set = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }

@@ -9,8 +9,9 @@
 //! default, as RFC 9110 §12.4.1 allows.
 
 use std::io;
+use std::mem::take;
 
-use super::asset_pack::Packed;
+use super::asset_pack::{Encoded, Packed};
 use crate::sys::arena;
 
 /// One page or file in one language and one encoding.
@@ -73,6 +74,7 @@ static EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 /// All pages and files of a server.
 pub struct Library {
     routes: Vec<Route>,
+    arena: &'static [u8],
 }
 
 impl Library {
@@ -84,51 +86,43 @@ impl Library {
         let replaced = |asset: &&Embedded| operators.iter().any(|theirs| theirs.route == asset.route);
         let mut assets: Vec<Packed> = EMBEDDED.iter().filter(|asset| !replaced(asset)).map(Embedded::packed).collect();
         assets.extend(operators);
-        let mut routes: Vec<(String, Vec<&Packed>)> = Vec::new();
+        let mut laid = Vec::new();
         for asset in &assets {
-            match routes.iter_mut().find(|(path, _)| *path == asset.route) {
-                Some((_, languages)) => languages.push(asset),
-                None => routes.push((asset.route.clone(), vec![asset])),
+            let several = assets.iter().filter(|other| other.route == asset.route).count() > 1;
+            laid.push(asset.encodings.iter().map(|encoded| Laid::out(asset, encoded, several)).collect::<Vec<_>>());
+        }
+        let pieces: Vec<Vec<u8>> =
+            laid.iter_mut().flatten().flat_map(|laid| [take(&mut laid.whole), take(&mut laid.unchanged)]).collect();
+        let (kept, arena) = arena::keep(&pieces)?;
+        let mut kept = kept.into_iter();
+        let mut routes: Vec<Route> = Vec::new();
+        for (asset, laid) in assets.into_iter().zip(&laid) {
+            let each = |(encoded, laid): (Encoded, &Laid)| Representation {
+                encoding: encoded.encoding,
+                language: asset.language.clone(),
+                etag: encoded.etag,
+                whole: kept.next().unwrap_or_default(),
+                fields_bytes: laid.fields_bytes,
+                head_bytes: laid.head_bytes,
+                unchanged: kept.next().unwrap_or_default(),
+            };
+            let representations = asset.encodings.into_iter().zip(laid).map(each).collect();
+            match routes.iter_mut().find(|route| route.path == asset.route) {
+                Some(route) => route.languages.push(representations),
+                None => routes.push(Route { path: asset.route, languages: vec![representations] }),
             }
         }
-        let mut pieces = Vec::new();
-        for (_, languages) in &routes {
-            for asset in languages {
-                for place in 0..asset.encodings.len() {
-                    let laid = Laid::out(asset, place, languages.len() > 1);
-                    pieces.extend([laid.whole, laid.unchanged]);
-                }
-            }
-        }
-        let mut kept = arena::keep(&pieces)?.into_iter();
-        let routes = routes
-            .into_iter()
-            .map(|(path, languages)| {
-                let several = languages.len() > 1;
-                let representations = |asset: &&Packed| {
-                    let each = |place| {
-                        let laid = Laid::out(asset, place, several);
-                        Representation {
-                            encoding: asset.encodings[place].encoding.clone(),
-                            language: asset.language.clone(),
-                            etag: asset.encodings[place].etag.clone(),
-                            whole: kept.next().unwrap_or_default(),
-                            fields_bytes: laid.fields_bytes,
-                            head_bytes: laid.head_bytes,
-                            unchanged: kept.next().unwrap_or_default(),
-                        }
-                    };
-                    (0..asset.encodings.len()).map(each).collect()
-                };
-                Route { path, languages: languages.iter().map(representations).collect() }
-            })
-            .collect();
-        Ok(Library { routes })
+        Ok(Library { routes, arena })
     }
 
-    /// Whether there is such a path.
-    pub fn has(&self, path: &str) -> bool {
-        self.routes.iter().any(|route| route.path == path)
+    /// The memory that all that is sent borrowed lies in.
+    pub fn arena(&self) -> &'static [u8] {
+        self.arena
+    }
+
+    /// Whether there is the path that these two make together.
+    pub fn has(&self, path: &str, end: &str) -> bool {
+        self.routes.iter().any(|route| route.path.strip_suffix(end) == Some(path))
     }
 
     /// The representation of `path` (without its query) for these two field values, or `None` when there is no such
@@ -147,7 +141,7 @@ impl Library {
 
 impl Embedded {
     fn packed(&self) -> Packed {
-        let encodings = self.encodings.iter().map(|(encoding, etag, body)| super::asset_pack::Encoded {
+        let encodings = self.encodings.iter().map(|(encoding, etag, body)| Encoded {
             encoding: encoding.map(str::to_owned),
             etag: (*etag).to_owned(),
             body: body.to_vec(),
@@ -172,8 +166,7 @@ struct Laid {
 }
 
 impl Laid {
-    fn out(asset: &Packed, place: usize, several_languages: bool) -> Laid {
-        let encoded = &asset.encodings[place];
+    fn out(asset: &Packed, encoded: &Encoded, several_languages: bool) -> Laid {
         let vary = if several_languages { "Accept-Encoding, Accept-Language" } else { "Accept-Encoding" };
         let validators =
             format!("ETag: {}\r\nCache-Control: {}\r\nVary: {vary}\r\n", encoded.etag, asset.cache_control);
@@ -422,7 +415,7 @@ mod tests {
             head.contains("Content-Type: text/html") && head.contains("Content-Security-Policy: default-src 'none'")
         );
         assert!(page.body().starts_with(b"<!doctype html>"));
-        assert!(!library.has("/nothing") && library.find("/nothing", None, None).is_none());
+        assert!(!library.has("/nothing", "") && library.find("/nothing", None, None).is_none());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::http::field::Field;
 use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::registry::table::Record;
-use crate::words::Now;
+use crate::words::{Now, ResidentNumber};
 
 /// The fields of a refresh: it is for the one who asked.
 const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: private, no-store\r\n";
@@ -51,13 +51,19 @@ impl Service {
             Ok((Form::Full, record)) => self.refresh_json(now, &record, false, reply),
             Ok((Form::Bare, record)) => self.refresh_json(now, &record, true, reply),
             Ok((form, record)) => self.refresh_print(now, &record, form, reply),
-            Err(problem) => self.refuse_route(now, Route::Refresh, problem, reply),
+            Err(problem) => {
+                self.refuse_route(now, Route::Refresh, problem, reply);
+            }
         }
     }
 
     /// The record of the resident whose session came with the request.
     pub(super) fn signed_in_record(&self, now: Now, head: &Head<'_>) -> Result<Record, Problem> {
-        let session = read_session(&self.parts.settings, now, head)?;
+        let session = read_session(&self.parts.settings, now, head, |resident| {
+            // The check takes as long as memory does.
+            self.parts.registry.prefetch(resident);
+            self.payloads.prefetch(resident);
+        })?;
         let record = self.parts.registry.read(session.resident).ok_or(problem::UNKNOWN_RESIDENT)?;
         // A number above the record's is of before a restart that forgot who had signed out: it is no older for that.
         if session.number < record.session {
@@ -120,19 +126,32 @@ fn make(settings: &Settings, record: &Record, times: &Times) -> (CodeBuffer, Mat
     (code, matrix)
 }
 
-/// The session that a request carries, as a bearer token or, from a page of ours, as a cookie.
-pub(super) fn read_session(settings: &Settings, now: Now, head: &Head<'_>) -> Result<session::Session, Problem> {
-    let token = match head.get(Field::Authorization) {
-        Some(_) => negotiate::bearer(head).ok_or(problem::SESSION_INVALID)?,
-        None if is_foreign(head) => return Err(problem::SESSION_MISSING),
-        // The one that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2) counts first.
-        None => negotiate::cookie(head, "__Host-oc")
-            .or_else(|| negotiate::cookie(head, "oc"))
-            .ok_or(problem::SESSION_MISSING)?,
+/// The session that a request carries, as a bearer token or, from a page of ours, as a cookie: the first, or else the
+/// second of that name. `expect` hears whose it is before that is checked.
+pub(super) fn read_session(
+    settings: &Settings,
+    now: Now,
+    head: &Head<'_>,
+    expect: impl Fn(ResidentNumber),
+) -> Result<session::Session, Problem> {
+    let check = |token| {
+        let claimed = session::Claimed::read(token)?;
+        expect(claimed.resident());
+        claimed.check(&settings.session_key, now.unix_s())
     };
-    session::check(&settings.session_key, token, now.unix_s()).map_err(|error| match error {
-        session::SessionError::Expired => problem::SESSION_EXPIRED,
-        session::SessionError::Ended(_) => problem::SESSION_ENDED,
-        session::SessionError::Malformed | session::SessionError::Forged => problem::SESSION_INVALID,
+    let named = |name| Some((negotiate::cookie(head, name, 0)?, Some(name)));
+    let (token, name) = match head.get(Field::Authorization) {
+        Some(_) => (negotiate::bearer(head).ok_or(problem::SESSION_INVALID)?, None),
+        None if is_foreign(head) => return Err(problem::SESSION_MISSING),
+        // Where there is one that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2), it alone counts.
+        None => named("__Host-oc").or_else(|| named("oc")).ok_or(problem::SESSION_MISSING)?,
+    };
+    check(token).or_else(|error| {
+        let second = name.and_then(|name| negotiate::cookie(head, name, 1));
+        second.and_then(|token| check(token).ok()).ok_or(match error {
+            session::SessionError::Expired => problem::SESSION_EXPIRED,
+            session::SessionError::Ended(_) => problem::SESSION_ENDED,
+            session::SessionError::Malformed | session::SessionError::Forged => problem::SESSION_INVALID,
+        })
     })
 }

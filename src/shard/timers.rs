@@ -1,8 +1,9 @@
 //! Deadlines of one shard's connections: a hashed timer wheel (Varghese and Lauck, 1987) with lists threaded through
 //! two flat arrays, so that setting, moving and clearing a deadline are a few stores and never allocate.
 //!
-//! A deadline is late by at most one tick. One beyond the wheel's span is parked in the last bucket it can reach and
-//! looked at again from there.
+//! A deadline is late by at most one tick. One that is put off stays where it is linked and is looked at again from
+//! there, so that the deadline of a busy connection, which moves with each request, is a store; so does one beyond the
+//! wheel's span, from the last bucket it can reach.
 
 /// How late a deadline may fire.
 pub const TICK_MS: u64 = 100;
@@ -13,12 +14,13 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Copy)]
 struct Link {
     deadline_ms: u64,
+    /// At which it is looked at; never after the deadline's own.
+    tick: u64,
     next: u32,
     previous: u32,
-    bucket: u32,
 }
 
-const UNLINKED: Link = Link { deadline_ms: 0, next: NONE, previous: NONE, bucket: NONE };
+const UNLINKED: Link = Link { deadline_ms: 0, tick: u64::MAX, next: NONE, previous: NONE };
 
 /// The wheel. Indices are those of the connection slab.
 pub struct Wheel {
@@ -43,36 +45,35 @@ impl Wheel {
         // The tick after the one the deadline is in: never early, at most one tick late.
         let due = (deadline_ms / TICK_MS + 1).max(self.tick);
         // One less than the span, so that what `expire` puts off never lands in the bucket it was taken from.
-        let bucket = (due.min(self.tick + BUCKETS as u64 - 2) as usize % BUCKETS) as u32;
+        let tick = due.min(self.tick + BUCKETS as u64 - 2);
         let link = &mut self.links[index as usize];
-        link.deadline_ms = deadline_ms;
-        if link.bucket == bucket {
+        if link.tick <= tick {
+            link.deadline_ms = deadline_ms;
             return;
         }
         self.clear(index);
-        let head = self.heads[bucket as usize];
-        self.links[index as usize] = Link { deadline_ms, next: head, previous: NONE, bucket };
+        let head = std::mem::replace(&mut self.heads[bucket(tick)], index);
+        self.links[index as usize] = Link { deadline_ms, tick, next: head, previous: NONE };
         if head != NONE {
             self.links[head as usize].previous = index;
         }
-        self.heads[bucket as usize] = index;
         self.armed += 1;
     }
 
     /// Forgets the deadline of `index`, if it has one.
     pub fn clear(&mut self, index: u32) {
         let Some(&link) = self.links.get(index as usize) else { return };
-        if link.bucket == NONE {
+        if link.tick == UNLINKED.tick {
             return;
         }
         match link.previous {
-            NONE => self.heads[link.bucket as usize] = link.next,
+            NONE => self.heads[bucket(link.tick)] = link.next,
             previous => self.links[previous as usize].next = link.next,
         }
         if link.next != NONE {
             self.links[link.next as usize].previous = link.previous;
         }
-        self.links[index as usize].bucket = NONE;
+        self.links[index as usize].tick = UNLINKED.tick;
         self.armed -= 1;
     }
 
@@ -97,13 +98,12 @@ impl Wheel {
     }
 
     fn first_of_tick(&self) -> Option<u32> {
-        match self.heads[(self.tick % BUCKETS as u64) as usize] {
+        match self.heads[bucket(self.tick)] {
             NONE => None,
             index => Some(index),
         }
     }
 
-    /// Whether any deadline is set.
     pub fn is_armed(&self) -> bool {
         self.armed > 0
     }
@@ -113,11 +113,15 @@ impl Wheel {
         if self.armed == 0 {
             return None;
         }
-        let bucket = (self.tick..self.tick + BUCKETS as u64)
-            .find(|tick| self.heads[(tick % BUCKETS as u64) as usize] != NONE)
-            .unwrap_or(self.tick);
-        Some((bucket * TICK_MS).saturating_sub(now_ms))
+        let next =
+            (self.tick..self.tick + BUCKETS as u64).find(|tick| self.heads[bucket(*tick)] != NONE).unwrap_or(self.tick);
+        Some((next * TICK_MS).saturating_sub(now_ms))
     }
+}
+
+fn bucket(tick: u64) -> usize {
+    // Below the number of buckets.
+    (tick % BUCKETS as u64) as usize
 }
 
 #[cfg(test)]
@@ -183,6 +187,7 @@ mod tests {
             }
             assert!(deadlines.iter().flatten().all(|deadline| *deadline + TICK_MS >= now));
             if let Some(soonest) = deadlines.iter().flatten().min() {
+                // It may wake for one that was put off, never too late for one that was not.
                 let sleep_ms = wheel.sleep_ms(now).unwrap();
                 assert!(now + sleep_ms <= soonest + TICK_MS, "would sleep past {soonest}");
             }

@@ -10,19 +10,25 @@
 
 mod buffers;
 mod socket;
+mod zerocopy;
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Clock, Seat};
+use super::in_flight::{InFlight, Pieces};
+use super::{Clock, Seat, shutdown};
 use crate::limits::SHARD_CONNECTIONS_MAX;
 use crate::shard::{ConnectionId, Next, Shard};
 use crate::words::Now;
 use buffers::{BufferRing, GROUP, Lent};
-use socket::{InFlight, Operation, Pieces, Receiving, Socket, from_user_data, user_data};
+use socket::{Operation, Receiving, Socket, from_user_data, user_data};
+use zerocopy::ZeroCopy;
 
 /// No larger than one batch is ever: what does not fit is submitted early.
 const SUBMISSIONS: u32 = 1_024;
@@ -71,6 +77,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
     // Saves taking a reference to the ring's file with each enter; older kernels do without.
     let _ = submitter.register_ring_fd();
     let buffers = BufferRing::register(&submitter)?;
+    let zerocopy = ZeroCopy::register(&submitter, seat.pages, seat.zerocopy_threshold_bytes);
     let clock = Clock::start();
     let shard = (seat.shard)(clock.now());
     let mut worker = Worker {
@@ -78,14 +85,15 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
         submissions,
         completions,
         buffers,
+        zerocopy,
         clock,
         shard,
         sockets: Vec::with_capacity(SHARD_CONNECTIONS_MAX),
         pieces: Vec::new(),
         starved: Vec::with_capacity(COMPLETIONS as usize),
-        listener: seat.listener.as_raw_fd(),
+        listener: &seat.listener,
         accepting: false,
-        bell: seat.pull.0.as_raw_fd(),
+        bell: &seat.pull.0,
         open: true,
         batch: 0,
         batches,
@@ -104,6 +112,7 @@ struct Worker<'r> {
     submissions: SubmissionQueue<'r>,
     completions: CompletionQueue<'r>,
     buffers: BufferRing,
+    zerocopy: Option<ZeroCopy>,
     clock: Clock,
     shard: Shard,
     /// By the index of the shard's connection.
@@ -113,9 +122,9 @@ struct Worker<'r> {
     pieces: Vec<Box<Pieces>>,
     /// Wanted to receive when no buffer was free.
     starved: Vec<ConnectionId>,
-    listener: RawFd,
+    listener: &'r TcpListener,
     accepting: bool,
-    bell: RawFd,
+    bell: &'r UnixStream,
     /// New connections are wanted.
     open: bool,
     /// Completions of the last wait.
@@ -144,6 +153,7 @@ impl Worker<'_> {
             self.batch = batch;
             if now.mono_ms() >= next_tick_ms {
                 next_tick_ms = now.mono_ms() + TICK_MS;
+                self.shard.counters().ring_overflows.set(u64::from(self.completions.overflow()));
                 self.shard.handle_time(now);
                 if self.open && !self.accepting {
                     self.accept();
@@ -158,7 +168,9 @@ impl Worker<'_> {
             }
             self.buffers.publish();
             if self.shard.is_draining() {
-                self.stop_accepting(now);
+                if self.shard.is_closed(now) {
+                    self.stop_accepting(now);
+                }
                 if self.shard.is_drained(now) {
                     return Ok(());
                 }
@@ -216,18 +228,19 @@ impl Worker<'_> {
             Some(Operation::Accept) => self.accepted(now, completion),
             Some(Operation::Bell) => {
                 // The pipe is emptied before the queue is looked at: a ring that comes between is heard again.
-                self.empty_bell();
+                while matches!(self.bell.read(&mut [0; 64]), Ok(1..)) {}
                 self.shard.handle_messages(now);
                 self.hear();
             }
             Some(Operation::Receive) => self.received(now, completion, index, generation),
+            Some(Operation::Send) if cqueue::notif(completion.flags()) => self.notified(completion),
             Some(Operation::Send) => self.sent(now, completion, index, generation),
             Some(Operation::Cancel | Operation::Close) | None => {}
         }
     }
 
     fn accept(&mut self) {
-        let entry = opcode::AcceptMulti::new(types::Fd(self.listener)).flags(libc::SOCK_CLOEXEC).build();
+        let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
         self.push(&entry.user_data(user_data(Operation::Accept, NOBODY)));
         self.accepting = true;
     }
@@ -241,13 +254,15 @@ impl Worker<'_> {
             if !self.accepting && self.open {
                 self.accept();
             }
+        } else if super::is_want(-completion.result()) {
+            self.shard.counters().refused.add(1);
         }
     }
 
     fn open_socket(&mut self, now: Now, descriptor: RawFd) {
         let Some(id) = self.shard.handle_accept(now) else {
-            close(descriptor);
-            return;
+            // SAFETY: the descriptor was just accepted and is nobody else's.
+            return drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
         };
         let index = id.index as usize;
         if self.sockets.len() <= index {
@@ -263,32 +278,15 @@ impl Worker<'_> {
             return;
         }
         self.open = false;
-        loop {
-            let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
-            // SAFETY: null pointers are allowed where the peer's address is not wanted (accept4(2)).
-            let accepted = unsafe { libc::accept4(self.listener, no_address, no_length, libc::SOCK_CLOEXEC) };
-            if accepted < 0 {
-                break;
-            }
-            self.open_socket(now, accepted);
+        while let Ok((stream, _)) = self.listener.accept() {
+            self.open_socket(now, stream.into_raw_fd());
         }
-        shutdown(self.listener, libc::SHUT_RDWR);
+        shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR);
     }
 
     fn hear(&mut self) {
-        let entry = opcode::PollAdd::new(types::Fd(self.bell), libc::POLLIN as u32).build();
+        let entry = opcode::PollAdd::new(types::Fd(self.bell.as_raw_fd()), libc::POLLIN as u32).build();
         self.push(&entry.user_data(user_data(Operation::Bell, NOBODY)));
-    }
-
-    fn empty_bell(&self) {
-        let mut rings = [0_u8; 64];
-        loop {
-            // SAFETY: the buffer is ours and of that length; the pipe does not block.
-            let length = unsafe { libc::read(self.bell, rings.as_mut_ptr().cast(), rings.len()) };
-            if length <= 0 {
-                return;
-            }
-        }
     }
 
     fn socket(&mut self, index: u32, generation: u32) -> Option<&mut Socket> {
@@ -385,15 +383,29 @@ impl Worker<'_> {
         let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
         let sending = socket.sending.insert(sending);
         let descriptor = types::Fd(socket.descriptor);
+        let uncopied = self.zerocopy.as_ref().is_some_and(|zerocopy| zerocopy.takes(&sending.output.body))
+            && !*socket.local.get_or_insert_with(|| zerocopy::is_local(descriptor.0));
+        let head = sending.head();
         // MSG_WAITALL lets the kernel finish a short send by itself.
-        let entry = if sending.output.body.is_empty() {
-            let head = sending.head();
+        let entry = if uncopied && head.is_empty() {
+            self.shard.counters().zerocopy_sends.add(1);
+            ZeroCopy::entry(descriptor.0, sending.body())
+        } else if uncopied || sending.output.body.is_empty() {
+            let more = if uncopied { libc::MSG_MORE } else { 0 };
             // A slot is 4 KiB, so its length fits.
-            opcode::Send::new(descriptor, head.as_ptr(), head.len() as u32).flags(libc::MSG_WAITALL).build()
+            opcode::Send::new(descriptor, head.as_ptr(), head.len() as u32).flags(libc::MSG_WAITALL | more).build()
         } else {
             opcode::SendMsg::new(descriptor, sending.message(&mut self.pieces)).flags(libc::MSG_WAITALL as u32).build()
         };
         self.push(&entry.user_data(user_data(Operation::Send, id)));
+    }
+
+    /// The kernel has let go of a page.
+    fn notified(&mut self, notification: &cqueue::Entry) {
+        if ZeroCopy::has_copied(notification) {
+            self.shard.counters().zerocopy_copies.add(1);
+            self.zerocopy = None;
+        }
     }
 
     fn sent(&mut self, now: Now, completion: &cqueue::Entry, index: u32, generation: u32) {
@@ -425,9 +437,9 @@ impl Worker<'_> {
             }
             let (descriptor, receiving) = (socket.descriptor, socket.receiving);
             let next = self.shard.poll(now, id);
-            socket.turn = matches!(next, Next::Receive);
+            socket.turn = matches!(next, Next::Receive | Next::ReceiveOrWake);
             match next {
-                Next::Receive => {
+                Next::Receive | Next::ReceiveOrWake => {
                     if receiving == Receiving::Nothing {
                         self.receive(id);
                     }
@@ -465,15 +477,4 @@ impl Worker<'_> {
         self.push(&close.user_data(user_data(Operation::Close, id)));
         self.shard.handle_closed(id, socket.ending == Some(true), socket.unsent);
     }
-}
-
-fn shutdown(descriptor: RawFd, how: libc::c_int) {
-    // SAFETY: takes no pointers, and the descriptor is open: it is closed only when its place is given back. A socket
-    // that the peer has reset already answers ENOTCONN, which changes nothing for us.
-    let _ = unsafe { libc::shutdown(descriptor, how) };
-}
-
-fn close(descriptor: RawFd) {
-    // SAFETY: the descriptor was just accepted and is nobody else's.
-    let _ = unsafe { libc::close(descriptor) };
 }
