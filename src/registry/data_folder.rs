@@ -3,11 +3,12 @@
 //! The hold is an advisory lock (`flock(2)`) on the file `lock`, which the kernel drops with its holder however that
 //! ends; the text in it only tells the next one who holds it. Every command that reads or writes the folder takes it.
 
-use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use thiserror::Error;
 
 /// The name of the registry's file in the data folder.
 pub const SNAPSHOT_FILE: &str = "registry.snapshot";
@@ -58,6 +59,11 @@ impl DataFolder {
     }
 }
 
+/// Whether there is anything of that name, be it a link that leads nowhere or what cannot be looked at.
+pub fn is_there(path: &Path) -> bool {
+    !fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// What the holder wrote into its lock file; it may not have come to that yet.
 fn busy(path: &Path, lock: &mut File) -> DataFolderError {
     let mut text = String::new();
@@ -68,54 +74,22 @@ fn busy(path: &Path, lock: &mut File) -> DataFolderError {
 }
 
 /// Why a data folder cannot be used.
-#[derive(Debug)]
+#[derive(Error, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum DataFolderError {
-    /// It cannot be made, opened or written.
-    Unusable {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Others than its owner can write it, and so replace what is in it.
-    Exposed {
-        /// The folder.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Another process holds it.
-    Busy {
-        /// The folder.
-        path: PathBuf,
-        /// The holder; 0 when it has not said so.
-        pid: u32,
-        /// The holder's command; empty when it has not said so.
-        command: String,
-    },
+    #[error("the data folder {path} cannot be written: {source}")]
+    Unusable { path: PathBuf, source: io::Error },
+    /// Others than its owner could replace what is in it.
+    #[error("the data folder {path} has mode {mode:04o}, others can write it: run chmod go-w {path}")]
+    Exposed { path: PathBuf, mode: u32 },
+    /// By the holder's number and command; 0 and empty when it has not said so.
+    #[error("the data folder {path} is held by {}", holder(*pid, command))]
+    Busy { path: PathBuf, pid: u32, command: String },
 }
 
-impl fmt::Display for DataFolderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DataFolderError::Unusable { path, source } => {
-                write!(f, "the data folder {} cannot be written: {source}", path.display())
-            }
-            DataFolderError::Exposed { path, mode } => {
-                let path = path.display();
-                write!(f, "the data folder {path} has mode {mode:04o}, others can write it: run chmod go-w {path}")
-            }
-            DataFolderError::Busy { path, pid: 0, .. } => {
-                write!(f, "the data folder {} is held by another process", path.display())
-            }
-            DataFolderError::Busy { path, pid, command } => {
-                write!(f, "the data folder {} is held by process {pid} ({command}); stop that first", path.display())
-            }
-        }
-    }
+fn holder(pid: u32, command: &str) -> String {
+    if pid == 0 { "another process".to_owned() } else { format!("process {pid} ({command}); stop that first") }
 }
-
-impl std::error::Error for DataFolderError {}
 
 /// Replaces a file as a whole, through a buffer, with the given mode (such as 0o600): after a crash or a failure,
 /// there is the old file or the new one. The new one is written aside, synced and renamed, and its folder synced.

@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use thiserror::Error;
+use time::{Date, Month};
 use zeroize::ZeroizeOnDrop;
 
 use crate::words::ResidentNumber;
@@ -64,37 +66,19 @@ impl fmt::Debug for IdNumber {
 }
 
 /// Why a text is not an ID number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum IdNumberError {
-    /// It is not 18 characters long.
-    Length {
-        /// Bytes found.
-        found: usize,
-    },
-    /// One character is not a digit (or, at the end, not a digit or X).
-    Character {
-        /// Its place, from 1.
-        position: usize,
-    },
-    /// The last character does not fit the other 17.
+    #[error("{found} bytes, expected {LENGTH}")]
+    Length { found: usize },
+    /// By its place, from 1.
+    #[error("character {position} is not a digit{}", if *position == LENGTH { " or X" } else { "" })]
+    Character { position: usize },
+    #[error("the check character does not fit")]
     Checksum,
-    /// Characters 7 to 14 are not a day of the calendar.
+    #[error("the birth date is not a calendar date")]
     Date,
 }
-
-impl fmt::Display for IdNumberError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            IdNumberError::Length { found } => write!(f, "{found} bytes, expected {LENGTH}"),
-            IdNumberError::Character { position: LENGTH } => f.write_str("character 18 is not a digit or X"),
-            IdNumberError::Character { position } => write!(f, "character {position} is not a digit"),
-            IdNumberError::Checksum => f.write_str("the check character does not fit"),
-            IdNumberError::Date => f.write_str("the birth date is not a calendar date"),
-        }
-    }
-}
-
-impl std::error::Error for IdNumberError {}
 
 /// The key that turns ID numbers into resident numbers. Two registries agree about residents only if they hold the
 /// same one, so a snapshot names it by [`HashKey::id`].
@@ -140,17 +124,10 @@ fn check_character(characters: &[u8; LENGTH]) -> u8 {
 
 /// Whether 8 digits are a day of the Gregorian calendar, year 1 to 9999.
 fn is_calendar_date(digits: &[u8]) -> bool {
-    let value = |range: std::ops::Range<usize>| digits[range].iter().fold(0u32, |v, c| v * 10 + u32::from(c - b'0'));
-    let (year, month, day) = (value(0..4), value(4..6), value(6..8));
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let days = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
-        2 => 28,
-        _ => 0,
-    };
-    year >= 1 && (1..=days).contains(&day)
+    let two = |at: usize| (digits[at] - b'0') * 10 + (digits[at + 1] - b'0');
+    let year = i32::from(two(0)) * 100 + i32::from(two(2));
+    let date = Month::try_from(two(4)).and_then(|month| Date::from_calendar_date(year, month, two(6)));
+    year >= 1 && date.is_ok()
 }
 
 #[cfg(test)]

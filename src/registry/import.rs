@@ -14,18 +14,18 @@
 //! greater region; then test). So the order of rows, and of files with the same columns, does not matter. A column
 //! that a file does not have leaves what the registry holds; an empty field says "none". Sessions are never touched.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
 
 use csv::{ByteRecord, ReaderBuilder, Terminator};
+use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::id_number::{HashKey, IdNumber, IdNumberError};
 use super::table::{Record, Table};
 use crate::limits::IMPORT_ROW_BYTES_MAX;
-use crate::words::{ResidentNumber, Status};
+use crate::words::Status;
 
 /// How a file is taken.
 #[derive(Clone, Copy, Debug)]
@@ -36,20 +36,20 @@ pub enum Mode {
     Replace,
 }
 
-/// What became of the rows: `rows` = `inserted` + `updated` + `older` + `duplicates` + `rejected`.
+/// What became of the rows: `rows` is the sum of all the others but `removed`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Report {
     /// Rows read, without the header and empty lines.
     pub rows: u64,
     /// Rows about somebody not in the registry before, nor in a row above.
     pub inserted: u64,
-    /// Rows newer than what was held.
+    /// Rows newer than what was held or, when the file replaces, different.
     pub updated: u64,
     /// Rows older than what was held: ignored.
     pub older: u64,
-    /// Rows of the very version that was held: a repeated row, or a file taken again.
+    /// Rows that say what was held: a repeated row, or a file taken again.
     pub duplicates: u64,
-    /// Those of `duplicates` that said something else than what was held: the stricter stands.
+    /// Rows of the very version that was held that say something else: the stricter stands.
     pub conflicts: u64,
     /// Wrong rows.
     pub rejected: u64,
@@ -69,52 +69,28 @@ pub struct Reject {
 }
 
 /// Why a row was not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum Reason {
-    /// It has more or fewer fields than the header.
-    Fields {
-        /// Fields of the header.
-        expected: usize,
-        /// Fields of the row.
-        found: usize,
-    },
-    /// A quoted field goes on over several lines, which no field of ours does.
-    Lines {
-        /// The line on which the row ends.
-        last: u64,
-    },
-    /// Not an ID number.
+    #[error("{found} fields, expected {expected}")]
+    Fields { expected: usize, found: usize },
+    /// No field of ours goes on over several lines.
+    #[error("goes on to line {last}: a quote was left open")]
+    Lines { last: u64 },
+    #[error(transparent)]
     IdNumber(IdNumberError),
-    /// Not a status word.
+    #[error("not one of green yellow red unknown 绿 黄 红")]
     Status,
-    /// Not a time.
+    #[error("neither RFC 3339 nor Unix milliseconds up to the year 9999")]
     UpdatedAt,
-    /// A time, but not one of those that were asked for.
+    #[error("before the year 2000 or more than a day from now; Unix times are in milliseconds")]
     UpdatedAtRange,
-    /// Not a region.
+    #[error("not the 6 digits of a GB/T 2260 area")]
     Region,
-    /// Not true or false.
+    #[error("not one of true false 1 0")]
     Test,
-    /// Another ID number already has this resident number.
+    #[error("another ID number has the same resident number")]
     NumberTaken,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::Fields { expected, found } => write!(f, "{found} fields, expected {expected}"),
-            Reason::Lines { last } => write!(f, "goes on to line {last}: a quote was left open"),
-            Reason::IdNumber(error) => error.fmt(f),
-            Reason::Status => f.write_str("not one of green yellow red unknown 绿 黄 红"),
-            Reason::UpdatedAt => f.write_str("neither RFC 3339 nor Unix milliseconds up to the year 9999"),
-            Reason::UpdatedAtRange => {
-                f.write_str("before the year 2000 or more than a day from now; Unix times are in milliseconds")
-            }
-            Reason::Region => f.write_str("not the 6 digits of a GB/T 2260 area"),
-            Reason::Test => f.write_str("not one of true false 1 0"),
-            Reason::NumberTaken => f.write_str("another ID number has the same resident number"),
-        }
-    }
 }
 
 /// Merges `input` into `held` and returns the registry that results. A row of which `updated_at` is not within
@@ -138,7 +114,7 @@ pub fn import(
         // Lines end at LF, so that they can be counted exactly; a CR before it is cut off the last field.
         .terminator(Terminator::Any(b'\n'))
         .buffer_capacity(BUFFER_BYTES)
-        .from_reader(Bounded { input, left: 2 * BUFFER_BYTES, newline: NewlineAtEnd::Missing });
+        .from_reader(Bounded { input, left: 2 * BUFFER_BYTES, ended: false });
     let mut row = ByteRecord::new();
     if !reader.read_byte_record(&mut row).map_err(|error| ImportError::read(error, 1))? {
         return Err(ImportError::Empty);
@@ -146,7 +122,7 @@ pub fn import(
     let columns = Columns::of_header(&row)?;
     let (table, before) = match mode {
         Mode::Merge => (held, None),
-        Mode::Replace => (Table::with_capacity(rows_expected), Some(held)),
+        Mode::Replace => (Table::new(rows_expected).map_err(ImportError::Memory)?, Some(held)),
     };
     let mut merger = Merger { table, before, columns, versions, report: Report::default() };
     loop {
@@ -165,6 +141,7 @@ pub fn import(
         if inner > 0 && reader.position().byte() - begins.byte() > IMPORT_ROW_BYTES_MAX {
             return Err(ImportError::RowTooLong { line });
         }
+        merger.make_room().map_err(ImportError::Memory)?;
         merger.report.rows += 1;
         let taken = if inner > 0 { Err(("", Reason::Lines { last })) } else { merger.take(&row, key) };
         if let Err((column, reason)) = taken {
@@ -192,9 +169,17 @@ impl Merger {
             return Err((NAMES[UPDATED_AT], Reason::UpdatedAtRange));
         }
         let Some(held) = self.table.read(new.resident) else {
-            new.session = self.session_before(&new);
-            self.report.inserted += u64::from(!self.is_known(new.resident));
-            self.report.updated += u64::from(self.is_known(new.resident));
+            let removed = self.table.removed(new.resident);
+            if removed.is_some_and(|removed| removed.version >= new.version) {
+                self.report.older += 1;
+                return Ok(());
+            }
+            new.session = removed.map_or_else(|| self.session_before(&new), |removed| removed.session);
+            match self.before.as_ref().and_then(|before| before.read(new.resident)) {
+                None => self.report.inserted += 1,
+                Some(before) if before == new => self.report.duplicates += 1,
+                Some(_) => self.report.updated += 1,
+            }
             self.write(&new);
             return Ok(());
         };
@@ -212,10 +197,8 @@ impl Merger {
         match new.version.cmp(&held.version) {
             std::cmp::Ordering::Less => self.report.older += 1,
             std::cmp::Ordering::Greater => self.report.updated += 1,
-            std::cmp::Ordering::Equal => {
-                self.report.duplicates += 1;
-                self.report.conflicts += u64::from(new != held);
-            }
+            std::cmp::Ordering::Equal if new == held => self.report.duplicates += 1,
+            std::cmp::Ordering::Equal => self.report.conflicts += 1,
         }
         if strictness(&new) > strictness(&held) {
             self.write(&new);
@@ -223,13 +206,10 @@ impl Merger {
         Ok(())
     }
 
-    fn is_known(&self, resident: ResidentNumber) -> bool {
-        self.before.as_ref().is_some_and(|before| before.read(resident).is_some())
-    }
-
     /// The session number of somebody new in the table: the one from before, so that who stays is not signed out.
     fn session_before(&self, new: &Record) -> u32 {
-        match self.before.as_ref().and_then(|before| before.read(new.resident)) {
+        let held = |before: &Table| before.read(new.resident).or_else(|| before.removed(new.resident));
+        match self.before.as_ref().and_then(held) {
             Some(held) if held.check == new.check => held.session,
             // Somebody else had this resident number: none of those sessions may open this record.
             Some(held) => held.session.wrapping_add(1),
@@ -238,13 +218,17 @@ impl Merger {
     }
 
     fn write(&mut self, record: &Record) {
-        if self.table.write(record).is_err() {
-            let larger = Table::with_capacity(self.table.capacity() * 2 + 1_000);
-            for record in self.table.sorted().chain([*record]) {
-                larger.write(&record).expect("the larger table holds twice as many");
-            }
+        self.table.write(record).expect("room was made before this row");
+    }
+
+    /// Sees to it that one more resident fits.
+    fn make_room(&mut self) -> io::Result<()> {
+        if self.table.used() == self.table.capacity() {
+            let larger = Table::new(self.table.capacity() * 2 + 1_000)?;
+            larger.fill(self.table.rows());
             self.table = larger;
         }
+        Ok(())
     }
 
     fn finish(mut self) -> (Table, Report) {
@@ -277,7 +261,11 @@ impl Columns {
                 name = name.strip_prefix(b"\x84\x31\x95\x33").unwrap_or(name);
             }
             let Some(column) = NAMES.iter().position(|known| known.as_bytes() == name) else {
-                return Err(ImportError::UnknownColumn { position: place + 1, name: printable(name) });
+                let position = place + 1;
+                return Err(match printable(name) {
+                    Some(name) => ImportError::UnknownColumn { position, name },
+                    None => ImportError::NotAName { position },
+                });
             };
             if columns.places[column].replace(place).is_some() {
                 return Err(ImportError::RepeatedColumn { name: NAMES[column] });
@@ -372,13 +360,8 @@ struct Bounded<R> {
     input: R,
     /// Bytes that may still be read before a row must have ended.
     left: usize,
-    newline: NewlineAtEnd,
-}
-
-/// Whether the input so far ends in a line feed.
-enum NewlineAtEnd {
-    Missing,
-    There,
+    /// Whether the input so far ends in a line feed.
+    ended: bool,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -387,14 +370,14 @@ impl<R: Read> Read for Bounded<R> {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let count = match self.input.read(buffer)? {
-            0 if matches!(self.newline, NewlineAtEnd::Missing) && !buffer.is_empty() => {
+            0 if !self.ended && !buffer.is_empty() => {
                 buffer[0] = b'\n';
                 1
             }
             count => count,
         };
         if let Some(last) = buffer[..count].last() {
-            self.newline = if *last == b'\n' { NewlineAtEnd::There } else { NewlineAtEnd::Missing };
+            self.ended = *last == b'\n';
         }
         self.left = self.left.saturating_sub(count);
         Ok(count)
@@ -402,44 +385,35 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// Why a file is refused as a whole.
-#[derive(Debug)]
+#[derive(Error, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ImportError {
-    /// There is nothing in it.
+    #[error("the file is empty; {SHAPE}")]
     Empty,
-    /// It is in UTF-16.
+    #[error("the file is in UTF-16; save it as CSV in UTF-8 or GB18030")]
     Utf16,
-    /// The header has a column that is none of ours.
-    UnknownColumn {
-        /// Its place, from 1.
-        position: usize,
-        /// Its name, where that can be shown.
-        name: Option<String>,
-    },
-    /// The header lacks a column.
-    MissingColumn {
-        /// Its name.
-        name: &'static str,
-    },
-    /// The header has a column twice.
-    RepeatedColumn {
-        /// Its name.
-        name: &'static str,
-    },
-    /// A row does not end.
-    RowTooLong {
-        /// The line on which it begins.
-        line: u64,
-    },
-    /// It cannot be read.
-    Read {
-        /// The line of the row that was being read.
-        line: u64,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A wrong row could not be written down.
+    #[error("column {position} of the header, \"{name}\", is unknown; {SHAPE}")]
+    UnknownColumn { position: usize, name: String },
+    /// An unknown column, too, but its name is not to be shown.
+    #[error("column {position} of the first row is not the name of a column; {SHAPE}")]
+    NotAName { position: usize },
+    #[error("column \"{name}\" is missing; {SHAPE}")]
+    MissingColumn { name: &'static str },
+    #[error("column \"{name}\" is there twice; {SHAPE}")]
+    RepeatedColumn { name: &'static str },
+    #[error(
+        "the row that begins on line {line} does not end within {IMPORT_ROW_BYTES_MAX} bytes; is a quote left open?"
+    )]
+    RowTooLong { line: u64 },
+    #[error("cannot be read beyond line {line}: {source}")]
+    Read { line: u64, source: io::Error },
+    #[error("the list of rejected rows cannot be written: {0}")]
     Rejects(io::Error),
+    #[error("the system has no memory for so many residents: {0}")]
+    Memory(io::Error),
 }
+
+const SHAPE: &str = "expected the header id_number,status,updated_at[,region,test]";
 
 impl ImportError {
     /// Flexible rows of bytes have no other error than that of reading.
@@ -453,32 +427,6 @@ impl ImportError {
         }
     }
 }
-
-impl fmt::Display for ImportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shape = "expected the header id_number,status,updated_at[,region,test]";
-        match self {
-            ImportError::Empty => write!(f, "the file is empty; {shape}"),
-            ImportError::Utf16 => f.write_str("the file is in UTF-16; save it as CSV in UTF-8 or GB18030"),
-            ImportError::UnknownColumn { position, name: Some(name) } => {
-                write!(f, "column {position} of the header, \"{name}\", is unknown; {shape}")
-            }
-            ImportError::UnknownColumn { position, name: None } => {
-                write!(f, "column {position} of the first row is not the name of a column; {shape}")
-            }
-            ImportError::MissingColumn { name } => write!(f, "column \"{name}\" is missing; {shape}"),
-            ImportError::RepeatedColumn { name } => write!(f, "column \"{name}\" is there twice; {shape}"),
-            ImportError::RowTooLong { line } => write!(
-                f,
-                "the row that begins on line {line} does not end within {IMPORT_ROW_BYTES_MAX} bytes; is a quote left open?"
-            ),
-            ImportError::Read { line, source } => write!(f, "cannot be read beyond line {line}: {source}"),
-            ImportError::Rejects(source) => write!(f, "the list of rejected rows cannot be written: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for ImportError {}
 
 /// The columns. The first three are required.
 const NAMES: [&str; 5] = ["id_number", "status", "updated_at", "region", "test"];
@@ -508,8 +456,8 @@ mod tests {
             Ok(())
         };
         let (table, report) = import(csv.as_ref(), held, mode, &KEY, 0..=u64::MAX, 0, &mut keep)?;
-        let Report { rows, inserted, updated, older, duplicates, rejected, .. } = report;
-        assert_eq!(rows, inserted + updated + older + duplicates + rejected, "the counts add up");
+        let Report { rows, inserted, updated, older, duplicates, conflicts, rejected, .. } = report;
+        assert_eq!(rows, inserted + updated + older + duplicates + conflicts + rejected, "the counts add up");
         assert_eq!(rejected, rejects.len() as u64);
         Ok((table, report, rejects))
     }
@@ -644,7 +592,7 @@ mod tests {
         let csv = rows(HEADER, &[(1, "green,5"), (1, "red,7"), (1, "yellow,6"), (1, "red,7"), (1, "green,7")]);
         let (table, report, _) = fresh(&csv);
         assert_eq!((held(&table, 1).version, held(&table, 1).status), (7, Status::Red));
-        let expected = Report { rows: 5, inserted: 1, updated: 1, older: 1, duplicates: 2, conflicts: 1, ..report };
+        let expected = Report { rows: 5, inserted: 1, updated: 1, older: 1, duplicates: 1, conflicts: 1, ..report };
         assert_eq!(report, expected);
         let (_, again, _) = run(rows(HEADER, &[(1, "red,7")]), table, Mode::Merge).unwrap();
         assert_eq!(again, Report { rows: 1, duplicates: 1, ..Report::default() });

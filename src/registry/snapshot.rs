@@ -2,35 +2,53 @@
 //!
 //! ```text
 //! header     4 KiB, little-endian: 0 magic "onecode\0" · 8 version u32 · 12 header bytes u32 · 16 hash key id [8] ·
-//!            24 rows u64 · 32 segments u64 · 40 rows in a full segment u64 · 48 made at, Unix ms u64 · zeros ·
-//!            4092 CRC32C of all before it
+//!            24 rows u64 · 32 segments u64 · 40 rows in a full segment u64 · 48 made at, Unix ms u64 ·
+//!            56 folded to u64 · zeros · 4092 CRC32C of all before it
 //! segments   each an rkyv archive of Vec<[u64; 5]>, then the CRC32C (u32) of each 1 MiB block of that archive
 //! ```
 //!
 //! A row is a resident number and the words of its record as the table holds them; rows are sorted by number over the
-//! whole file, so that they fill the table from front to back. Rows are plain words and not a derived type because
-//! every bit pattern of one is valid: what a checksum lets through cannot be half a record. Each byte of the file is
-//! under a checksum (that of a block by being compared), so a flipped bit is found, and its block named.
+//! whole file, so that they fill the table from front to back, several segments at once. Rows are plain words and not a
+//! derived type because every bit pattern of one is valid: what a checksum lets through cannot be half a record. Each
+//! byte of the file is under a checksum (that of a block by being compared), so a flipped bit is found, and its block
+//! named. Residents who were removed are rows too, since an older statement must not bring them back.
+//!
+//! **Folded to** is a sequence of the journal: all its records up to that one are in the rows, and some later ones may
+//! be, since the table is written while it changes. Applying a record to what it has already changed changes nothing,
+//! so the records after it are applied on top, all of them.
 //!
 //! It is refused by name when it is of another version, made with another hash key, short, or damaged. Nothing of a
 //! refused file is served.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
+use thiserror::Error;
 
 use super::data_folder::replace_with;
-use super::table::{DATA_WORDS, Record, Table, pack, unpack};
+use super::table::{Row, Table, is_row};
 use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SEGMENT_ROWS_MAX};
-use crate::words::ResidentNumber;
+use crate::sys::regular_file;
 
 /// The version of the format that this program writes, and the only one it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// What a snapshot says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Meta {
+    /// The id of the hash key that its residents are numbered with.
+    pub key_id: [u8; 8],
+    /// When it was made, Unix milliseconds.
+    pub created_unix_ms: u64,
+    /// The last record of the journal that is known to be in it; 0 for none.
+    pub folded_to: u64,
+}
 
 /// An opened snapshot: its header is checked, its rows are not yet read.
 #[derive(Debug)]
@@ -39,7 +57,7 @@ pub struct Snapshot {
     file: File,
     rows: u64,
     segment_rows: u64,
-    created_unix_ms: u64,
+    meta: Meta,
 }
 
 impl Snapshot {
@@ -49,7 +67,10 @@ impl Snapshot {
     /// The file cannot be read, is no snapshot, is damaged in its header, short, or of another version or key.
     pub fn open(path: &Path, key_id: [u8; 8]) -> Result<Snapshot, SnapshotError> {
         let io_error = |source| SnapshotError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io_error)?;
+        if path.is_symlink() {
+            return Err(SnapshotError::Link { path: path.to_owned() });
+        }
+        let file = regular_file::open(path).map_err(io_error)?;
         let found_bytes = file.metadata().map_err(io_error)?.len();
         let mut header = [0; HEADER_BYTES];
         let read = (&file).take(HEADER_BYTES as u64).read(&mut header).map_err(io_error)?;
@@ -79,52 +100,79 @@ impl Snapshot {
         if expected_bytes != found_bytes {
             return Err(SnapshotError::Length { path: path.to_owned(), expected_bytes, found_bytes });
         }
-        let created_unix_ms = u64_at(&header, 48);
-        Ok(Snapshot { path: path.to_owned(), file, rows, segment_rows, created_unix_ms })
+        let meta = Meta { key_id, created_unix_ms: u64_at(&header, 48), folded_to: u64_at(&header, 56) };
+        Ok(Snapshot { path: path.to_owned(), file, rows, segment_rows, meta })
     }
 
-    /// Residents in it.
+    /// Rows in it: its residents, and those removed.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// When it was made, Unix milliseconds.
-    pub fn created_unix_ms(&self) -> u64 {
-        self.created_unix_ms
+    /// What it says of itself.
+    pub fn meta(&self) -> Meta {
+        self.meta
     }
 
     /// Reads and checks every row into a new table for `capacity` residents, or for all rows if there are more.
     ///
     /// # Errors
-    /// The file cannot be read, or a block of it is damaged: nothing of it is then to be used.
+    /// The file cannot be read, a block of it is damaged, or there is no memory: nothing of it is then to be used.
     pub fn load(self, capacity: usize) -> Result<Table, SnapshotError> {
-        let table = Table::with_capacity(capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX)));
-        let (mut offset, mut left, mut last) = (HEADER_BYTES as u64, self.rows, None);
-        let mut block = 0;
-        let mut archive = AlignedVec::<16>::new();
-        while left > 0 {
-            let rows = left.min(self.segment_rows);
-            let segment = Segment { offset, rows, block };
-            self.read_segment(&segment, &mut archive)?;
-            let damaged = || SnapshotError::Rows { path: self.path.clone(), offset, bytes: archive.len() as u64 };
-            let found = rkyv::access::<rkyv::Archived<Vec<Row>>, rancor::Error>(&archive).map_err(|_| damaged())?;
-            if found.len() as u64 != rows {
-                return Err(damaged());
-            }
-            for row in found.iter() {
-                let [resident, words @ ..] = row.map(|word| word.to_native());
-                let record = unpack(ResidentNumber(resident), words).ok_or_else(damaged)?;
-                if last.is_some_and(|last| last >= resident) {
-                    return Err(damaged());
-                }
-                last = Some(resident);
-                table.write(&record).expect("the table was made for this many rows, and they are all different");
-            }
-            left -= rows;
-            offset += segment_bytes(rows);
-            block += blocks(archive_bytes(rows));
+        let loading = self.begin(capacity)?;
+        loading.work()?;
+        loading.finish()
+    }
+
+    /// [`load`](Self::load) for several threads.
+    ///
+    /// # Errors
+    /// There is no memory for the table.
+    pub fn begin(self, capacity: usize) -> Result<Loading, SnapshotError> {
+        let capacity = capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX));
+        let table = Table::new(capacity).map_err(|source| SnapshotError::Memory {
+            path: self.path.clone(),
+            capacity,
+            source,
+        })?;
+        Ok(Loading { snapshot: self, table, next: AtomicU64::new(0), ranges: Mutex::default() })
+    }
+
+    fn segments(&self) -> u64 {
+        self.rows.div_ceil(self.segment_rows)
+    }
+
+    fn segment(&self, index: u64) -> Segment {
+        let (full_bytes, full_blocks) = (segment_bytes(self.segment_rows), blocks(archive_bytes(self.segment_rows)));
+        Segment {
+            offset: HEADER_BYTES as u64 + index * full_bytes,
+            rows: self.segment_rows.min(self.rows - index * self.segment_rows),
+            block: index * full_blocks,
         }
-        Ok(table)
+    }
+
+    /// Fills the rows of a segment into the table, by way of `archive`, and returns its first and last number.
+    fn load_segment(
+        &self,
+        segment: &Segment,
+        archive: &mut AlignedVec<16>,
+        table: &Table,
+    ) -> Result<(u64, u64), SnapshotError> {
+        self.read_segment(segment, archive)?;
+        let damaged = || self.damaged(segment);
+        let rows = rkyv::access::<rkyv::Archived<Vec<Row>>, rancor::Error>(archive).map_err(|_| damaged())?;
+        let row = |row: &rkyv::Archived<Row>| row.map(|word| word.to_native());
+        let in_order = rows.is_sorted_by(|a, b| a[0].to_native() < b[0].to_native());
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Err(damaged()) };
+        if rows.len() as u64 != segment.rows || !in_order || !rows.iter().all(|archived| is_row(&row(archived))) {
+            return Err(damaged());
+        }
+        table.fill(rows.iter().map(row));
+        Ok((first[0].to_native(), last[0].to_native()))
+    }
+
+    fn damaged(&self, segment: &Segment) -> SnapshotError {
+        SnapshotError::Rows { path: self.path.clone(), offset: segment.offset, bytes: archive_bytes(segment.rows) }
     }
 
     /// Reads the archive of a segment, block by block, and compares the checksum of each.
@@ -149,64 +197,110 @@ impl Snapshot {
     }
 }
 
-/// Replaces the snapshot at `path` by these records, which come in the order of their numbers, and returns how many
-/// there were. The old file stands until the new one is whole and on disk.
+/// A snapshot on its way into a table, by as many threads as like to [`work`](Self::work).
+#[derive(Debug)]
+pub struct Loading {
+    snapshot: Snapshot,
+    table: Table,
+    /// The next segment that nobody has taken.
+    next: AtomicU64,
+    /// What each segment that was loaded spans: its index, its first number, its last.
+    ranges: Mutex<Vec<(u64, u64, u64)>>,
+}
+
+impl Loading {
+    /// Takes segment after segment until none is left. A thread holds one segment in memory beside the table.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a block of it is damaged. The other threads then stop, too.
+    pub fn work(&self) -> Result<(), SnapshotError> {
+        let mut archive = AlignedVec::new();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.snapshot.segments() {
+                return Ok(());
+            }
+            let loaded = self.snapshot.load_segment(&self.snapshot.segment(index), &mut archive, &self.table);
+            let (first, last) = loaded.inspect_err(|_| self.next.store(self.snapshot.segments(), Ordering::Relaxed))?;
+            self.ranges.lock().unwrap_or_else(PoisonError::into_inner).push((index, first, last));
+        }
+    }
+
+    /// The table, once every thread has returned from [`work`](Self::work) without an error.
+    ///
+    /// # Errors
+    /// The segments are not in order, or not all of them are loaded.
+    pub fn finish(self) -> Result<Table, SnapshotError> {
+        let mut ranges = self.ranges.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ranges.sort_unstable();
+        let wrong = ranges.windows(2).find(|pair| pair[0].2 >= pair[1].1).map(|pair| pair[1].0);
+        let missing = (ranges.len() as u64 != self.snapshot.segments()).then_some(0);
+        match wrong.or(missing) {
+            Some(index) => Err(self.snapshot.damaged(&self.snapshot.segment(index))),
+            None => Ok(self.table),
+        }
+    }
+}
+
+/// Replaces the snapshot at `path` by what `table` holds, and returns how many rows that is. The old file stands until
+/// the new one is whole and on disk.
+///
+/// The table may be written meanwhile: everything that was applied before the call is in the file, and each row is
+/// whole. Memory is bounded by two segments, and so is what is not yet on disk. `pause` is told after each segment how
+/// many bytes that was: it may wait there, so that others get at the disk, or end it by an error.
 ///
 /// # Errors
-/// What the system said, a full disk above all; the old file then stands.
-///
-/// # Panics
-/// When the records are not in order.
+/// What the system said, a full disk above all, or `pause`; the old file then stands.
 pub fn store(
     path: &Path,
-    key_id: [u8; 8],
-    created_unix_ms: u64,
-    records: impl Iterator<Item = Record>,
+    meta: &Meta,
+    table: &Table,
+    pause: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> Result<u64, SnapshotError> {
     let mut rows = 0;
     let written = replace_with(path, 0o600, |file| {
-        rows = write_segments(file, records)?;
-        file.write_all_at(&header(key_id, created_unix_ms, rows), 0)
+        rows = write_segments(file, table, pause)?;
+        file.write_all_at(&header(meta, rows), 0)
     });
     written.map_err(|source| SnapshotError::Store { path: path.to_owned(), source })?;
     Ok(rows)
 }
 
 /// Writes all segments behind the place of the header, which is written last because it counts them.
-fn write_segments(file: &mut File, records: impl Iterator<Item = Record>) -> io::Result<u64> {
-    let mut records = records.map(|record| {
-        let [check, version, marks, session_and_region] = pack(&record);
-        [record.resident.0, check, version, marks, session_and_region]
-    });
+fn write_segments(file: &mut File, table: &Table, pause: &mut dyn FnMut(u64) -> io::Result<()>) -> io::Result<u64> {
+    let mut all = table.rows();
     let mut segment: Vec<Row> = Vec::new();
-    let (mut rows, mut last) = (0, None);
+    let mut archive = AlignedVec::<16>::new();
+    let mut rows = 0;
     file.write_all(&[0; HEADER_BYTES])?;
     loop {
         segment.clear();
-        segment.extend(records.by_ref().take(to_usize(SNAPSHOT_SEGMENT_ROWS_MAX)));
+        segment.extend(all.by_ref().take(to_usize(SNAPSHOT_SEGMENT_ROWS_MAX)));
         if segment.is_empty() {
             return Ok(rows);
         }
-        assert!(segment.is_sorted_by(|a, b| a[0] < b[0]) && last < Some(segment[0][0]), "rows in order");
-        last = segment.last().map(|row| row[0]);
         rows += segment.len() as u64;
-        let archive = rkyv::to_bytes::<rancor::Error>(&segment).map_err(io::Error::other)?;
+        archive.clear();
+        archive = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&segment, archive).map_err(io::Error::other)?;
         assert_eq!(archive.len() as u64, archive_bytes(segment.len() as u64), "the length that a reader expects");
         let checksums: Vec<u8> =
             archive.chunks(SNAPSHOT_BLOCK_BYTES).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
         file.write_all(&archive)?;
         file.write_all(&checksums)?;
+        file.sync_data()?;
+        pause((archive.len() + checksums.len()) as u64)?;
     }
 }
 
-fn header(key_id: [u8; 8], created_unix_ms: u64, rows: u64) -> [u8; HEADER_BYTES] {
+fn header(meta: &Meta, rows: u64) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(MAGIC);
     header[8..12].copy_from_slice(&VERSION.to_le_bytes());
     header[12..16].copy_from_slice(&4_096u32.to_le_bytes());
-    header[16..24].copy_from_slice(&key_id);
-    let words = [rows, rows.div_ceil(SNAPSHOT_SEGMENT_ROWS_MAX), SNAPSHOT_SEGMENT_ROWS_MAX, created_unix_ms];
-    for (place, word) in header[24..56].chunks_mut(8).zip(words) {
+    header[16..24].copy_from_slice(&meta.key_id);
+    let segments = rows.div_ceil(SNAPSHOT_SEGMENT_ROWS_MAX);
+    let words = [rows, segments, SNAPSHOT_SEGMENT_ROWS_MAX, meta.created_unix_ms, meta.folded_to];
+    for (place, word) in header[24..64].chunks_mut(8).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
     let checksum = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
@@ -254,136 +348,57 @@ fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a segment is far below 2^32 bytes")
 }
 
-/// A row: the resident number and the words of the record.
-type Row = [u64; 1 + DATA_WORDS];
-
 const MAGIC: &[u8; 8] = b"onecode\0";
 const HEADER_BYTES: usize = 4_096;
 const _: () = assert!(archive_bytes(SNAPSHOT_SEGMENT_ROWS_MAX) <= 1 << 30);
 
 /// Why a snapshot cannot be used or stored. Each message names the file.
-#[derive(Debug)]
+#[derive(Error, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum SnapshotError {
-    /// It cannot be read.
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// It does not begin as a snapshot does.
-    NotASnapshot {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is of a version that this program does not read.
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-    /// Its residents were numbered with another hash key.
-    HashKey {
-        /// The file.
-        path: PathBuf,
-        /// The id of the key it was made with.
-        needed: [u8; 8],
-        /// The id of the key that is there.
-        given: [u8; 8],
-    },
-    /// Its header is damaged.
-    Header {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is shorter, or longer, than its header says.
-    Length {
-        /// The file.
-        path: PathBuf,
-        /// Bytes it should have, or at least.
-        expected_bytes: u64,
-        /// Bytes it has.
-        found_bytes: u64,
-    },
-    /// A block differs from its checksum.
-    Block {
-        /// The file.
-        path: PathBuf,
-        /// Its number in the file, from 0.
-        block: u64,
-        /// Where it begins in the file.
-        offset: u64,
-    },
-    /// A segment has good checksums, but its rows are not those of a registry: it was written wrongly.
-    Rows {
-        /// The file.
-        path: PathBuf,
-        /// Where the segment begins in the file.
-        offset: u64,
-        /// Bytes of its archive.
-        bytes: u64,
-    },
-    /// It cannot be stored; the file that was there stands.
-    Store {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("{path}: cannot be read: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    /// Replacing it would leave what it leads to as it was, or hide that it leads nowhere.
+    #[error("{path}: is a symbolic link, which an import would replace: name the folder it leads to with --data")]
+    Link { path: PathBuf },
+    #[error("{path}: not a registry snapshot")]
+    NotASnapshot { path: PathBuf },
+    #[error("{path}: snapshot version {found}; this program reads version {VERSION}: use the one that wrote it")]
+    Version { path: PathBuf, found: u32 },
+    /// By the ids of the key it was made with and of the one that is there.
+    #[error(
+        "{path}: made with hash key {:016x}, but the key here is {:016x}: restore the keys that belong to this data",
+        u64::from_be_bytes(*needed),
+        u64::from_be_bytes(*given)
+    )]
+    HashKey { path: PathBuf, needed: [u8; 8], given: [u8; 8] },
+    #[error("{path}: the header (offset 0, 4096 bytes) is damaged: restore a backup")]
+    Header { path: PathBuf },
+    #[error("{path}: {found_bytes} bytes long, expected {expected_bytes}: it was cut or grew; restore a backup")]
+    Length { path: PathBuf, expected_bytes: u64, found_bytes: u64 },
+    /// By its number in the file, from 0, and where it begins.
+    #[error("{path}: block {block} at offset {offset} is damaged: restore a backup")]
+    Block { path: PathBuf, block: u64, offset: u64 },
+    /// A segment has good checksums, but was written wrongly.
+    #[error("{path}: the {bytes} bytes at offset {offset} are not rows of a registry: restore a backup")]
+    Rows { path: PathBuf, offset: u64, bytes: u64 },
+    #[error("{path}: the system has no memory for a registry of {capacity} residents: {source}")]
+    Memory { path: PathBuf, capacity: usize, source: io::Error },
+    #[error("{path}: cannot be replaced, the old one stands: {source}")]
+    Store { path: PathBuf, source: io::Error },
 }
-
-impl fmt::Display for SnapshotError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (SnapshotError::Io { path, .. }
-        | SnapshotError::NotASnapshot { path }
-        | SnapshotError::Version { path, .. }
-        | SnapshotError::HashKey { path, .. }
-        | SnapshotError::Header { path }
-        | SnapshotError::Length { path, .. }
-        | SnapshotError::Block { path, .. }
-        | SnapshotError::Rows { path, .. }
-        | SnapshotError::Store { path, .. }) = self;
-        write!(f, "{}: ", path.display())?;
-        match self {
-            SnapshotError::Io { source, .. } => write!(f, "cannot be read: {source}"),
-            SnapshotError::NotASnapshot { .. } => f.write_str("not a registry snapshot"),
-            SnapshotError::Version { found, .. } => {
-                write!(f, "snapshot version {found}; this program reads version {VERSION}: use the one that wrote it")
-            }
-            SnapshotError::HashKey { needed, given, .. } => write!(
-                f,
-                "made with hash key {:016x}, but the key here is {:016x}: restore the keys that belong to this data",
-                u64::from_be_bytes(*needed),
-                u64::from_be_bytes(*given)
-            ),
-            SnapshotError::Header { .. } => {
-                f.write_str("the header (offset 0, 4096 bytes) is damaged: restore a backup")
-            }
-            SnapshotError::Length { expected_bytes, found_bytes, .. } => {
-                write!(f, "{found_bytes} bytes long, expected {expected_bytes}: it was cut or grew; restore a backup")
-            }
-            SnapshotError::Block { block, offset, .. } => {
-                write!(f, "block {block} at offset {offset} is damaged: restore a backup")
-            }
-            SnapshotError::Rows { offset, bytes, .. } => {
-                write!(f, "the {bytes} bytes at offset {offset} are not rows of a registry: restore a backup")
-            }
-            SnapshotError::Store { source, .. } => write!(f, "cannot be replaced, the old one stands: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for SnapshotError {}
 
 #[cfg(test)]
 mod tests {
     use super::super::demo;
     use super::super::id_number::HashKey;
+    use super::super::table::{Saying, Statement};
     use super::*;
+    use crate::words::{ResidentNumber, Status};
     use std::fs;
 
     const KEY_ID: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+    const META: Meta = Meta { key_id: KEY_ID, created_unix_ms: 99, folded_to: 1 << 40 };
 
     fn table(rows: u32) -> Table {
         let table = Table::with_capacity(rows as usize);
@@ -394,7 +409,7 @@ mod tests {
     fn stored(rows: u32) -> (tempfile::TempDir, PathBuf, Table) {
         let folder = tempfile::tempdir().unwrap();
         let (path, table) = (folder.path().join("registry.snapshot"), table(rows));
-        assert_eq!(store(&path, KEY_ID, 99, table.sorted()).unwrap(), u64::from(rows));
+        assert_eq!(store(&path, &META, &table, &mut |_| Ok(())).unwrap(), u64::from(rows));
         (folder, path, table)
     }
 
@@ -408,11 +423,123 @@ mod tests {
         for rows in [0, 1, u32::try_from(SNAPSHOT_SEGMENT_ROWS_MAX).unwrap() + 1] {
             let (_folder, path, table) = stored(rows);
             let snapshot = Snapshot::open(&path, KEY_ID).unwrap();
-            assert_eq!((snapshot.rows(), snapshot.created_unix_ms()), (u64::from(rows), 99));
+            assert_eq!((snapshot.rows(), snapshot.meta()), (u64::from(rows), META));
             let loaded = snapshot.load(10).unwrap();
             assert_eq!(loaded.capacity(), (rows as usize).max(10));
             assert!(loaded.sorted().eq(table.sorted()));
         }
+    }
+
+    #[test]
+    fn several_threads_load_what_one_does_and_find_the_damage_that_one_does() {
+        let rows = 3 * u32::try_from(SNAPSHOT_SEGMENT_ROWS_MAX).unwrap() + 7;
+        let (_folder, path, table) = stored(rows);
+        let load_by_three = || {
+            let loading = Snapshot::open(&path, KEY_ID)?.begin(0)?;
+            let worked: Vec<_> = std::thread::scope(|scope| {
+                let threads = [(); 3].map(|()| scope.spawn(|| loading.work()));
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            worked.into_iter().collect::<Result<(), _>>()?;
+            loading.finish()
+        };
+        let loaded = load_by_three().unwrap();
+        assert_eq!((loaded.len(), loaded.used(), loaded.test_len()), (rows as usize, rows as usize, rows as usize));
+        assert!(loaded.rows().eq(table.rows()));
+        let mut bytes = fs::read(&path).unwrap();
+        let offset = bytes.len() - 100;
+        bytes[offset] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(load_by_three().unwrap_err(), SnapshotError::Block { .. }));
+    }
+
+    #[test]
+    fn segments_out_of_order_are_refused_though_each_is_good() {
+        let (_folder, path, _) = stored(2 * u32::try_from(SNAPSHOT_SEGMENT_ROWS_MAX).unwrap());
+        let mut bytes = fs::read(&path).unwrap();
+        let (first, second) = bytes[HEADER_BYTES..].split_at_mut(to_usize(segment_bytes(SNAPSHOT_SEGMENT_ROWS_MAX)));
+        first.swap_with_slice(second);
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(load(&path).unwrap_err(), SnapshotError::Rows { .. }));
+    }
+
+    #[test]
+    fn who_was_removed_is_stored_and_what_was_purged_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, table) = (folder.path().join("registry.snapshot"), Table::with_capacity(9));
+        let say = |number, version, saying, test| {
+            let resident = ResidentNumber(number);
+            let statement = Statement { resident, check: 1, version, saying, test, region: 0 };
+            table.apply(&statement, table.reserve(resident).unwrap())
+        };
+        for (number, test) in [(0, false), (1, false), (2, true), (3, true)] {
+            assert!(say(number, 5, Saying::Is(Status::Green), test));
+        }
+        assert!(say(1, 6, Saying::Removed, false) && say(3, 6, Saying::Removed, true));
+        assert_eq!(table.purge_test(0, 1, 0), (1, None));
+        assert_eq!(store(&path, &META, &table, &mut |_| Ok(())).unwrap(), 2);
+        let loaded = load(&path).unwrap();
+        assert!(loaded.rows().eq(table.rows()));
+        assert_eq!((loaded.len(), loaded.used()), (1, 2));
+        assert_eq!(loaded.removed(ResidentNumber(1)).map(|removed| removed.version), Some(6));
+    }
+
+    #[test]
+    fn a_snapshot_of_a_table_that_changes_has_all_from_before_and_replay_gives_the_rest() {
+        const RESIDENTS: u64 = 3_000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.snapshot");
+        let spread = |number: u64| ResidentNumber(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        // The journal: versions grow with the sequence but for some that come late; residents come, change and go.
+        let log: Vec<Statement> = (1..=60_000_u64)
+            .map(|sequence| {
+                let (number, late) = (sequence * sequence % RESIDENTS, if sequence % 5 == 0 { 900 } else { 0 });
+                let saying = if sequence % 7 == 0 { Saying::Removed } else { Saying::Is(Status::Red) };
+                let version = 1_000 + sequence - late;
+                Statement { resident: spread(number), check: number, version, saying, test: false, region: 0 }
+            })
+            .collect();
+        let apply =
+            |table: &Table, statement: &Statement| table.apply(statement, table.reserve(statement.resident).unwrap());
+        let (live, expected) = (Table::with_capacity(RESIDENTS as usize), Table::with_capacity(RESIDENTS as usize));
+        log.iter().for_each(|statement| _ = apply(&expected, statement));
+        let (folded, later) = log.split_at(20_000);
+        folded.iter().for_each(|statement| _ = apply(&live, statement));
+        let before: Vec<Row> = live.rows().collect();
+        let meta = Meta { folded_to: folded.len() as u64, ..META };
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| later.iter().for_each(|statement| _ = apply(&live, statement)));
+            while !writer.is_finished() {
+                store(&path, &meta, &live, &mut |_| Ok(())).unwrap();
+                let loaded = Snapshot::open(&path, KEY_ID).unwrap().load(RESIDENTS as usize).unwrap();
+                let version = |table: &Table, resident| {
+                    table.read(resident).or_else(|| table.removed(resident)).map(|record| record.version)
+                };
+                for [number, _, held, ..] in &before {
+                    assert!(version(&loaded, ResidentNumber(*number)) >= Some(*held), "older than what was folded");
+                }
+                let from = usize::try_from(Snapshot::open(&path, KEY_ID).unwrap().meta().folded_to).unwrap();
+                log[from..].iter().for_each(|statement| _ = apply(&loaded, statement));
+                assert!(loaded.rows().eq(expected.rows()));
+            }
+        });
+        assert!(live.rows().eq(expected.rows()));
+    }
+
+    #[test]
+    fn one_who_pauses_is_told_of_all_bytes_and_may_end_it() {
+        let (_folder, path, table) = stored(u32::try_from(SNAPSHOT_SEGMENT_ROWS_MAX).unwrap() + 1);
+        let old = fs::read(&path).unwrap();
+        let (mut told, mut calls) = (HEADER_BYTES as u64, 0);
+        let mut pause = |bytes| {
+            (told, calls) = (told + bytes, calls + 1);
+            Ok(())
+        };
+        store(&path, &META, &table, &mut pause).unwrap();
+        assert_eq!((told, calls), (fs::metadata(&path).unwrap().len(), 2));
+        let ended = store(&path, &META, &table, &mut |_| Err(io::ErrorKind::Interrupted.into())).unwrap_err();
+        assert!(matches!(ended, SnapshotError::Store { .. }));
+        assert!(fs::read(&path).unwrap() == old, "the old file stands");
     }
 
     #[test]
@@ -421,10 +548,13 @@ mod tests {
         let error = Snapshot::open(&path, [0xab; 8]).unwrap_err().to_string();
         assert!(error.contains("0102030405060708") && error.contains("abababababababab"), "{error}");
         let mut bytes = fs::read(&path).unwrap();
-        bytes[8] = 2;
-        fs::write(&path, &bytes).unwrap();
-        let error = load(&path).unwrap_err().to_string();
-        assert!(error.contains("snapshot version 2") && error.contains("registry.snapshot"), "{error}");
+        for version in [1, 3] {
+            bytes[8] = version;
+            fs::write(&path, &bytes).unwrap();
+            let error = load(&path).unwrap_err().to_string();
+            let named = format!("snapshot version {version}");
+            assert!(error.contains(&named) && error.contains("registry.snapshot"), "{error}");
+        }
         fs::write(&path, "id_number,status").unwrap();
         assert!(matches!(load(&path).unwrap_err(), SnapshotError::NotASnapshot { .. }));
     }
@@ -479,7 +609,7 @@ mod tests {
         let row: Row = [5, 0, 0, 1 << 8, 0];
         let archive = rkyv::to_bytes::<rancor::Error>(&vec![row, row]).unwrap();
         let checksum = crc32c::crc32c(&archive).to_le_bytes();
-        fs::write(&path, [&header(KEY_ID, 0, 2)[..], &archive, &checksum].concat()).unwrap();
+        fs::write(&path, [&header(&META, 2)[..], &archive, &checksum].concat()).unwrap();
         assert!(matches!(load(&path).unwrap_err(), SnapshotError::Rows { .. }));
     }
 }

@@ -1,18 +1,27 @@
-//! The table of residents: one flat array of 64-byte cells that every thread reads without a lock.
+//! The table of residents: one flat array of 64-byte [cells] that every thread reads without a lock.
 //!
 //! A cell is one cache line and is found by the high bits of the resident number, then by probing the cells after it
 //! (numbers are keyed hashes, so nobody can choose them to collide). The home of a number grows with the number:
 //! rows sorted by number fill the table from front to back, and a walk gives them back sorted without a sort.
 //!
 //! Each resident has one owner, the only thread that writes that record; different owners may write at the same time.
-//! A reader never waits for another cell's writer, and for its own only the few stores of one write: every cell has a
-//! sequence lock. All words are atomics, so a torn read is a value that is thrown away and never undefined behaviour;
-//! the orderings are those of Boehm, "Can Seqlocks Get Along With Programming Language Memory Models?" (MSPC 2012),
-//! section 4. Nothing is ever taken out, a number stays in its cell for good; that is what makes probing safe.
+//! What is known of a resident is the newest statement about them, in whatever order statements come. So one who was
+//! removed keeps the cell, and in it when that was said: an older statement does not bring them back. Only the purge of
+//! test data forgets that too.
+//!
+//! **Capacity** is counted in cells, which are never given back while the process runs. A write is acknowledged long
+//! after it was accepted, so its place is [reserved](Table::reserve) when it is asked for, and used when it is applied:
+//! a full table refuses the question and never an accepted write.
 
-use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crossbeam::utils::CachePadded;
+use thiserror::Error;
+
+use crate::limits::{PURGE_CELLS_MAX, REGISTRY_WARNING_PERCENT};
+use crate::sys::cells::{self, Cell, Cells, DATA_WORDS, EMPTY};
+use crate::sys::prefetch::prefetch;
 use crate::words::{ResidentNumber, Status};
 
 /// What is known about one resident.
@@ -34,38 +43,82 @@ pub struct Record {
     pub region: u32,
 }
 
-/// The table is full: it was made for as many residents as it now holds.
+/// What a statement says of a resident beside its version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Saying {
+    /// They are in the registry, and this is their status.
+    Is(Status),
+    /// They are not in the registry any more.
+    Removed,
+}
+
+/// A statement about a resident, as the journal carries it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Statement {
+    /// Who.
+    pub resident: ResidentNumber,
+    /// As in [`Record::check`].
+    pub check: u64,
+    /// As in [`Record::version`].
+    pub version: u64,
+    /// What is said.
+    pub saying: Saying,
+    /// As in [`Record::test`].
+    pub test: bool,
+    /// As in [`Record::region`]; 0 leaves it as it is.
+    pub region: u32,
+}
+
+/// A place for one resident in the table, from [`Table::reserve`]. It is used by [`Table::apply`] or given back by
+/// [`Table::release`]; one that is dropped is lost until the next start.
+#[must_use = "a place that is neither used nor given back is lost until the next start"]
+#[derive(PartialEq, Eq, Debug)]
+pub struct Place(bool);
+
+/// The table is full: it was made for as many residents as it now holds.
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[error("the registry is full: it was started for {capacity} residents")]
 pub struct Full {
     /// Residents it holds.
     pub capacity: usize,
 }
 
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the registry is full: it was started for {} residents", self.capacity)
-    }
-}
-
-impl std::error::Error for Full {}
-
-/// The residents. Its capacity is fixed, and all its memory touched, when it is made.
+/// The residents. Its capacity is fixed when it is made.
+#[derive(Debug)]
 pub struct Table {
     /// Invariant: the last cell is the home of number 0 alone, which elsewhere marks an empty cell.
-    cells: Box<[Cell]>,
-    /// Cells claimed; never above `capacity`, so a probe always ends at an empty cell.
-    used: AtomicUsize,
+    cells: Cells,
     capacity: usize,
+    /// Apart from what every read reads.
+    counts: CachePadded<Counts>,
+}
+
+#[derive(Default, Debug)]
+struct Counts {
+    /// Cells claimed and places reserved; never above the capacity, so a probe always ends at an empty cell.
+    used: AtomicUsize,
+    present: AtomicUsize,
+    /// Those of `present` that are marked as test.
+    test: AtomicUsize,
 }
 
 impl Table {
     /// A table for `capacity` residents, in 8/7 as many cells: at most 87.5 % of them are ever used, where a resident
     /// is found in 4.5 cells on average (Knuth, volume 3, section 6.4, linear probing), mostly of one or two fetches.
+    ///
+    /// # Errors
+    /// The system has no memory for it.
+    pub fn new(capacity: usize) -> io::Result<Table> {
+        let slots = capacity.div_ceil(7).checked_mul(8).ok_or(io::ErrorKind::OutOfMemory)? + 1;
+        Ok(Table { cells: Cells::new(slots + 1)?, capacity, counts: CachePadded::default() })
+    }
+
+    /// [`Table::new`] where there is memory.
+    ///
+    /// # Panics
+    /// Where there is none.
     pub fn with_capacity(capacity: usize) -> Table {
-        let slots = capacity.div_ceil(7) * 8 + 1;
-        let mut cells = Vec::with_capacity(slots + 1);
-        cells.resize_with(slots + 1, Cell::default);
-        Table { cells: cells.into_boxed_slice(), used: AtomicUsize::new(0), capacity }
+        Table::new(capacity).expect("there is memory for the table")
     }
 
     /// Residents that fit.
@@ -75,7 +128,12 @@ impl Table {
 
     /// Residents held.
     pub fn len(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.counts.present.load(Ordering::Relaxed)
+    }
+
+    /// Residents held that are marked as test.
+    pub fn test_len(&self) -> usize {
+        self.counts.test.load(Ordering::Relaxed)
     }
 
     /// Whether nobody is held.
@@ -83,13 +141,90 @@ impl Table {
         self.len() == 0
     }
 
+    /// How much of the capacity is taken: by residents, by those removed, and by places reserved.
+    pub fn used(&self) -> usize {
+        self.counts.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much of the capacity is taken that the operator should provide for more.
+    pub fn is_nearly_full(&self) -> bool {
+        self.used() as u128 * 100 >= self.capacity as u128 * u128::from(REGISTRY_WARNING_PERCENT)
+    }
+
+    /// Bytes of memory that the records lie in, and how many of those are in huge pages now.
+    pub fn bytes(&self) -> (usize, usize) {
+        self.cells.bytes()
+    }
+
+    /// Touches the memory of part `part` of `parts`, so that no write ever waits for it; quick where loading did.
+    pub fn touch(&self, part: usize, parts: usize) {
+        // At one resident in five cells a page of 64 is left untouched once in a million.
+        if self.used() < self.slots() / 5 {
+            self.cells.touch(part, parts);
+        }
+    }
+
     /// The record of a resident as some write left it, from any thread. A write is seen by every read that begins
     /// after it has returned and after the two threads have met (a queue, a join).
     pub fn read(&self, resident: ResidentNumber) -> Option<Record> {
-        self.find(resident)?.read(resident)
+        unpack(resident, self.find(resident)?.read(), PRESENT)
     }
 
-    /// Writes a whole record, new or not. Only the resident's owner may call this for a resident.
+    /// Has the place of this resident fetched from memory, for a [`read`](Self::read) that will follow.
+    pub fn prefetch(&self, resident: ResidentNumber) {
+        prefetch(&self.cells[self.home(resident.0)]);
+    }
+
+    /// What is kept of a resident who was removed: when that was said, and the session number.
+    pub fn removed(&self, resident: ResidentNumber) -> Option<Record> {
+        unpack(resident, self.find(resident)?.read(), REMOVED)
+    }
+
+    /// Sees to it that a statement about this resident can be applied whenever it comes to that. Owner only.
+    ///
+    /// # Errors
+    /// [`Full`] when a new resident does not fit.
+    pub fn reserve(&self, resident: ResidentNumber) -> Result<Place, Full> {
+        if self.find(resident).is_some() {
+            return Ok(Place(false));
+        }
+        if self.counts.used.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+            self.counts.used.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full { capacity: self.capacity });
+        }
+        Ok(Place(true))
+    }
+
+    /// Gives back a place that is not needed: the write was not taken after all.
+    pub fn release(&self, place: Place) {
+        self.counts.used.fetch_sub(usize::from(place.0), Ordering::Relaxed);
+    }
+
+    /// Applies a statement in the place that was reserved for it, and says whether it stands: one that is no newer than
+    /// what is held changes nothing. Owner only.
+    ///
+    /// # Panics
+    /// When the place is another resident's.
+    pub fn apply(&self, statement: &Statement, place: Place) -> bool {
+        let resident = statement.resident;
+        let cell = self.claim_in(resident, place);
+        let held = cell.read();
+        let before = unpack(resident, held, PRESENT | REMOVED);
+        if before.is_some_and(|before| before.version >= statement.version) {
+            return false;
+        }
+        let Statement { check, version, test, .. } = *statement;
+        let session = before.map_or(0, |before| before.session);
+        let region = if statement.region > 0 { statement.region } else { before.map_or(0, |before| before.region) };
+        let (status, mark) = match statement.saying {
+            Saying::Is(status) => (status, PRESENT),
+            Saying::Removed => (Status::Unknown, REMOVED),
+        };
+        self.put(cell, held, pack(&Record { resident, check, version, status, test, session, region }, mark));
+        true
+    }
+
+    /// Writes a whole record, new or not, whatever is held. Owner only.
     ///
     /// # Errors
     /// [`Full`] when a new resident does not fit; nothing was changed.
@@ -97,40 +232,87 @@ impl Table {
     /// # Panics
     /// When two threads are caught writing one record: the contract above is broken.
     pub fn write(&self, record: &Record) -> Result<(), Full> {
-        match self.find(record.resident) {
-            Some(cell) => cell.write(record),
-            None => self.claim(record.resident)?.write(record),
-        }
+        let cell = self.claim_in(record.resident, self.reserve(record.resident)?);
+        self.put(cell, cell.read(), pack(record, PRESENT));
         Ok(())
     }
 
     /// Ends all sessions of a resident up to the number `up_to` and those of the record, and returns the new session
     /// number; `None` for an unknown resident. Owner only.
     pub fn raise_session(&self, resident: ResidentNumber, up_to: u32) -> Option<u32> {
-        let cell = self.find(resident)?;
-        let mut record = cell.read(resident)?;
         // After 4 billion sign-outs nobody could sign out any more, which is later than any resident lives.
-        record.session = record.session.max(up_to).saturating_add(1);
-        cell.write(&record);
-        Some(record.session)
+        let least = self.read(resident)?.session.max(up_to).saturating_add(1);
+        self.end_sessions(resident, least);
+        Some(least)
     }
 
-    /// All records in the order of their numbers. Residents added during the walk may be left out; each record is
-    /// whole, and as it was when the walk passed it.
-    pub fn sorted(&self) -> Sorted<'_> {
-        let mut sorted = Sorted { table: self, slot: 0, run: Vec::new(), wrapped: Vec::new(), last: None };
+    /// Ends all sessions of a resident below the number `least`, and says whether that changed anything: somebody whom
+    /// the table never held has none. Owner only.
+    pub fn end_sessions(&self, resident: ResidentNumber, least: u32) -> bool {
+        let Some(cell) = self.find(resident) else { return false };
+        let held = cell.read();
+        let Some(record) = unpack(resident, held, PRESENT | REMOVED).filter(|record| record.session < least) else {
+            return false;
+        };
+        self.put(cell, held, pack(&Record { session: least, ..record }, held[MARKS]));
+        true
+    }
+
+    /// Forgets the residents of one owner of `owners` that are marked as test, removed ones too, in the cells from
+    /// `from` on. Returns how many were held, and from where to go on: a whole table takes longer than requests should
+    /// wait. What was accepted after the purge is to be applied after the last part. Owner only; from 0 first.
+    pub fn purge_test(&self, owner: u64, owners: u64, from: usize) -> (usize, Option<usize>) {
+        let to = (from + PURGE_CELLS_MAX).min(self.cells.len());
+        let mut purged = 0;
+        for cell in &self.cells[from.min(to)..to] {
+            if cell.number() % owners.max(1) == owner {
+                let held = cell.read();
+                if held[MARKS] & TEST != 0 {
+                    purged += usize::from(held[MARKS] & PRESENT != 0);
+                    self.put(cell, held, [0; DATA_WORDS]);
+                }
+            }
+        }
+        (purged, (to < self.cells.len()).then_some(to))
+    }
+
+    /// All records in the order of their numbers, as [`rows`](Self::rows) gives them.
+    pub fn sorted(&self) -> impl Iterator<Item = Record> {
+        self.rows().filter_map(|[number, data @ ..]| unpack(ResidentNumber(number), data, PRESENT))
+    }
+
+    /// All that is kept, residents removed included, in the order of the numbers. Those added during the walk may be
+    /// left out; each row is whole, and as it was when the walk passed it: no older than the walk's beginning.
+    pub fn rows(&self) -> Rows<'_> {
+        let mut rows = Rows { table: self, slot: 0, run: Vec::new(), wrapped: Vec::new(), last: None };
         // A probe that ran over the end left records with high numbers at the front; they belong to the last run.
-        for slot in 0..self.slots() {
-            let number = self.cells[slot].number();
+        for (slot, cell) in self.cells[..self.slots()].iter().enumerate() {
+            let number = cell.number();
             if number == EMPTY {
                 break;
             }
             if self.home(number) > slot {
-                sorted.wrapped.extend(self.cells[slot].read(ResidentNumber(number)));
+                rows.wrapped.extend(row(number, cell));
             }
         }
-        sorted.run.extend(self.zero().read(ResidentNumber(EMPTY)));
-        sorted
+        rows.run.extend(row(EMPTY, self.zero()));
+        rows
+    }
+
+    /// Takes in rows of different residents, of which none is in the table yet; several threads may do so at once.
+    pub(super) fn fill(&self, rows: impl Iterator<Item = Row>) {
+        let (mut used, mut present, mut test) = (0, 0, 0);
+        for [number, data @ ..] in rows {
+            used += 1;
+            present += usize::from(data[MARKS] & PRESENT != 0);
+            test += usize::from(data[MARKS] & (PRESENT | TEST) == PRESENT | TEST);
+            self.claim(ResidentNumber(number)).write(data);
+        }
+        // Once for all of them: threads that count each row wait for each other.
+        let before = self.counts.used.fetch_add(used, Ordering::Relaxed);
+        assert!(before + used <= self.capacity, "the table was made for this many rows");
+        self.counts.present.fetch_add(present, Ordering::Relaxed);
+        self.counts.test.fetch_add(test, Ordering::Relaxed);
     }
 
     /// Cells without the one of number 0.
@@ -158,79 +340,82 @@ impl Table {
 
     fn find(&self, resident: ResidentNumber) -> Option<&Cell> {
         if resident.0 == EMPTY {
-            return Some(self.zero()).filter(|cell| cell.read(resident).is_some());
+            return Some(self.zero()).filter(|cell| cell.read() != [0; DATA_WORDS]);
         }
-        for cell in self.probe(resident.0) {
-            match cell.number() {
-                EMPTY => return None,
-                number if number == resident.0 => return Some(cell),
+        cells::find(self.probe(resident.0), resident.0)
+    }
+
+    /// The cell of a resident who has none yet and whose place is counted.
+    fn claim(&self, resident: ResidentNumber) -> &Cell {
+        if resident.0 == EMPTY {
+            return self.zero();
+        }
+        cells::claim(self.probe(resident.0), resident.0).expect("fewer cells are used than there are, so one is empty")
+    }
+
+    fn claim_in(&self, resident: ResidentNumber, place: Place) -> &Cell {
+        match self.find(resident) {
+            // Of two places that were reserved for one new resident, the second is not needed.
+            Some(cell) => {
+                self.release(place);
+                cell
+            }
+            None => {
+                assert!(place.0, "the place was reserved for another resident");
+                self.claim(resident)
+            }
+        }
+    }
+
+    fn put(&self, cell: &Cell, held: [u64; DATA_WORDS], new: [u64; DATA_WORDS]) {
+        cell.write(new);
+        for (count, marks) in [(&self.counts.present, PRESENT), (&self.counts.test, PRESENT | TEST)] {
+            match (held[MARKS] & marks == marks, new[MARKS] & marks == marks) {
+                (false, true) => _ = count.fetch_add(1, Ordering::Relaxed),
+                (true, false) => _ = count.fetch_sub(1, Ordering::Relaxed),
                 _ => {}
             }
         }
-        None
-    }
-
-    /// The cell of a resident who has none yet. Several owners may claim neighbouring cells at once: a cell belongs to
-    /// the one whose exchange of its empty mark succeeded, the others go on to the next.
-    fn claim(&self, resident: ResidentNumber) -> Result<&Cell, Full> {
-        if self.used.fetch_add(1, Ordering::Relaxed) >= self.capacity {
-            self.used.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full { capacity: self.capacity });
-        }
-        if resident.0 == EMPTY {
-            return Ok(self.zero());
-        }
-        let free = self.probe(resident.0).find(|cell| {
-            let number = &cell.0[NUMBER];
-            number.load(Ordering::Relaxed) == EMPTY
-                && number.compare_exchange(EMPTY, resident.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        });
-        Ok(free.expect("fewer cells are claimed than there are slots, so one is empty"))
     }
 }
 
-impl fmt::Debug for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Table({} of {} residents)", self.len(), self.capacity)
-    }
-}
-
-/// The walk of [`Table::sorted`].
+/// The walk of [`Table::rows`].
 ///
 /// A number lies in the run of used cells that holds its home, and homes grow with numbers: so all numbers of one run
 /// come before all numbers of the next, and only a run, a few cells long, is ever sorted.
 #[derive(Debug)]
-pub struct Sorted<'a> {
+pub struct Rows<'a> {
     table: &'a Table,
     slot: usize,
     /// The run being given out, its smallest number last.
-    run: Vec<Record>,
-    wrapped: Vec<Record>,
-    /// Where others insert during the walk, a run may grow behind its back; what then comes too late is left out.
-    last: Option<ResidentNumber>,
+    run: Vec<Row>,
+    wrapped: Vec<Row>,
+    /// Where others insert during the walk, a run may grow behind its back; what then comes too late is left out. Who
+    /// was there before the walk never is: a cell that the walk found empty lies between the homes of any two runs.
+    last: Option<u64>,
 }
 
-impl Iterator for Sorted<'_> {
-    type Item = Record;
+impl Iterator for Rows<'_> {
+    type Item = Row;
 
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<Row> {
         loop {
-            while let Some(record) = self.run.pop() {
-                if self.last.is_none_or(|last| last < record.resident) {
-                    self.last = Some(record.resident);
-                    return Some(record);
+            while let Some(row) = self.run.pop() {
+                if self.last.is_none_or(|last| last < row[0]) {
+                    self.last = Some(row[0]);
+                    return Some(row);
                 }
             }
             if self.slot == self.table.slots() {
                 return None;
             }
             self.fill_run();
-            self.run.sort_unstable_by_key(|record| std::cmp::Reverse(record.resident));
+            self.run.sort_unstable_by_key(|row| std::cmp::Reverse(row[0]));
         }
     }
 }
 
-impl Sorted<'_> {
+impl Rows<'_> {
     /// Takes the next run of used cells; the last one with the records that were carried around the end.
     fn fill_run(&mut self) {
         while self.slot < self.table.slots() {
@@ -240,7 +425,7 @@ impl Sorted<'_> {
                 return;
             }
             if number != EMPTY && self.table.home(number) <= self.slot {
-                self.run.extend(cell.read(ResidentNumber(number)));
+                self.run.extend(row(number, cell));
             }
             self.slot += 1;
         }
@@ -248,77 +433,44 @@ impl Sorted<'_> {
     }
 }
 
-/// One record in one cache line. Invariant: the number is written once, the other words only between two steps of
-/// the sequence, which is odd while they are written.
-#[derive(Default)]
-#[repr(align(64))]
-struct Cell([AtomicU64; 8]);
+/// A resident number and the words of its record: in the table and as a row of the snapshot.
+pub type Row = [u64; 1 + DATA_WORDS];
 
-impl Cell {
-    fn number(&self) -> u64 {
-        self.0[NUMBER].load(Ordering::Relaxed)
-    }
-
-    fn read(&self, resident: ResidentNumber) -> Option<Record> {
-        let words = loop {
-            let before = self.0[SEQUENCE].load(Ordering::Acquire);
-            let words: [u64; DATA_WORDS] = std::array::from_fn(|i| self.0[DATA + i].load(Ordering::Relaxed));
-            // Orders the loads above before the load below: Boehm 2012, figure 6.
-            fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.0[SEQUENCE].load(Ordering::Relaxed) == before {
-                break words;
-            }
-            std::hint::spin_loop();
-        };
-        unpack(resident, words)
-    }
-
-    fn write(&self, record: &Record) {
-        let sequence = self.0[SEQUENCE].load(Ordering::Relaxed);
-        assert!(sequence.is_multiple_of(2), "two threads write one record");
-        self.0[SEQUENCE].store(sequence.wrapping_add(1), Ordering::Relaxed);
-        // Orders the odd sequence before the words; the release store below orders the words before the even one.
-        fence(Ordering::Release);
-        for (word, value) in self.0[DATA..].iter().zip(pack(record)) {
-            word.store(value, Ordering::Relaxed);
-        }
-        self.0[SEQUENCE].store(sequence.wrapping_add(2), Ordering::Release);
-    }
+/// Whether a row is one that the table gives out: it says something of somebody.
+pub(super) fn is_row(row: &Row) -> bool {
+    row[1 + MARKS] & (PRESENT | REMOVED) != 0
 }
 
-/// The words of a record beside its number: in a cell, and as a row of the snapshot.
-pub(super) fn pack(record: &Record) -> [u64; DATA_WORDS] {
-    let flags = PRESENT | if record.test { TEST } else { 0 };
-    let marks = flags | u64::from(record.status as u8);
+fn row(number: u64, cell: &Cell) -> Option<Row> {
+    let [check, version, marks, session_and_region] = cell.read();
+    Some([number, check, version, marks, session_and_region]).filter(is_row)
+}
+
+/// The words of a record beside its number. Of `marks` only [`PRESENT`] and [`REMOVED`] count.
+fn pack(record: &Record, marks: u64) -> [u64; DATA_WORDS] {
+    let flags = marks & (PRESENT | REMOVED) | if record.test { TEST } else { 0 };
     let session_and_region = u64::from(record.session) << 32 | u64::from(record.region);
-    [record.check, record.version, marks, session_and_region]
+    [record.check, record.version, flags | u64::from(record.status as u8), session_and_region]
 }
 
-/// The record that words mean; `None` in a cell that was claimed and not yet written, or whose record was removed.
-pub(super) fn unpack(resident: ResidentNumber, words: [u64; DATA_WORDS]) -> Option<Record> {
+/// The record that words mean if one of `marks` is on them; in a cell that was claimed and not yet written, or of which
+/// the record was purged, there is none.
+fn unpack(resident: ResidentNumber, words: [u64; DATA_WORDS], wanted: u64) -> Option<Record> {
     let [check, version, marks, session_and_region] = words;
     #[expect(clippy::cast_possible_truncation, reason = "two halves of one word")]
     let (session, region) = ((session_and_region >> 32) as u32, session_and_region as u32);
     let (status, test) = (Status::from_claim(marks & STATUS), marks & TEST != 0);
-    (marks & PRESENT != 0).then_some(Record { resident, check, version, status, test, session, region })
+    (marks & wanted != 0).then_some(Record { resident, check, version, status, test, session, region })
 }
 
-/// The words of a cell: its number, its sequence, its data. Two are spare.
-const NUMBER: usize = 0;
-const SEQUENCE: usize = 1;
-const DATA: usize = 2;
-/// Words of data: check, version, marks, session and region.
-pub(super) const DATA_WORDS: usize = 4;
-
-/// The number of a cell that nobody has claimed.
-const EMPTY: u64 = 0;
-
+/// Which word of data has the marks; the others are check, version, and session and region.
+const MARKS: usize = 2;
 /// Marks: the status in the low byte, then flags.
 const STATUS: u64 = 0xff;
 const PRESENT: u64 = 1 << 8;
 const TEST: u64 = 1 << 9;
-
-const _: () = assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
+/// Was in the registry and is not any more; the version says since when.
+const REMOVED: u64 = 1 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -389,6 +541,138 @@ mod tests {
         assert_eq!(Table::with_capacity(0).write(&record(1, 1)), Err(Full { capacity: 0 }));
     }
 
+    fn status(number: u64, version: u64, status: Status) -> Statement {
+        let resident = ResidentNumber(number);
+        Statement { resident, check: 5, version, saying: Saying::Is(status), test: false, region: 0 }
+    }
+
+    fn removal(number: u64, version: u64) -> Statement {
+        Statement { saying: Saying::Removed, ..status(number, version, Status::Unknown) }
+    }
+
+    /// Reserves and applies at once.
+    fn say(table: &Table, statement: Statement) -> bool {
+        table.apply(&statement, table.reserve(statement.resident).unwrap())
+    }
+
+    /// The whole purge, owner by owner.
+    fn purge(table: &Table, owners: u64) -> usize {
+        let mut purged = 0;
+        for owner in 0..owners {
+            let mut from = Some(0);
+            while let Some(cell) = from {
+                let (count, next) = table.purge_test(owner, owners, cell);
+                (purged, from) = (purged + count, next);
+            }
+        }
+        purged
+    }
+
+    #[test]
+    fn the_newest_statement_stands_in_any_order() {
+        let statements = [
+            status(7, 1, Status::Green),
+            removal(7, 2),
+            status(7, 3, Status::Red),
+            removal(7, 4),
+            status(7, 5, Status::Yellow),
+        ];
+        let mut random = fastrand::Rng::with_seed(3);
+        for round in 0..500 {
+            let table = Table::with_capacity(1);
+            let mut said = statements.repeat(2);
+            random.shuffle(&mut said);
+            said.truncate(1 + random.usize(..said.len()));
+            let newest = said.iter().max_by_key(|said| said.version).unwrap();
+            let mut stood = 0;
+            for statement in &said {
+                let newer = statement.version > stood;
+                assert_eq!(say(&table, *statement), newer, "round {round}");
+                stood = stood.max(statement.version);
+            }
+            let (held, removed) = (table.read(newest.resident), table.removed(newest.resident));
+            match newest.saying {
+                Saying::Is(status) => assert_eq!(held.map(|held| (held.version, held.status)), Some((stood, status))),
+                Saying::Removed => assert_eq!(removed.map(|removed| removed.version), Some(stood)),
+            }
+            assert_ne!(held.is_some(), removed.is_some());
+            assert_eq!((table.len(), table.used()), (usize::from(held.is_some()), 1));
+        }
+    }
+
+    #[test]
+    fn sessions_that_were_ended_stay_so_through_removal_and_return() {
+        let table = Table::with_capacity(3);
+        assert!(!table.end_sessions(ResidentNumber(7), 9), "nobody's");
+        assert!(say(&table, Statement { region: 610_100, ..status(7, 1, Status::Green) }));
+        assert!(table.end_sessions(ResidentNumber(7), 5));
+        assert!(!table.end_sessions(ResidentNumber(7), 5) && !table.end_sessions(ResidentNumber(7), 4));
+        assert!(say(&table, removal(7, 2)));
+        assert!(table.end_sessions(ResidentNumber(7), 6));
+        assert_eq!((table.read(ResidentNumber(7)), table.raise_session(ResidentNumber(7), 0)), (None, None));
+        assert!(say(&table, status(7, 3, Status::Red)));
+        let held = table.read(ResidentNumber(7)).unwrap();
+        assert_eq!((held.session, held.region, held.version), (6, 610_100, 3));
+    }
+
+    #[test]
+    fn a_place_is_reserved_used_and_given_back() {
+        let table = Table::with_capacity(2);
+        let (first, second) = (table.reserve(ResidentNumber(1)).unwrap(), table.reserve(ResidentNumber(2)).unwrap());
+        assert_eq!((table.len(), table.used()), (0, 2));
+        assert_eq!(table.reserve(ResidentNumber(3)), Err(Full { capacity: 2 }));
+        table.release(second);
+        // Asked for twice before the first is applied: the second place is given back.
+        let again = table.reserve(ResidentNumber(1)).unwrap();
+        assert_eq!(table.reserve(ResidentNumber(3)), Err(Full { capacity: 2 }));
+        assert!(table.apply(&status(1, 1, Status::Green), first) && table.apply(&status(1, 2, Status::Red), again));
+        assert_eq!((table.len(), table.used()), (1, 1));
+        assert!(say(&table, removal(1, 3)) && say(&table, status(3, 1, Status::Green)));
+        assert_eq!((table.len(), table.used()), (1, 2), "who was removed keeps the place");
+        assert!(say(&table, status(1, 4, Status::Green)), "and returns to it in a full table");
+        assert_eq!(table.sorted().map(|record| record.resident.0).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn the_warning_comes_at_nine_tenths() {
+        for (capacity, used, warned) in
+            [(100, 89, false), (100, 90, true), (10, 8, false), (10, 9, true), (1, 0, false)]
+        {
+            let table = Table::with_capacity(capacity);
+            (1..=used).for_each(|number| table.write(&record(number, 1)).unwrap());
+            assert_eq!(table.is_nearly_full(), warned, "{used} of {capacity}");
+        }
+        assert!(Table::with_capacity(0).is_nearly_full());
+    }
+
+    #[test]
+    fn the_purge_forgets_what_is_marked_as_test_and_nothing_else() {
+        let residents = PURGE_CELLS_MAX as u64 * 2;
+        for owners in [1, 3] {
+            let table = Table::with_capacity(residents as usize + 1);
+            let spread = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            for number in 0..residents {
+                let test = number % 4 == 0;
+                let one = Statement { test, ..status(spread(number), 10, Status::Green) };
+                assert!(say(&table, one));
+                if number % 8 == 0 {
+                    assert!(say(&table, Statement { test, ..removal(spread(number), 11) }));
+                }
+            }
+            let (all, tests) = (residents as usize / 8 * 7, residents as usize / 8);
+            assert_eq!((table.len(), table.test_len()), (all, tests));
+            assert_eq!(purge(&table, owners), tests);
+            assert_eq!((table.len(), table.test_len()), (all - tests, 0));
+            assert!(table.sorted().all(|record| !record.test) && table.sorted().count() == all - tests);
+            assert_eq!(table.rows().count(), all - tests, "removed ones are forgotten, too");
+            assert_eq!(purge(&table, owners), 0);
+            // What was forgotten may be said again, by an older statement, too, and in the same place.
+            let used = table.used();
+            assert!(say(&table, status(spread(4), 1, Status::Red)));
+            assert_eq!((table.used(), table.len()), (used, all - tests + 1));
+        }
+    }
+
     #[test]
     fn raising_a_session_changes_nothing_else() {
         let table = Table::with_capacity(1);
@@ -396,6 +680,7 @@ mod tests {
         table.write(&before).unwrap();
         assert_eq!(table.raise_session(before.resident, 0), Some(u32::MAX));
         assert_eq!(table.read(before.resident), Some(Record { session: u32::MAX, ..before }));
+        assert_eq!((table.len(), table.used()), (1, 1));
         assert_eq!(table.raise_session(before.resident, 0), Some(u32::MAX));
     }
 

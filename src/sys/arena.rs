@@ -1,42 +1,149 @@
-//! One read-only piece of memory for everything that is sent as it is, in huge pages where the kernel grants them: the
-//! pages then cost one or two entries of the TLB, and an address in them stays good for the life of the process.
+//! Memory that lives as long as the process, or nearly: in huge pages where the kernel grants them, which then cost a few
+//! entries of the TLB instead of one for every 4 KiB, and are filled in fewer faults.
 
 use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
 use std::slice;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
+/// A zeroed mapping of our own.
+#[derive(Debug)]
+pub struct Pages {
+    mapping: *mut libc::c_void,
+    mapped_bytes: usize,
+    start: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: it owns its mapping, and hands out no more than an address.
+unsafe impl Send for Pages {}
+// SAFETY: as above; nothing in it changes but when it is dropped.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// At least `bytes` of zeroed memory, from 2 MiB on aligned to that: out of the huge pages that the operator has set
+    /// aside (`vm.nr_hugepages`) if they suffice, else with the advice to use them. It is not touched yet.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub fn zeroed(bytes: usize) -> io::Result<Pages> {
+        let no_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
+        if bytes < HUGE_PAGE_BYTES {
+            let mapping = map(bytes.max(1), 0)?;
+            return Ok(Pages { mapping, mapped_bytes: bytes.max(1), start: mapping.cast(), bytes });
+        }
+        let huge_bytes = bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).ok_or_else(no_memory)?;
+        if let Ok(mapping) = map(huge_bytes, libc::MAP_HUGETLB) {
+            return Ok(Pages { mapping, mapped_bytes: huge_bytes, start: mapping.cast(), bytes });
+        }
+        let mapped_bytes = huge_bytes.checked_add(HUGE_PAGE_BYTES).ok_or_else(no_memory)?;
+        let mapping = map(mapped_bytes, 0)?;
+        let skip = mapping.align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
+        // SAFETY: the mapping is one huge page longer than what is used, and `skip` at most that.
+        let start = unsafe { mapping.cast::<u8>().add(skip) };
+        // Advice: refused where huge pages are off, and nothing depends on it.
+        // SAFETY: start and length lie within the mapping.
+        let _ = unsafe { libc::madvise(start.cast(), huge_bytes, libc::MADV_HUGEPAGE) };
+        Ok(Pages { mapping, mapped_bytes, start, bytes })
+    }
+
+    /// Where it begins.
+    pub fn start(&self) -> *mut u8 {
+        self.start
+    }
+
+    /// How many of its bytes are in huge pages by now (proc(5), `/proc/pid/smaps`); 0 where that cannot be read.
+    pub fn huge_bytes(&self) -> usize {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+        let (mut inside, mut found) = (false, 0);
+        for line in smaps.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let name = words.next().unwrap_or_default();
+            let hex = |text| usize::from_str_radix(text, 16).ok();
+            if let Some((from, to)) = name.split_once('-').and_then(|(from, to)| Some((hex(from)?, hex(to)?))) {
+                inside = from < self.start.addr() + self.bytes && self.start.addr() < to;
+            } else if inside && ["AnonHugePages:", "Private_Hugetlb:"].contains(&name) {
+                found += words.next().and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1_024;
+            }
+        }
+        // The kernel shows neighbouring mappings as one.
+        found.min(self.bytes)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping with its own length, and whoever borrowed from it borrowed `self`.
+        let unmapped = unsafe { libc::munmap(self.mapping, self.mapped_bytes) };
+        debug_assert_eq!(unmapped, 0);
+    }
+}
+
+fn map(bytes: usize, flags: i32) -> io::Result<*mut libc::c_void> {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags);
+    // SAFETY: a new anonymous mapping; no address is asked for, so nothing is replaced.
+    let mapping = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
+    if mapping == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapping) }
+}
+
+/// An array in [`Pages`] that is there from the start: no first touch is left to whoever uses it.
+pub struct Array<T> {
+    /// Invariant: `count` values of `T` lie here.
+    pages: Pages,
+    count: usize,
+    values: PhantomData<T>,
+}
+
+impl<T: Copy> Array<T> {
+    /// So many times `value`.
+    ///
+    /// # Panics
+    /// When the system has no memory for it.
+    pub fn filled(count: usize, value: T) -> Array<T> {
+        const { assert!(align_of::<T>() <= 4_096) }
+        let bytes = size_of::<T>().checked_mul(count).expect("an array fits into the address space");
+        let pages = Pages::zeroed(bytes).expect("the system has memory for the payloads of a shard");
+        for index in 0..count {
+            // SAFETY: within the pages, which are aligned to a page of memory at least.
+            let place = unsafe { pages.start().cast::<T>().add(index) };
+            // SAFETY: the place is ours, and nothing is there to be dropped.
+            unsafe { place.write(value) };
+        }
+        Array { pages, count, values: PhantomData }
+    }
+}
+
+impl<T> Deref for Array<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the invariant, and the borrow of `self` lasts as long as the slice.
+        unsafe { slice::from_raw_parts(self.pages.start().cast(), self.count) }
+    }
+}
+
+impl<T> DerefMut for Array<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: the invariant, and `self` is borrowed alone for as long as the slice lives.
+        unsafe { slice::from_raw_parts_mut(self.pages.start().cast(), self.count) }
+    }
+}
+
 /// Copies `pieces` one behind the other, each aligned to a cache line, into memory that is never freed nor written
-/// again, and says where each of them lies.
+/// again, and says where each of them lies, and what memory that is in all: for everything that is sent as it is.
 ///
 /// # Errors
 /// When the system has no memory.
-pub fn keep(pieces: &[Vec<u8>]) -> io::Result<Vec<&'static [u8]>> {
+pub fn keep(pieces: &[Vec<u8>]) -> io::Result<(Vec<&'static [u8]>, &'static [u8])> {
     let aligned = |length: usize| length.next_multiple_of(64);
     let total: usize = pieces.iter().map(|piece| aligned(piece.len())).sum();
-    let bytes = total.max(1).next_multiple_of(HUGE_PAGE_BYTES) + HUGE_PAGE_BYTES;
-    // SAFETY: a new anonymous mapping; no address is asked for, so nothing is replaced.
-    let mapping = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
-    if mapping == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    let skip = mapping.align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
-    // SAFETY: the mapping is one huge page longer than what is used, and `skip` at most that.
-    let start = unsafe { mapping.cast::<u8>().add(skip) };
-    // Advice: refused where huge pages are off, and nothing depends on it.
-    // SAFETY: start and length lie within the mapping.
-    let _ = unsafe { libc::madvise(start.cast(), bytes - HUGE_PAGE_BYTES, libc::MADV_HUGEPAGE) };
-    // SAFETY: the mapping is zeroed, ours alone, at least this long from `start`, and never unmapped.
-    let mut rest: &'static mut [u8] = unsafe { slice::from_raw_parts_mut(start, bytes - HUGE_PAGE_BYTES) };
+    let bytes = total.max(1).next_multiple_of(HUGE_PAGE_BYTES);
+    let pages = ManuallyDrop::new(Pages::zeroed(bytes)?);
+    // SAFETY: the memory is zeroed, ours alone, this long, and never unmapped.
+    let mut rest: &'static mut [u8] = unsafe { slice::from_raw_parts_mut(pages.start(), bytes) };
     let mut kept = Vec::with_capacity(pieces.len());
     for piece in pieces {
         let (place, after) = rest.split_at_mut(aligned(piece.len()));
@@ -45,10 +152,11 @@ pub fn keep(pieces: &[Vec<u8>]) -> io::Result<Vec<&'static [u8]>> {
         kept.push(&place[..piece.len()]);
         rest = after;
     }
-    // Nothing writes here any more; the kernel holds us to it.
-    // SAFETY: the range is ours, and no mutable reference into it is left.
-    let _ = unsafe { libc::mprotect(start.cast(), bytes - HUGE_PAGE_BYTES, libc::PROT_READ) };
-    Ok(kept)
+    // It stays writable, though only shared references are left: a ring registers no pages that it could not write
+    // (`io_uring_register_buffers(2)`).
+    // SAFETY: the bytes that were filled, never written again, never unmapped.
+    let all = unsafe { slice::from_raw_parts(pages.start(), total) };
+    Ok((kept, all))
 }
 
 #[cfg(test)]
@@ -58,15 +166,40 @@ mod tests {
     #[test]
     fn pieces_are_kept_as_they_were_each_on_a_line_of_its_own() {
         let pieces = [b"one".to_vec(), Vec::new(), vec![7; 3 << 20], b"last".to_vec()];
-        let kept = keep(&pieces).unwrap();
+        let (kept, all) = keep(&pieces).unwrap();
         for (piece, kept) in pieces.iter().zip(kept) {
+            assert!(kept.is_empty() || all.as_ptr_range().contains(&kept.as_ptr()));
             assert_eq!(piece, kept);
             assert!(kept.is_empty() || kept.as_ptr().addr().is_multiple_of(64));
         }
     }
 
     #[test]
+    fn an_array_is_filled_and_aligned_and_can_be_written() {
+        let mut array = Array::filled(100_000, 7_u64);
+        assert_eq!(array.iter().sum::<u64>(), 700_000);
+        array[99_999] = 1;
+        assert_eq!((array[99_999], array.len()), (1, 100_000));
+        assert!(Array::filled(0, 1_u8).is_empty());
+    }
+
+    #[test]
     fn nothing_to_keep_is_no_error() {
-        assert!(keep(&[]).unwrap().is_empty());
+        let (kept, all) = keep(&[]).unwrap();
+        assert!(kept.is_empty() && all.is_empty());
+    }
+
+    #[test]
+    fn pages_are_aligned_zeroed_and_given_back() {
+        for bytes in [0, 1, 4_096, HUGE_PAGE_BYTES, HUGE_PAGE_BYTES + 1, 5 * HUGE_PAGE_BYTES - 1] {
+            let pages = Pages::zeroed(bytes).unwrap();
+            let alignment = if bytes < HUGE_PAGE_BYTES { 4_096 } else { HUGE_PAGE_BYTES };
+            assert!(pages.start().addr().is_multiple_of(alignment));
+            // SAFETY: as long as was asked for, and nobody else has it.
+            let memory = unsafe { slice::from_raw_parts_mut(pages.start(), bytes) };
+            assert!(memory.iter().all(|byte| *byte == 0));
+            memory.fill(1);
+            assert!(pages.huge_bytes() <= bytes);
+        }
     }
 }
