@@ -1,0 +1,241 @@
+//! A shard's way into the journal: a bounded queue in, a count of durable records back.
+//!
+//! One lane belongs to one shard and to the journal's thread. What a shard appends becomes durable in the order in
+//! which it appended it, so a count is all that has to come back: the shard keeps what it will do then in a queue of
+//! its own. Neither side waits for the other, and the journal's thread is only woken where it sleeps ([`Doorbell`]).
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+
+use super::record::Record;
+use crate::limits::JOURNAL_LANE_RECORDS_MAX;
+
+/// What a shard and the journal's thread share.
+pub struct Lane {
+    queue: ArrayQueue<Box<[u8]>>,
+    durable: CachePadded<AtomicU64>,
+    failed: AtomicBool,
+    shut: AtomicBool,
+    applied: CachePadded<AtomicU64>,
+    purges: AtomicU64,
+}
+
+/// Why a record was not taken: nothing of it will be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The lane is full: come back shortly.
+    Full,
+    /// A write or a sync has failed. Nothing is taken until the process starts again.
+    Failed,
+    /// The journal may not take more of the disk.
+    Space,
+}
+
+impl Lane {
+    /// An empty lane.
+    pub fn new() -> Arc<Lane> {
+        Lane::of(JOURNAL_LANE_RECORDS_MAX)
+    }
+
+    /// An empty lane for so many records.
+    pub(super) fn of(records: usize) -> Arc<Lane> {
+        Arc::new(Lane {
+            queue: ArrayQueue::new(records),
+            durable: CachePadded::default(),
+            failed: AtomicBool::new(false),
+            shut: AtomicBool::new(false),
+            applied: CachePadded::default(),
+            purges: AtomicU64::new(0),
+        })
+    }
+
+    /// The next record to write, as [`Record::encode`] made it. For the journal's thread.
+    pub fn take(&self) -> Option<Box<[u8]>> {
+        self.queue.pop()
+    }
+
+    /// Records that wait to be taken.
+    pub fn depth(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// So many records of this lane, from its first on, are on disk. For the journal's thread, which rings the shard's
+    /// bell after it.
+    pub fn set_durable(&self, records: u64) {
+        self.durable.store(records, Ordering::Release);
+    }
+
+    /// Nothing more will become durable. For the journal's thread, which rings the shard's bell after it.
+    pub fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether new records are refused, for want of space.
+    pub fn set_shut(&self, shut: bool) {
+        self.shut.store(shut, Ordering::Relaxed);
+    }
+
+    /// How many records of this lane are on disk.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// How many records of this lane have been applied by its shard.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// How many removals of test data its shard has asked all owners for (the admin's), or has done (an owner).
+    pub fn purges(&self) -> u64 {
+        self.purges.load(Ordering::Acquire)
+    }
+}
+
+/// A shard's end of its lane.
+pub struct Port {
+    lane: Arc<Lane>,
+    appended: u64,
+    rung: bool,
+}
+
+impl Port {
+    /// The one port of a lane.
+    pub fn new(lane: Arc<Lane>) -> Port {
+        Port { lane, appended: 0, rung: false }
+    }
+
+    /// Hands a record to the journal. Returns its ticket: it is on disk once [`durable`](Self::durable) has reached it.
+    ///
+    /// # Errors
+    /// It was not taken, and will not be written.
+    pub fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
+        if self.is_failed() {
+            return Err(Refused::Failed);
+        }
+        if self.lane.shut.load(Ordering::Relaxed) {
+            return Err(Refused::Space);
+        }
+        self.lane.queue.push(record.encode()).map_err(|_| Refused::Full)?;
+        self.appended += 1;
+        self.rung = true;
+        Ok(self.appended)
+    }
+
+    /// How many of this shard's records are on disk.
+    pub fn durable(&self) -> u64 {
+        self.lane.durable()
+    }
+
+    /// The records up to this ticket are applied: a snapshot that is begun now has them.
+    pub fn set_applied(&self, ticket: u64) {
+        self.lane.applied.store(ticket, Ordering::Release);
+    }
+
+    /// See [`Lane::purges`].
+    pub fn set_purges(&self, purges: u64) {
+        self.lane.purges.store(purges, Ordering::Release);
+    }
+
+    /// Whether the journal has stopped for good. What is durable by then stays so; read [`durable`](Self::durable)
+    /// after this.
+    pub fn is_failed(&self) -> bool {
+        self.lane.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether the journal's [`Doorbell`] must be rung: something was appended since this was last asked.
+    pub fn poll_bell(&mut self) -> bool {
+        std::mem::take(&mut self.rung)
+    }
+}
+
+/// Wakes the journal's thread. To ring while it is awake costs a fence and a load, no system call.
+///
+/// The thread parks (futex(2)) rather than waiting in its ring: while it has nothing to write it has nothing in
+/// flight either, and so both writers wait in the same way.
+#[derive(Default)]
+pub struct Doorbell {
+    asleep: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Doorbell {
+    /// Something was put into a lane, or something else that the thread looks at has changed.
+    pub fn ring(&self) {
+        // Between what was changed and the look at `asleep`; the other half is in `wait`. Of the two sides at least
+        // one so sees the other's store.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed)
+            && self.asleep.swap(false, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Waits until the bell is rung, at most `wait`; not at all where `is_idle` finds something. For the journal's
+    /// thread only. May return early.
+    pub fn wait(&self, wait: Duration, is_idle: impl Fn() -> bool) {
+        self.thread.get_or_init(thread::current);
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if is_idle() {
+            thread::park_timeout(wait);
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record<'static> {
+        Record::PurgeTest { at_ms: 1, author: "a" }
+    }
+
+    #[test]
+    fn a_full_lane_and_a_failed_journal_refuse() {
+        let lane = Lane::new();
+        let mut port = Port::new(lane.clone());
+        for ticket in 1..=JOURNAL_LANE_RECORDS_MAX as u64 {
+            assert_eq!(port.append(&record()), Ok(ticket));
+        }
+        assert_eq!(port.append(&record()), Err(Refused::Full));
+        assert_eq!(lane.depth(), JOURNAL_LANE_RECORDS_MAX);
+        assert!(port.poll_bell() && !port.poll_bell());
+        lane.take().unwrap();
+        assert_eq!(port.append(&record()), Ok(JOURNAL_LANE_RECORDS_MAX as u64 + 1));
+        lane.set_durable(1);
+        lane.set_failed();
+        assert_eq!((port.append(&record()), port.durable()), (Err(Refused::Failed), 1));
+    }
+
+    #[test]
+    fn no_ring_is_lost() {
+        let (lane, doorbell) = (Lane::new(), Arc::new(Doorbell::default()));
+        let mut port = Port::new(lane.clone());
+        let ringer = doorbell.clone();
+        let thread = thread::spawn(move || {
+            for _ in 0..20_000 {
+                while port.append(&record()) == Err(Refused::Full) {
+                    thread::yield_now();
+                }
+                ringer.ring();
+            }
+        });
+        let mut taken = 0;
+        while taken < 20_000 {
+            // Were a ring lost with a record in the lane, this would be the end of it.
+            doorbell.wait(Duration::from_secs(600), || lane.depth() == 0);
+            while lane.take().is_some() {
+                taken += 1;
+            }
+        }
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,135 @@
+//! A journal as others read it, while its process may be writing, folding and trimming it.
+//!
+//! Each batch is begun only when the one before it is on disk. So the newest segment is read from its back to its
+//! front, a block at a time: before anything that is seen there, all is whole. Whatever else changes meanwhile changes
+//! which files there are, or their lengths; where a reading fails and they have changed, it is done again.
+//!
+//! So every record that was acknowledged before the reading began is read; of later ones perhaps some, in order.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use super::recover::{End, Entry, Folder, RecoverError, Source, recover, segment_path};
+use super::segment::{Batch, HEADER_BYTES, Header, Stored};
+use crate::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_READINGS_MAX};
+
+/// A journal's folder in use.
+struct Live {
+    folder: PathBuf,
+    newest: u64,
+    /// The segment read last: a header and what follows it are then of one file, whatever takes its name.
+    open: Option<(u64, File)>,
+}
+
+impl Source for Live {
+    fn list(&mut self) -> io::Result<Vec<u64>> {
+        let names = names(&self.folder)?;
+        self.newest = names.last().copied().unwrap_or(0);
+        Ok(names)
+    }
+
+    fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
+            self.open = Some((name, File::open(segment_path(&self.folder, name))?));
+        }
+        let Some((_, file)) = &self.open else { return Ok(()) };
+        let length = usize::try_from(bytes.min(file.metadata()?.len())).map_err(io::Error::other)?;
+        into.clear();
+        into.resize(length, 0);
+        file.read_exact_at(into, 0)?;
+        if name == self.newest && length > HEADER_BYTES {
+            // Once more, and now from the page cache, into which a reading backwards would come one block at a time.
+            for (index, block) in into.chunks_mut(JOURNAL_BLOCK_BYTES).enumerate().rev() {
+                file.read_exact_at(block, (index * JOURNAL_BLOCK_BYTES) as u64)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The segments of a folder, oldest first; none where there is no folder.
+pub fn names(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut names = match Folder(folder.to_owned()).list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed?,
+    };
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What tells one state of the folder from another: names, files and lengths.
+fn state(folder: &Path) -> Vec<(u64, Option<(u64, u64)>)> {
+    let file = |name| segment_path(folder, name).metadata().ok().map(|file| (file.ino(), file.len()));
+    names(folder).unwrap_or_default().into_iter().map(|name| (name, file(name))).collect()
+}
+
+/// [`recover`] of a journal that nobody writes to, or of none, where there is no folder yet.
+pub fn read_still(folder: &Path, after: u64, each: impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
+    if !folder.try_exists()? {
+        return Ok(End { next: after + 1, ..End::default() });
+    }
+    recover(&mut Folder(folder.to_owned()), Some(after), each)
+}
+
+/// [`recover`] of a journal that may be in use. No record is handed over twice.
+pub fn read(folder: &Path, after: Option<u64>, mut each: impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
+    let mut last = after;
+    for reading in 1.. {
+        let before = state(folder);
+        let oldest = before.first().map_or(0, |(name, _)| *name);
+        // What the fold has deleted since the last attempt is not waited for.
+        let from = if reading > 1 { last.filter(|last| oldest <= last + 1) } else { last };
+        let mut source = Live { folder: folder.to_owned(), newest: 0, open: None };
+        let end = recover(&mut source, from, |entry| {
+            if last.is_none_or(|last| last < entry.stored.sequence) {
+                last = Some(entry.stored.sequence);
+                each(entry);
+            }
+        });
+        if end.is_ok() || reading == JOURNAL_READINGS_MAX || state(folder) == before {
+            return end;
+        }
+    }
+    unreachable!("the last reading returns")
+}
+
+/// The header of a segment.
+pub fn header(folder: &Path, name: u64) -> Result<Header, RecoverError> {
+    let mut block = Vec::new();
+    Folder(folder.to_owned()).read(name, HEADER_BYTES as u64, &mut block)?;
+    Header::parse(&block).map_err(|error| RecoverError::Header { segment: name, error })
+}
+
+/// A segment that is written anew with some of its records.
+pub struct Dense {
+    header: Header,
+    bytes: Vec<u8>,
+    batch: Batch,
+}
+
+impl Dense {
+    /// One in the place of the segment with this header, without any record.
+    pub fn new(header: Header) -> Dense {
+        Dense { header, bytes: vec![0; HEADER_BYTES], batch: Batch::new() }
+    }
+
+    /// Adds a record; their sequences must rise.
+    pub fn push(&mut self, stored: &Stored<'_>) {
+        if !self.batch.has_room(usize::MAX) {
+            self.bytes.extend(self.batch.close());
+            self.batch.clear();
+        }
+        self.batch.push(self.header.id, stored.sequence, stored.origin, stored.bytes);
+    }
+
+    /// Its bytes. They say themselves where it ends, and that it does so with sequence `last`.
+    pub fn finish(mut self, last: u64) -> Vec<u8> {
+        self.bytes.extend(self.batch.close());
+        let end = self.bytes.len() as u64;
+        let header = Header { bytes: end, dense: Some((last, end)), ..self.header };
+        self.bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
+        self.bytes
+    }
+}

@@ -1,0 +1,364 @@
+//! What a record says, and its bytes.
+//!
+//! A record is a kind byte, then its fields in the order below, integers little-endian and without gaps, flags in one
+//! byte, a text as its length in one byte and its UTF-8. There is one encoding of each record: whatever else is found
+//! is refused, so what a checksum lets through is a record of ours or an error with a name.
+//!
+//! ```text
+//! 1 status     flags (1 test, 2 remove) · status u8 · resident u64 · check u64 · version u64 · region u32 · at u64 ·
+//!              author · reason
+//! 2 sessions   flags (1 test) · resident u64 · session u32
+//! 3 scan       flags (1 test) · id [16] · at u64 · received u64 · cti [16] · result · place · device
+//! 4 audit      at u64 · author · action · detail
+//! 5 purge      at u64 · author
+//! ```
+//!
+//! 6 (sampling), 7 (keys) and 8 (devices) are kept for records to come; 0 is a segment's mark and no record.
+
+use thiserror::Error;
+
+use crate::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_TEXT_BYTES_MAX};
+use crate::words::{ResidentNumber, Status};
+
+/// One accepted write. Times are Unix milliseconds; texts are UTF-8, at most 255 bytes; `author` is the caller's name;
+/// what is marked as `test` is about no person.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the other names say it")]
+pub enum Record<'a> {
+    /// A statement about a resident. Whether it stands is decided where it is applied: the newest version does.
+    Status {
+        resident: ResidentNumber,
+        /// As in the registry's record.
+        check: u64,
+        /// Unix milliseconds of the statement.
+        version: u64,
+        status: Status,
+        /// The resident is taken out of the registry; `status` says nothing.
+        remove: bool,
+        test: bool,
+        /// GB/T 2260 area; 0 leaves it as it is.
+        region: u32,
+        /// When it was accepted.
+        at_ms: u64,
+        author: &'a str,
+        reason: &'a str,
+    },
+    /// All sessions of a resident below this number are ended.
+    Sessions {
+        resident: ResidentNumber,
+        /// The least session number that is still good.
+        session: u32,
+        test: bool,
+    },
+    /// A code was checked at a place.
+    Scan {
+        /// Made by the scanner (or by the server for a scan checked online); the same scan comes with the same id.
+        id: [u8; 16],
+        /// When it was scanned.
+        at_ms: u64,
+        /// When it was accepted.
+        received_ms: u64,
+        cti: [u8; 16],
+        /// What was decided, as the wire names it.
+        result: &'a str,
+        place: &'a str,
+        /// The device whose token brought it.
+        device: &'a str,
+        test: bool,
+    },
+    /// An operator's call.
+    Audit {
+        at_ms: u64,
+        author: &'a str,
+        action: &'a str,
+        /// About what; never an ID number, a session or a token.
+        detail: &'a str,
+    },
+    /// Everything marked as test that was written before this is to be forgotten.
+    PurgeTest { at_ms: u64, author: &'a str },
+}
+
+const STATUS: u8 = 1;
+const SESSIONS: u8 = 2;
+const SCAN: u8 = 3;
+const AUDIT: u8 = 4;
+const PURGE_TEST: u8 = 5;
+
+const FLAG_TEST: u8 = 1;
+const FLAG_REMOVE: u8 = 2;
+
+/// Why bytes are no record of this program.
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    #[error("a record of kind {0}, which this program does not know: the journal is newer than it")]
+    Kind(u8),
+    #[error("a record of kind {0} that is not as this program writes it")]
+    Malformed(u8),
+    #[error("a record without a kind")]
+    Empty,
+}
+
+impl<'a> Record<'a> {
+    /// Its kind and payload, at most `JOURNAL_RECORD_BYTES_MAX` bytes. A text longer than 255 bytes is cut at the last
+    /// whole character that fits.
+    pub fn encode(&self) -> Box<[u8]> {
+        let mut out = Vec::with_capacity(160);
+        match *self {
+            Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason } => {
+                out.extend([STATUS, u8::from(test) * FLAG_TEST + u8::from(remove) * FLAG_REMOVE, status as u8]);
+                put_words(&mut out, &[resident.0, check, version]);
+                out.extend(region.to_le_bytes());
+                put_words(&mut out, &[at_ms]);
+                put_texts(&mut out, &[author, reason]);
+            }
+            Record::Sessions { resident, session, test } => {
+                out.extend([SESSIONS, u8::from(test) * FLAG_TEST]);
+                put_words(&mut out, &[resident.0]);
+                out.extend(session.to_le_bytes());
+            }
+            Record::Scan { id, at_ms, received_ms, cti, result, place, device, test } => {
+                out.extend([SCAN, u8::from(test) * FLAG_TEST]);
+                out.extend(id);
+                put_words(&mut out, &[at_ms, received_ms]);
+                out.extend(cti);
+                put_texts(&mut out, &[result, place, device]);
+            }
+            Record::Audit { at_ms, author, action, detail } => {
+                out.push(AUDIT);
+                put_words(&mut out, &[at_ms]);
+                put_texts(&mut out, &[author, action, detail]);
+            }
+            Record::PurgeTest { at_ms, author } => {
+                out.push(PURGE_TEST);
+                put_words(&mut out, &[at_ms]);
+                put_texts(&mut out, &[author]);
+            }
+        }
+        debug_assert!(out.len() <= JOURNAL_RECORD_BYTES_MAX);
+        out.into_boxed_slice()
+    }
+
+    /// The record of these bytes, all of them, as [`encode`](Self::encode) makes them.
+    ///
+    /// # Errors
+    /// They are no record, or one of a kind to come.
+    pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, DecodeError> {
+        let (&kind, payload) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        let mut fields = Fields(payload);
+        if !(STATUS..=PURGE_TEST).contains(&kind) {
+            return Err(DecodeError::Kind(kind));
+        }
+        fields.record(kind).filter(|_| fields.0.is_empty()).ok_or(DecodeError::Malformed(kind))
+    }
+
+    /// Whether it speaks of test data only.
+    pub fn is_test(&self) -> bool {
+        match *self {
+            Record::Status { test, .. } | Record::Sessions { test, .. } | Record::Scan { test, .. } => test,
+            Record::Audit { .. } | Record::PurgeTest { .. } => false,
+        }
+    }
+}
+
+fn put_words(out: &mut Vec<u8>, words: &[u64]) {
+    words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+}
+
+fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
+    for text in texts {
+        let text = &text[..text.floor_char_boundary(JOURNAL_TEXT_BYTES_MAX)];
+        out.push(text.len() as u8);
+        out.extend(text.as_bytes());
+    }
+}
+
+/// What is left of a payload; each method takes its part from the front, or says that it is not there.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// A record of a known kind.
+    fn record(&mut self, kind: u8) -> Option<Record<'a>> {
+        let flags = match kind {
+            STATUS => self.flags(FLAG_TEST | FLAG_REMOVE)?,
+            SESSIONS | SCAN => self.flags(FLAG_TEST)?,
+            _ => 0,
+        };
+        let test = flags & FLAG_TEST != 0;
+        Some(match kind {
+            STATUS => Record::Status {
+                status: self
+                    .bytes()
+                    .filter(|[status]| *status <= 3)
+                    .map(|[status]| Status::from_claim(status.into()))?,
+                remove: flags & FLAG_REMOVE != 0,
+                test,
+                resident: ResidentNumber(self.word()?),
+                check: self.word()?,
+                version: self.word()?,
+                region: u32::from_le_bytes(self.bytes()?),
+                at_ms: self.word()?,
+                author: self.text()?,
+                reason: self.text()?,
+            },
+            SESSIONS => Record::Sessions {
+                test,
+                resident: ResidentNumber(self.word()?),
+                session: u32::from_le_bytes(self.bytes()?),
+            },
+            SCAN => Record::Scan {
+                test,
+                id: self.bytes()?,
+                at_ms: self.word()?,
+                received_ms: self.word()?,
+                cti: self.bytes()?,
+                result: self.text()?,
+                place: self.text()?,
+                device: self.text()?,
+            },
+            AUDIT => {
+                Record::Audit { at_ms: self.word()?, author: self.text()?, action: self.text()?, detail: self.text()? }
+            }
+            _ => Record::PurgeTest { at_ms: self.word()?, author: self.text()? },
+        })
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
+    }
+
+    fn flags(&mut self, known: u8) -> Option<u8> {
+        let [flags] = self.bytes()?;
+        (flags & !known == 0).then_some(flags)
+    }
+
+    fn word(&mut self) -> Option<u64> {
+        self.bytes().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let [length] = self.bytes()?;
+        let (text, rest) = self.0.split_at_checked(usize::from(length))?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one_of_each<'a>(text: &'a str, word: u64, test: bool) -> [Record<'a>; 5] {
+        let bytes: [u8; 16] = std::array::from_fn(|at| word.rotate_left(at as u32) as u8);
+        let resident = ResidentNumber(word);
+        [
+            Record::Status {
+                resident,
+                check: !word,
+                version: word / 3,
+                status: Status::from_claim(word % 4),
+                remove: word.is_multiple_of(2),
+                test,
+                region: word as u32,
+                at_ms: word / 7,
+                author: text,
+                reason: "",
+            },
+            Record::Sessions { resident, session: word as u32, test },
+            Record::Scan {
+                id: bytes,
+                at_ms: word,
+                received_ms: word / 5,
+                cti: bytes,
+                result: "valid",
+                place: text,
+                device: text,
+                test,
+            },
+            Record::Audit { at_ms: word, author: text, action: "", detail: text },
+            Record::PurgeTest { at_ms: word, author: text },
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(text in "\\PC{0,60}", word: u64, test: bool) {
+            for record in one_of_each(&text, word, test) {
+                let bytes = record.encode();
+                prop_assert!(bytes.len() <= JOURNAL_RECORD_BYTES_MAX);
+                prop_assert_eq!(Record::decode(&bytes), Ok(record));
+                prop_assert_eq!(record.is_test(), test && bytes[0] <= SCAN);
+            }
+        }
+
+        #[test]
+        fn each_pattern_is_one_record_or_refused(kind in 0u8..9, tail in prop::collection::vec(any::<u8>(), 0..120)) {
+            let bytes: Vec<u8> = std::iter::once(kind).chain(tail).collect();
+            if let Ok(record) = Record::decode(&bytes) {
+                prop_assert_eq!(&*record.encode(), &*bytes);
+            }
+        }
+
+        #[test]
+        fn each_flipped_bit_is_another_record_or_refused(word: u64, bit: usize) {
+            for record in one_of_each("Xi'an 西安", word, false) {
+                let mut bytes = record.encode();
+                let bit = bit % (bytes.len() * 8);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                if let Ok(found) = Record::decode(&bytes) {
+                    prop_assert_ne!(found, record);
+                    prop_assert_eq!(found.encode(), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lengthened_record_is_refused() {
+        for record in one_of_each("door 7", 12_345, true) {
+            let bytes = record.encode();
+            for length in 1..bytes.len() {
+                assert_eq!(
+                    Record::decode(&bytes[..length]),
+                    Err(DecodeError::Malformed(bytes[0])),
+                    "{record:?} {length}"
+                );
+            }
+            let longer = [&*bytes, &[0]].concat();
+            assert_eq!(Record::decode(&longer), Err(DecodeError::Malformed(bytes[0])));
+        }
+        assert_eq!(Record::decode(&[]), Err(DecodeError::Empty));
+    }
+
+    #[test]
+    fn kinds_to_come_are_named() {
+        for kind in [0, 6, 7, 8, 255] {
+            let error = Record::decode(&[kind, 1, 2]).unwrap_err();
+            assert_eq!(error, DecodeError::Kind(kind));
+            assert!(error.to_string().contains("newer"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fields_out_of_range_are_refused() {
+        let bytes = one_of_each("a", 8, false)[0].encode();
+        for (at, value) in [(1, 4), (2, 4), (40, 0xff)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            assert_eq!(Record::decode(&bytes), Err(DecodeError::Malformed(STATUS)), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let long = "安".repeat(100);
+        let bytes = Record::PurgeTest { at_ms: 1, author: &long }.encode();
+        assert_eq!(Record::decode(&bytes), Ok(Record::PurgeTest { at_ms: 1, author: &"安".repeat(85) }));
+        let longest = "x".repeat(300);
+        for record in one_of_each(&longest, 3, true) {
+            assert!(record.encode().len() <= JOURNAL_RECORD_BYTES_MAX);
+        }
+    }
+}

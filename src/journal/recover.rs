@@ -1,0 +1,258 @@
+//! Reads a journal: every record after a sequence, in order, and where the writer goes on.
+//!
+//! Nothing is repaired in place. What an unfinished last append has left is passed over, and the segment that the
+//! writer then begins says so in its header (see [`segment`](super::segment)). The last batch, unless a mark follows
+//! it, is written again into that segment: it may lie in the page cache only, since the process before this one may
+//! have ended between its write and its sync, or with a sync that failed.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::record::{DecodeError, Record};
+use super::segment::{Broken, HEADER_BYTES, Header, HeaderError, Reader, Stored, is_zero};
+
+/// Where segments are read from.
+pub trait Source {
+    /// The names of all segments, in any order.
+    fn list(&mut self) -> io::Result<Vec<u64>>;
+
+    /// Reads the first `bytes` of a segment, or all of it where it is shorter, into `into`.
+    fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()>;
+}
+
+/// The journal's folder. Files of other names than a segment's are passed over.
+pub struct Folder(pub PathBuf);
+
+impl Source for Folder {
+    fn list(&mut self) -> io::Result<Vec<u64>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            names.extend(entry?.file_name().to_str().and_then(parse_name));
+        }
+        Ok(names)
+    }
+
+    fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        into.clear();
+        File::open(segment_path(&self.0, name))?.take(bytes).read_to_end(into).map(drop)
+    }
+}
+
+pub fn segment_path(folder: &Path, name: u64) -> PathBuf {
+    folder.join(file_name(name))
+}
+
+fn file_name(name: u64) -> String {
+    format!("{name:016x}.log")
+}
+
+fn parse_name(name: &str) -> Option<u64> {
+    let hex = name.strip_suffix(".log").filter(|hex| hex.len() == 16)?;
+    u64::from_str_radix(hex, 16).ok().filter(|found| file_name(*found) == name)
+}
+
+/// A record that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry<'a> {
+    pub segment: u64,
+    pub stored: Stored<'a>,
+    pub record: Record<'a>,
+}
+
+/// Where a journal ends.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct End {
+    /// The sequence of the next new record.
+    pub next: u64,
+    /// The segment that the next one follows: its name, its id, and where it ends. `None`: there is none, or the only
+    /// one has nothing that stays in it.
+    pub previous: Option<Previous>,
+    /// What the next segment begins with, origin and record each; the last of them has sequence `next - 1`.
+    pub tail: Vec<(u16, Box<[u8]>)>,
+    /// What an unfinished last append has left.
+    pub torn: Option<Torn>,
+}
+
+/// The segment before another one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Previous {
+    /// Its name; `None` where the new segment takes the place of the one after it.
+    pub trim: Option<u64>,
+    pub id: u64,
+    pub end: u64,
+}
+
+/// An unfinished last append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Torn {
+    pub segment: u64,
+    /// Where what cannot be read begins.
+    pub offset: usize,
+    /// The sequence of the first record that is not there.
+    pub sequence: u64,
+}
+
+/// Why a journal is refused. Nothing of it is then to be served.
+#[derive(Error, Debug)]
+pub enum RecoverError {
+    #[error("the journal cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("{} {error}", file_name(*segment))]
+    Header { segment: u64, error: HeaderError },
+    /// A segment is damaged where it must be whole; `sequence` is the first record that is lost.
+    #[error("{} is damaged at offset {offset}, record {sequence}: {what}", file_name(*segment))]
+    Damaged { segment: u64, offset: usize, sequence: u64, what: &'static str },
+    /// Records from `sequence` on are missing before this segment, which so does not follow.
+    #[error("records from {sequence} on are missing before {}", file_name(*segment))]
+    Gap { segment: u64, sequence: u64 },
+    /// A record is whole, and not one that this program knows.
+    #[error("{}, offset {offset}, record {sequence}: {error}", file_name(*segment))]
+    Record { segment: u64, offset: usize, sequence: u64, error: DecodeError },
+}
+
+/// Reads all records after sequence `after` and hands them to `each`, in order. `None`: from the oldest that is left.
+///
+/// # Errors
+/// The journal cannot be read, is damaged, or is newer than this program. `each` has then had what comes before.
+pub fn recover(
+    source: &mut dyn Source,
+    after: Option<u64>,
+    mut each: impl FnMut(&Entry<'_>),
+) -> Result<End, RecoverError> {
+    let mut names = source.list()?;
+    names.sort_unstable();
+    let oldest = names.first().copied().unwrap_or(1);
+    let after = after.unwrap_or(oldest.saturating_sub(1));
+    let mut end = End { next: after + 1, ..End::default() };
+    if oldest > end.next {
+        return Err(RecoverError::Gap { segment: oldest, sequence: end.next });
+    }
+    // The last one that begins no later than the first record that is wanted.
+    let needed = names.partition_point(|name| *name <= end.next).saturating_sub(1);
+    let mut bytes = Vec::new();
+    let mut before: Option<Header> = None;
+    for (index, &name) in names.iter().enumerate().skip(needed) {
+        let successor = names.get(index + 1).map(|next| read_header(source, *next, &mut bytes)).transpose()?;
+        let header = read_header(source, name, &mut bytes)?;
+        let follows = before.is_none_or(|before| header.previous.is_some_and(|(id, _)| id == before.id));
+        if !follows || (before.is_some() && header.first != end.next) {
+            return Err(RecoverError::Gap { segment: name, sequence: end.next });
+        }
+        source.read(name, header.bytes, &mut bytes)?;
+        let segment = Segment { name, after, reader: Reader { bytes: &bytes, header } };
+        end = match (header.dense, successor.and_then(|successor| successor.previous)) {
+            (Some((last, known)), _) => segment.read_to(known, Some(last), &mut each)?,
+            (None, Some((id, known))) if id == header.id => segment.read_to(known, None, &mut each)?,
+            (None, _) if successor.is_none() => segment.read_last(&mut each)?,
+            _ => return Err(RecoverError::Gap { segment: names[index + 1], sequence: header.first }),
+        };
+        before = Some(header);
+    }
+    if !names.is_empty() && end.next <= after {
+        // What was folded has been acknowledged, so it was in here.
+        return Err(RecoverError::Gap { segment: names[names.len() - 1], sequence: end.next });
+    }
+    Ok(end)
+}
+
+fn read_header(source: &mut dyn Source, name: u64, bytes: &mut Vec<u8>) -> Result<Header, RecoverError> {
+    source.read(name, HEADER_BYTES as u64, bytes)?;
+    match Header::parse(bytes) {
+        Ok(header) if header.first == name => Ok(header),
+        Ok(_) => Err(RecoverError::Header { segment: name, error: HeaderError::NotASegment }),
+        Err(error) => Err(RecoverError::Header { segment: name, error }),
+    }
+}
+
+/// A segment in memory.
+struct Segment<'a> {
+    name: u64,
+    after: u64,
+    reader: Reader<'a>,
+}
+
+impl<'a> Segment<'a> {
+    /// Reads a segment whose end is known.
+    fn read_to(&self, known: u64, last: Option<u64>, each: &mut impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
+        let header = self.reader.header;
+        let end = usize::try_from(known).unwrap_or(usize::MAX);
+        let (mut at, mut next) = (HEADER_BYTES, header.first);
+        let mut records = Vec::new();
+        while at < end {
+            at = self.reader.batch(at, next, &mut records).map_err(|broken| self.damaged(broken))?;
+            next = records.last().map_or(next, |record| record.sequence + 1);
+            self.hand_over(&mut records, each)?;
+        }
+        let found_last = last.is_none_or(|last| next <= last + 1);
+        if at != end || end > self.reader.bytes.len() || !found_last {
+            return Err(self.damaged(Broken { offset: at, sequence: next, what: "it does not end where it should" }));
+        }
+        let previous = Some(Previous { trim: None, id: header.id, end: known });
+        Ok(End { next: last.map_or(next, |last| last + 1), previous, ..End::default() })
+    }
+
+    /// Reads the last segment, whose end must be found.
+    fn read_last(&self, each: &mut impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
+        let Reader { bytes, header } = self.reader;
+        if (bytes.len() as u64) < header.bytes {
+            let what = "the file is shorter than it was made";
+            return Err(self.damaged(Broken { offset: bytes.len(), sequence: header.first, what }));
+        }
+        let (mut at, mut next, mut torn) = (HEADER_BYTES, header.first, None);
+        // Up to `kept` all is known to be on disk; the tail is what comes after it. A mark itself is not kept: it may
+        // lie in the page cache only.
+        let (mut kept, mut tail) = (HEADER_BYTES, Vec::new());
+        while !is_zero(&bytes[at..]) {
+            // This batch was begun, so the ones before it were synced.
+            kept = at;
+            let mut records = Vec::new();
+            match self.reader.batch(at, next, &mut records) {
+                Ok(end) => at = end,
+                Err(broken) => {
+                    if let Some(what) = self.reader.judge(at, broken) {
+                        return Err(self.damaged(Broken { what, ..broken }));
+                    }
+                    torn = Some(Torn { segment: self.name, offset: broken.offset, sequence: broken.sequence });
+                }
+            }
+            next += records.len() as u64;
+            tail = records.iter().map(|record| (record.origin, record.bytes.into())).collect();
+            self.hand_over(&mut records, each)?;
+            if torn.is_some() {
+                break;
+            }
+        }
+        // Where nothing stays in this segment, the next one has its name and takes its place.
+        let previous = if kept > HEADER_BYTES {
+            Some(Previous { trim: Some(self.name), id: header.id, end: kept as u64 })
+        } else {
+            header.previous.map(|(id, end)| Previous { trim: None, id, end })
+        };
+        Ok(End { next, previous, tail, torn })
+    }
+
+    fn hand_over(&self, records: &mut Vec<Stored<'a>>, each: &mut impl FnMut(&Entry<'_>)) -> Result<(), RecoverError> {
+        let segment = self.name;
+        for stored in records.drain(..) {
+            let (offset, sequence) = (stored.offset, stored.sequence);
+            let record = Record::decode(stored.bytes).map_err(|error| RecoverError::Record {
+                segment,
+                offset,
+                sequence,
+                error,
+            })?;
+            if sequence > self.after {
+                each(&Entry { segment, stored, record });
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, broken: Broken) -> RecoverError {
+        let Broken { offset, sequence, what } = broken;
+        RecoverError::Damaged { segment: self.name, offset, sequence, what }
+    }
+}

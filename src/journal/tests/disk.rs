@@ -1,0 +1,249 @@
+//! A simulated disk: what was written and not yet synced is told apart from what is on it, and a crash leaves of the
+//! former what a rule says.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::journal::recover::Source;
+
+/// What a crash leaves of what was not synced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Survival {
+    /// Nothing of it.
+    Nothing,
+    /// All of it.
+    All,
+    /// The first writes, and the front of the next one.
+    Prefix,
+    /// Any sectors.
+    Sectors,
+    /// Any sectors, and one of each write half new, half old or rubbish.
+    Torn,
+    /// Only the process ended: all is there still, and still not synced.
+    Killed,
+}
+
+impl Survival {
+    pub const ALL: [Survival; 6] =
+        [Survival::Nothing, Survival::All, Survival::Prefix, Survival::Sectors, Survival::Torn, Survival::Killed];
+}
+
+const SECTOR: usize = 512;
+const SPARE: u64 = u64::MAX;
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    durable: Vec<u8>,
+    view: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Naming {
+    Create(usize),
+    Remove,
+    Rename(u64),
+}
+
+/// Files by name; the spare one is `u64::MAX`.
+#[derive(Clone, Default)]
+pub struct Disk {
+    inodes: Vec<Inode>,
+    durable: BTreeMap<u64, usize>,
+    view: BTreeMap<u64, usize>,
+    pending: Vec<Naming>,
+    current: Option<usize>,
+}
+
+impl Disk {
+    pub fn create(&mut self) {
+        self.remove();
+        self.inodes.push(Inode::default());
+        self.name(Naming::Create(self.inodes.len() - 1));
+    }
+
+    pub fn remove(&mut self) {
+        if self.view.contains_key(&SPARE) {
+            self.name(Naming::Remove);
+        }
+    }
+
+    pub fn rename(&mut self, name: u64) {
+        self.current = self.view.get(&SPARE).copied();
+        self.name(Naming::Rename(name));
+    }
+
+    /// An old segment, which the fold needs no more.
+    pub fn forget(&mut self, name: u64) {
+        self.durable.remove(&name);
+        if let Some(inode) = self.view.remove(&name) {
+            self.inodes[inode] = Inode::default();
+        }
+    }
+
+    fn name(&mut self, naming: Naming) {
+        apply_name(&mut self.view, &naming);
+        self.pending.push(naming);
+    }
+
+    pub fn sync_folder(&mut self) {
+        for naming in self.pending.drain(..) {
+            apply_name(&mut self.durable, &naming);
+        }
+    }
+
+    pub fn trim(&mut self, name: u64, bytes: usize) {
+        if let Some(&inode) = self.view.get(&name) {
+            self.inodes[inode].change(Change::Length(bytes));
+        }
+    }
+
+    pub fn write(&mut self, spare: bool, offset: u64, bytes: &[u8]) {
+        let inode = self.inode(spare);
+        self.inodes[inode].change(Change::Write(offset as usize, bytes.to_vec()));
+    }
+
+    pub fn sync(&mut self, spare: bool) {
+        let inode = self.inode(spare);
+        let inode = &mut self.inodes[inode];
+        for change in inode.pending.drain(..) {
+            apply(&mut inode.durable, &change);
+        }
+    }
+
+    /// A sync that failed: some of it is on disk, and no later sync will care for the rest.
+    pub fn fail_sync(&mut self, spare: bool, random: &mut fastrand::Rng) {
+        let inode = self.inode(spare);
+        let inode = &mut self.inodes[inode];
+        for change in std::mem::take(&mut inode.pending) {
+            survive(&mut inode.durable, &change, Survival::Sectors, random);
+        }
+    }
+
+    fn inode(&self, spare: bool) -> usize {
+        if spare { self.view[&SPARE] } else { self.current.expect("a segment was adopted") }
+    }
+
+    /// The disk as the next process finds it.
+    pub fn crashed(&self, survival: Survival, random: &mut fastrand::Rng) -> Disk {
+        let mut disk = self.clone();
+        disk.current = None;
+        if survival == Survival::Killed {
+            return disk;
+        }
+        let names = match survival {
+            Survival::Nothing => 0,
+            Survival::All => self.pending.len(),
+            _ => random.usize(..=self.pending.len()),
+        };
+        self.pending[..names].iter().for_each(|naming| apply_name(&mut disk.durable, naming));
+        disk.pending.clear();
+        disk.view = disk.durable.clone();
+        for inode in &mut disk.inodes {
+            let changes = std::mem::take(&mut inode.pending);
+            let whole = random.usize(..=changes.len());
+            for (index, change) in changes.iter().enumerate() {
+                match survival {
+                    Survival::Prefix if index < whole => apply(&mut inode.durable, change),
+                    Survival::Prefix if index > whole => {}
+                    _ => survive(&mut inode.durable, change, survival, random),
+                }
+            }
+            inode.view.clone_from(&inode.durable);
+        }
+        disk
+    }
+
+    /// For damage by hand.
+    pub fn bytes_mut(&mut self, name: u64) -> &mut Vec<u8> {
+        let inode = self.view[&name];
+        &mut self.inodes[inode].view
+    }
+
+    pub fn names(&self) -> Vec<u64> {
+        self.view.keys().copied().filter(|name| *name != SPARE).collect()
+    }
+}
+
+impl Inode {
+    fn change(&mut self, change: Change) {
+        apply(&mut self.view, &change);
+        self.pending.push(change);
+    }
+}
+
+fn apply_name(names: &mut BTreeMap<u64, usize>, naming: &Naming) {
+    match *naming {
+        Naming::Create(inode) => drop(names.insert(SPARE, inode)),
+        Naming::Remove => drop(names.remove(&SPARE)),
+        Naming::Rename(name) => {
+            if let Some(inode) = names.remove(&SPARE) {
+                names.insert(name, inode);
+            }
+        }
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Write(offset, new) => put(bytes, *offset, new),
+        Change::Length(length) => bytes.resize(*length, 0),
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
+    if bytes.len() < offset + new.len() {
+        bytes.resize(offset + new.len(), 0);
+    }
+    bytes[offset..offset + new.len()].copy_from_slice(new);
+}
+
+/// Leaves of a change what the rule says.
+fn survive(bytes: &mut Vec<u8>, change: &Change, survival: Survival, random: &mut fastrand::Rng) {
+    let Change::Write(offset, new) = change else {
+        if survival == Survival::All || (survival != Survival::Nothing && random.bool()) {
+            apply(bytes, change);
+        }
+        return;
+    };
+    let sectors = new.len().div_ceil(SECTOR);
+    let (whole, torn) = (random.usize(..=sectors), random.usize(..sectors));
+    for (index, sector) in new.chunks(SECTOR).enumerate() {
+        let offset = offset + index * SECTOR;
+        let stays = match survival {
+            Survival::Nothing => false,
+            Survival::All | Survival::Killed => true,
+            Survival::Prefix => index < whole,
+            Survival::Sectors | Survival::Torn => random.bool(),
+        };
+        if survival == Survival::Torn && index == torn {
+            let cut = random.usize(..sector.len());
+            put(bytes, offset, &sector[..cut]);
+            if random.bool() {
+                let rubbish: Vec<u8> = (cut..sector.len()).map(|_| random.u8(..)).collect();
+                put(bytes, offset + cut, &rubbish);
+            }
+        } else if stays {
+            put(bytes, offset, sector);
+        }
+    }
+}
+
+impl Source for Disk {
+    fn list(&mut self) -> io::Result<Vec<u64>> {
+        Ok(self.names())
+    }
+
+    fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        into.clear();
+        let view = &self.inodes[self.view[&name]].view;
+        into.extend(&view[..view.len().min(bytes as usize)]);
+        Ok(())
+    }
+}
