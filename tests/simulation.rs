@@ -14,6 +14,7 @@ use onecode::registry::demo;
 use onecode::service::Settings;
 use onecode::shard::mailbox::Message;
 use serde_json::json;
+use support::disk::Disk;
 use support::identity::{PROVIDER, claims, sign_in_body};
 use support::simulated::{RESIDENTS, START, Simulated, settings};
 use support::{Answer, Host, REFRESH, SESSION, bearer, get, post, take_answer};
@@ -221,12 +222,12 @@ fn a_head_has_5_s_and_an_idle_connection_15_s() {
     });
 }
 
-/// Whether both shards may end. They are asked twice, as drivers ask at every tick: each must know of the other.
-fn is_drained(sim: &mut Sim) -> bool {
+/// Whether all shards may end. They are asked twice, as drivers ask at every tick: each must know of the other.
+fn is_drained(sim: &mut Sim<Disk>) -> bool {
     let now = sim.now();
-    let mut ask = || [0, 1].map(|shard| sim.shard(shard).is_drained(now));
+    let mut ask = || [0, 1, 2].map(|shard| sim.shard(shard).is_drained(now));
     ask();
-    ask() == [true; 2]
+    ask() == [true; 3]
 }
 
 #[test]

@@ -1,10 +1,19 @@
-//! Wakes a shard's thread from another one: a byte through a socket pair, which every driver can wait for.
+//! Wakes a shard's thread from another one: a byte through a socket pair, which every driver can wait for. The
+//! journal's thread waits in its own way and is one more bell for the shards.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use crate::journal::Doorbell;
 
 /// The end that is rung, from any thread.
-pub struct Bell(UnixStream);
+pub struct Bell(Wake);
+
+enum Wake {
+    Shard(UnixStream),
+    Journal(Arc<Doorbell>),
+}
 
 /// The end that the shard's driver reads.
 pub struct BellPull(pub UnixStream);
@@ -17,14 +26,23 @@ pub fn bell() -> io::Result<(Bell, BellPull)> {
     let (bell, pull) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;
     pull.set_nonblocking(true)?;
-    Ok((Bell(bell), BellPull(pull)))
+    Ok((Bell(Wake::Shard(bell)), BellPull(pull)))
 }
 
 impl Bell {
-    /// Wakes the shard.
+    /// Wakes its thread.
     pub fn ring(&self) {
-        // A full pipe means that the shard has not heard the last rings yet; it will see all of its queue then. A
-        // closed one means that it has ended.
-        let _ = (&self.0).write(&[1]);
+        match &self.0 {
+            // A full pipe means that the shard has not heard the last rings yet; it will see all of its queue then. A
+            // closed one means that it has ended.
+            Wake::Shard(socket) => drop((&*socket).write(&[1])),
+            Wake::Journal(doorbell) => doorbell.ring(),
+        }
+    }
+}
+
+impl From<Arc<Doorbell>> for Bell {
+    fn from(doorbell: Arc<Doorbell>) -> Bell {
+        Bell(Wake::Journal(doorbell))
     }
 }

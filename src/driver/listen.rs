@@ -1,35 +1,24 @@
 //! The listening sockets: one a shard on the same address, with the options that connections inherit.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
 
 /// Connections that may wait to be accepted, of each listener; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG_CONNECTIONS: i32 = 65_535;
 
 /// Why an address cannot be listened on.
-#[derive(Debug)]
+#[derive(Error, Debug)]
+#[error("cannot listen on {address}: {error}{held}")]
 pub struct BindError {
     address: SocketAddr,
-    holder: Option<String>,
     error: io::Error,
+    /// By whom, where `/proc` tells.
+    held: String,
 }
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
-        match &self.holder {
-            Some(holder) => write!(f, "; it is held by {holder}: stop that, or choose another address"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for BindError {}
 
 /// Binds `count` listeners to one address; port 0 takes a free one, the same for all.
 ///
@@ -39,10 +28,10 @@ impl std::error::Error for BindError {}
 /// # Errors
 /// When the address is taken, and by whom where `/proc` tells, or not ours.
 pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindError> {
-    let named = |error: io::Error| BindError {
-        address,
-        holder: (error.kind() == io::ErrorKind::AddrInUse).then(|| holder(address.port())).flatten(),
-        error,
+    let named = |error: io::Error| {
+        let holder = if error.kind() == io::ErrorKind::AddrInUse { holder(address.port()) } else { None };
+        let held = |by| format!("; it is held by {by}: stop that, or choose another address");
+        BindError { address, error, held: holder.map_or_else(String::new, held) }
     };
     let alone = socket(address, false).map_err(named)?;
     alone.listen(1).map_err(named)?;
@@ -63,16 +52,16 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_tcp_nodelay(true)?;
-    set_defer_accept(&socket, Duration::from_secs(1))?;
+    set_defer_accept(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
 /// `TCP_DEFER_ACCEPT` (tcp(7)): a connection is accepted together with its first bytes, which saves a fifth to a third
 /// of the CPU where each request comes over a new connection.
-fn set_defer_accept(socket: &Socket, wait: Duration) -> io::Result<()> {
+fn set_defer_accept(socket: &Socket) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let seconds = libc::c_int::try_from(wait.as_secs()).map_err(io::Error::other)?;
+    let seconds: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the whole call, and the option's value is one int that outlives it.
     let result = unsafe {

@@ -7,17 +7,19 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use monoio::buf::{IoBuf, IoVecBuf};
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::{Clock, Seat};
+use super::in_flight::InFlight;
+use super::{Clock, Seat, shutdown};
 use crate::limits::RECEIVE_BYTES_MAX;
 use crate::shard::{ConnectionId, Next, Output, Shard};
 
@@ -68,6 +70,8 @@ struct Desk {
     descriptor: RawFd,
     doing: Cell<Doing>,
     kicked: Cell<bool>,
+    /// Of a read that may be cancelled.
+    canceller: RefCell<Option<Canceller>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -75,6 +79,7 @@ struct Desk {
 enum Doing {
     Nothing,
     Receiving,
+    ReceivingOrWake,
     Sending,
 }
 
@@ -88,19 +93,17 @@ async fn run(seat: Seat) -> io::Result<()> {
         seat_bells: seat.bells,
         receive_buffers: RefCell::new(Vec::new()),
     });
-    let listening = seat.listener.as_raw_fd();
+    let mut listening = Some(seat.listener.try_clone()?);
     let listener = TcpListener::from_std(seat.listener)?;
     let accepting = monoio::spawn(accept(worker.clone(), listener));
     let hearing = monoio::spawn(hear(worker.clone(), UnixStream::from_std(seat.pull.0)?));
-    let mut open = true;
     loop {
         monoio::time::sleep(TICK).await;
         let now = worker.clock.now();
         worker.shard.borrow_mut().handle_time(now);
         worker.after_event();
-        if open && worker.shard.borrow().is_draining() {
-            open = false;
-            stop_accepting(&worker, listening);
+        if let Some(listening) = listening.take_if(|_| worker.shard.borrow().is_closed(now)) {
+            stop_accepting(&worker, &listening);
             // The connections just taken are the shard's with the next turn of their tasks.
             continue;
         }
@@ -118,35 +121,25 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(monoio::spawn(attend(worker.clone(), stream))),
-            Err(_) if worker.shard.borrow().is_draining() => return,
-            Err(_) => monoio::time::sleep(ACCEPT_PAUSE).await,
+            Err(_) if worker.shard.borrow().is_closed(worker.clock.now()) => return,
+            Err(error) => {
+                if error.raw_os_error().is_some_and(super::is_want) {
+                    worker.shard.borrow().counters().refused.add(1);
+                }
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
 }
 
 /// Takes the connections that the kernel has completed already, so that closing the listener resets none of them.
-fn stop_accepting(worker: &Rc<Worker>, listening: RawFd) {
-    loop {
-        // SAFETY: the listener is open as long as the accepting task, which ends only below; null pointers are allowed
-        // where the peer's address is not wanted (accept4(2)).
-        let accepted = unsafe {
-            libc::accept4(
-                listening,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-            )
-        };
-        if accepted < 0 {
-            break;
-        }
-        // SAFETY: accept4 has just returned this descriptor, and nobody else has it.
-        let stream = unsafe { <std::net::TcpStream as std::os::fd::FromRawFd>::from_raw_fd(accepted) };
-        if let Ok(stream) = TcpStream::from_std(stream) {
+fn stop_accepting(worker: &Rc<Worker>, listening: &net::TcpListener) {
+    while let Ok((stream, _)) = listening.accept() {
+        if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             drop(monoio::spawn(attend(worker.clone(), stream)));
         }
     }
-    shutdown(listening, libc::SHUT_RDWR);
+    shutdown(listening.as_raw_fd(), libc::SHUT_RDWR);
 }
 
 /// Waits for the bell, then lets the shard read its mail.
@@ -174,7 +167,8 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream) {
         let now = worker.clock.now();
         let next = worker.shard.borrow_mut().poll(now, id);
         match next {
-            Next::Receive => failed = receive(&worker, &desk, &mut stream, id).await.is_err(),
+            Next::Receive => failed = !receive(&worker, &desk, &mut stream, id, Doing::Receiving).await,
+            Next::ReceiveOrWake => failed = !receive(&worker, &desk, &mut stream, id, Doing::ReceivingOrWake).await,
             Next::Send(output) => {
                 desk.doing.set(Doing::Sending);
                 let (result, output) = send(&mut stream, output).await;
@@ -196,30 +190,37 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream) {
     worker.shard.borrow_mut().handle_closed(id, failed, unsent);
 }
 
-async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: ConnectionId) -> io::Result<()> {
+/// Receives once; `false`: the connection has failed. A read that is to be woken can be cancelled, which it returns
+/// from by itself, perhaps with bytes.
+async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: ConnectionId, doing: Doing) -> bool {
     let buffer = worker.receive_buffers.borrow_mut().pop();
     let buffer = buffer.unwrap_or_else(|| vec![0; RECEIVE_BYTES_MAX].into_boxed_slice());
-    desk.doing.set(Doing::Receiving);
-    let (result, buffer) = stream.read(buffer).await;
+    let cancellable = doing == Doing::ReceivingOrWake;
+    desk.doing.set(doing);
+    let (result, buffer) = if cancellable {
+        let canceller = Canceller::new();
+        let handle = canceller.handle();
+        *desk.canceller.borrow_mut() = Some(canceller);
+        stream.cancelable_read(buffer, handle).await
+    } else {
+        stream.read(buffer).await
+    };
     desk.doing.set(Doing::Nothing);
+    desk.canceller.borrow_mut().take();
     let now = worker.clock.now();
     let kicked = desk.kicked.take();
-    let handled = match result {
+    let mut healthy = true;
+    match result {
         // The end that our own kick made is not the peer's.
-        Ok(0) if kicked => Ok(()),
-        Ok(0) => {
-            worker.shard.borrow_mut().handle_end(now, id);
-            Ok(())
-        }
-        Ok(length) => {
-            worker.shard.borrow_mut().handle_received(now, id, &buffer[..length]);
-            Ok(())
-        }
-        Err(error) => Err(error),
-    };
+        Ok(0) if kicked && !cancellable => {}
+        Err(error) if kicked && cancellable && error.raw_os_error() == Some(libc::ECANCELED) => {}
+        Ok(0) => worker.shard.borrow_mut().handle_end(now, id),
+        Ok(length) => worker.shard.borrow_mut().handle_received(now, id, &buffer[..length]),
+        Err(_) => healthy = false,
+    }
     worker.receive_buffers.borrow_mut().push(buffer);
     worker.after_event();
-    handled
+    healthy
 }
 
 impl Worker {
@@ -228,6 +229,7 @@ impl Worker {
             descriptor,
             doing: Cell::new(Doing::Nothing),
             kicked: Cell::new(false),
+            canceller: RefCell::new(None),
             waker: RefCell::new(None),
         });
         let mut desks = self.desks.borrow_mut();
@@ -253,12 +255,15 @@ impl Worker {
 }
 
 impl Desk {
-    /// Makes the connection's task ask its shard again. A read or a write in flight is never dropped: its socket is
-    /// shut down in the direction that ends it, which the shard only asks for when the connection ends anyway.
+    /// Makes the connection's task ask its shard again. A read or a write in flight is never dropped: a read that the
+    /// shard may want back is cancelled, any other's socket is shut down in the direction that ends it, which the shard
+    /// only asks for when the connection ends anyway.
     fn kick(&self) {
         self.kicked.set(true);
         match self.doing.get() {
             Doing::Receiving => shutdown(self.descriptor, libc::SHUT_RD),
+            // Once is enough, until the read has returned.
+            Doing::ReceivingOrWake => drop(self.canceller.borrow_mut().take().map(Canceller::cancel)),
             Doing::Sending => shutdown(self.descriptor, libc::SHUT_RDWR),
             Doing::Nothing => {}
         }
@@ -280,18 +285,16 @@ impl Desk {
     }
 }
 
-fn shutdown(descriptor: RawFd, how: libc::c_int) {
-    // SAFETY: takes no pointers; the caller's stream keeps the descriptor open. A socket that the peer has reset
-    // already answers ENOTCONN, which changes nothing for us.
-    let _ = unsafe { libc::shutdown(descriptor, how) };
-}
-
 /// Sends all of an output and gives it back.
 async fn send(stream: &mut TcpStream, output: Output) -> (io::Result<()>, Output) {
-    let mut sending = Sending::new(output);
+    let mut sending = InFlight::new(output);
     loop {
-        let (result, back) =
-            if sending.output.body.is_empty() { stream.write(sending).await } else { stream.writev(sending).await };
+        let (result, back) = if sending.output.body.is_empty() {
+            stream.write(sending).await
+        } else {
+            sending.message(&mut Vec::new());
+            stream.writev(sending).await
+        };
         sending = back;
         match result {
             Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), sending.output),
@@ -302,55 +305,26 @@ async fn send(stream: &mut TcpStream, output: Output) -> (io::Result<()>, Output
     }
 }
 
-/// An output on its way, and what of it is left.
-struct Sending {
-    output: Output,
-    sent: usize,
-    /// Only filled for an output with a body; boxed, because the kernel reads it while the runtime moves us.
-    pieces: Option<Box<[libc::iovec; 2]>>,
-}
-
-impl Sending {
-    fn new(output: Output) -> Sending {
-        let mut sending = Sending { output, sent: 0, pieces: None };
-        sending.advance(0);
-        sending
-    }
-
-    /// Counts what was sent; `true` when that was all.
-    fn advance(&mut self, length: usize) -> bool {
-        self.sent += length;
-        let (head, body) = (self.output.head.bytes().unwrap_or_default(), &self.output.body[..]);
-        if !body.is_empty() {
-            let head_left = &head[self.sent.min(head.len())..];
-            let body_left = &body[self.sent.saturating_sub(head.len())..];
-            let piece = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            self.pieces = Some(Box::new([piece(head_left), piece(body_left)]));
-        }
-        self.sent >= head.len() + body.len()
-    }
-}
-
-// SAFETY: the slot is a heap allocation that moves with neither `Sending` nor `Output`, it is not written while we are
+// SAFETY: the slot is a heap allocation that moves with neither `InFlight` nor `Output`, it is not written while we are
 // borrowed by the runtime, and the bytes from `sent` to its end are initialised.
-unsafe impl IoBuf for Sending {
+unsafe impl IoBuf for InFlight {
     fn read_ptr(&self) -> *const u8 {
-        self.output.head.bytes().unwrap_or_default()[self.sent..].as_ptr()
+        self.head().as_ptr()
     }
 
     fn bytes_init(&self) -> usize {
-        self.output.head.len() - self.sent
+        self.head().len()
     }
 }
 
 // SAFETY: the two entries are boxed, so their address stays; they point into the slot and into the body, heap or static
 // memory that `self` keeps alive and nobody writes.
-unsafe impl IoVecBuf for Sending {
+unsafe impl IoVecBuf for InFlight {
     fn read_iovec_ptr(&self) -> *const libc::iovec {
-        self.pieces.as_ref().map_or(std::ptr::null(), |pieces| pieces.as_ptr())
+        self.pieces.as_ref().map_or(std::ptr::null(), |both| both.pieces.as_ptr())
     }
 
     fn read_iovec_len(&self) -> usize {
-        self.pieces.as_ref().map_or(0, |pieces| pieces.len())
+        self.pieces.as_ref().map_or(0, |both| both.pieces.len())
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::shard::{ConnectionId, Next, Output, Shard};
+use crate::shard::{ConnectionId, Next, Shard};
 use crate::words::Now;
 
 /// A client's end of a simulated connection.
@@ -20,20 +20,23 @@ struct Pipe {
     client_done: bool,
     end_told: bool,
     to_client: Vec<u8>,
-    next: Doing,
+    next: Next,
     /// The server said that it sends no more.
     server_done: bool,
 }
 
-enum Doing {
-    Receiving,
-    Sending(Output),
-    Waiting,
-    Closed,
+/// The journal of a simulated process, for the lanes of its shards.
+pub trait Disk {
+    /// Whether it has something to do now.
+    fn is_ready(&self, now: Now) -> bool;
+    /// Does it, and says whether the shards must be rung.
+    fn step(&mut self, now: Now, random: &mut fastrand::Rng) -> bool;
 }
 
 /// A simulated process.
-pub struct Sim {
+pub struct Sim<D> {
+    /// Its journal.
+    pub disk: D,
     now: Now,
     random: fastrand::Rng,
     shards: Vec<Shard>,
@@ -44,11 +47,11 @@ pub struct Sim {
 /// The bytes of one delivery; above the receive buffers of the real drivers, so that splits fall on either side.
 const PIECE_BYTES_MAX: usize = 4_096;
 
-impl Sim {
-    /// A process of these shards at `start`, with a network that follows `seed`.
-    pub fn new(seed: u64, start: Now, shards: Vec<Shard>) -> Sim {
+impl<D: Disk> Sim<D> {
+    /// A process of these shards and this journal at `start`, with a network that follows `seed`.
+    pub fn new(seed: u64, start: Now, shards: Vec<Shard>, disk: D) -> Sim<D> {
         let rung = vec![false; shards.len()];
-        Sim { now: start, random: fastrand::Rng::with_seed(seed), shards, rung, pipes: Vec::new() }
+        Sim { disk, now: start, random: fastrand::Rng::with_seed(seed), shards, rung, pipes: Vec::new() }
     }
 
     /// The virtual time.
@@ -66,7 +69,7 @@ impl Sim {
             client_done: false,
             end_told: false,
             to_client: Vec::new(),
-            next: Doing::Receiving,
+            next: Next::Receive,
             server_done: false,
         });
         let client = Client(self.pipes.len() - 1);
@@ -91,7 +94,7 @@ impl Sim {
 
     /// Whether the server has closed the connection.
     pub fn is_closed(&self, client: Client) -> bool {
-        matches!(self.pipes[client.0].next, Doing::Closed)
+        matches!(self.pipes[client.0].next, Next::Close)
     }
 
     /// Whether the server said that it sends no more.
@@ -123,6 +126,11 @@ impl Sim {
                     self.shards[shard].handle_messages(self.now);
                     self.after_event(shard);
                 }
+                Event::Disk => {
+                    if self.disk.step(self.now, &mut self.random) {
+                        self.rung.fill(true);
+                    }
+                }
                 Event::Receive(pipe) => self.receive(pipe),
                 Event::Sent(pipe) => self.sent(pipe),
             }
@@ -149,13 +157,16 @@ impl Sim {
     fn ready(&self) -> Vec<Event> {
         let bells = self.rung.iter().enumerate().filter(|(_, rung)| **rung).map(|(shard, _)| Event::Bell(shard));
         let pipes = self.pipes.iter().enumerate().filter_map(|(index, pipe)| match pipe.next {
-            Doing::Receiving if !pipe.to_server.is_empty() || (pipe.client_done && !pipe.end_told) => {
+            Next::Receive | Next::ReceiveOrWake
+                if !pipe.to_server.is_empty() || (pipe.client_done && !pipe.end_told) =>
+            {
                 Some(Event::Receive(index))
             }
-            Doing::Sending(_) => Some(Event::Sent(index)),
+            Next::Send(_) => Some(Event::Sent(index)),
             _ => None,
         });
-        bells.chain(pipes).collect()
+        let disk = self.disk.is_ready(self.now).then_some(Event::Disk);
+        bells.chain(pipes).chain(disk).collect()
     }
 
     fn receive(&mut self, index: usize) {
@@ -176,7 +187,7 @@ impl Sim {
 
     fn sent(&mut self, index: usize) {
         let pipe = &mut self.pipes[index];
-        let Doing::Sending(output) = std::mem::replace(&mut pipe.next, Doing::Waiting) else { return };
+        let Next::Send(output) = std::mem::replace(&mut pipe.next, Next::Wait) else { return };
         pipe.to_client.extend_from_slice(output.head.bytes().unwrap_or_default());
         pipe.to_client.extend_from_slice(&output.body);
         let shard = pipe.shard;
@@ -189,39 +200,30 @@ impl Sim {
         loop {
             let pipe = &mut self.pipes[index];
             let shard = &mut self.shards[pipe.shard];
-            pipe.next = match shard.poll(self.now, pipe.id) {
-                Next::Receive => Doing::Receiving,
-                Next::Send(output) => Doing::Sending(output),
-                Next::Wait => Doing::Waiting,
-                Next::ShutdownWrite => {
-                    pipe.server_done = true;
-                    continue;
-                }
-                Next::Close => {
-                    shard.handle_closed(pipe.id, false, None);
-                    Doing::Closed
-                }
-            };
-            return;
+            pipe.next = shard.poll(self.now, pipe.id);
+            match pipe.next {
+                Next::ShutdownWrite => pipe.server_done = true,
+                Next::Close => return shard.handle_closed(pipe.id, false, None),
+                _ => return,
+            }
         }
     }
 
     fn after_event(&mut self, shard: usize) {
         while let Some(other) = self.shards[shard].poll_bell() {
-            self.rung[other] = true;
+            // The journal, behind the last shard, looks at its lanes by itself.
+            if let Some(rung) = self.rung.get_mut(other) {
+                *rung = true;
+            }
         }
         while let Some(id) = self.shards[shard].poll_woken() {
             let woken = |pipe: &Pipe| pipe.shard == shard && pipe.id == id;
             let Some(index) = self.pipes.iter().position(woken) else { continue };
-            match self.pipes[index].next {
-                Doing::Closed => {}
+            match std::mem::replace(&mut self.pipes[index].next, Next::Close) {
+                Next::Close => {}
                 // A send in flight ends where the shard gave up on it.
-                Doing::Sending(_) => {
-                    let taken = std::mem::replace(&mut self.pipes[index].next, Doing::Closed);
-                    let Doing::Sending(output) = taken else { continue };
-                    self.shards[shard].handle_closed(id, false, Some(output));
-                }
-                Doing::Receiving | Doing::Waiting => self.poll(index),
+                Next::Send(output) => self.shards[shard].handle_closed(id, false, Some(output)),
+                _ => self.poll(index),
             }
         }
     }
@@ -229,6 +231,7 @@ impl Sim {
 
 enum Event {
     Bell(usize),
+    Disk,
     Receive(usize),
     Sent(usize),
 }

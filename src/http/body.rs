@@ -8,7 +8,7 @@
 use super::grammar::{CR, HTAB, LF, SP, hex_digit, is_text, is_token};
 use super::head::Framing;
 use crate::limits::CHUNK_OVERHEAD_BYTES_MAX;
-use std::fmt;
+use thiserror::Error;
 
 /// How far a request body has been read.
 #[derive(Clone, Debug)]
@@ -34,7 +34,8 @@ pub struct Progress {
 }
 
 /// Why a body was refused. The connection closes after the answer, and the body is not fed again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[error("request body refused: {} ({})", self.reason(), self.status())]
 pub enum BodyError {
     /// More bytes than the route takes.
     TooLarge,
@@ -71,14 +72,6 @@ impl BodyError {
         }
     }
 }
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "request body refused: {} ({})", self.reason(), self.status())
-    }
-}
-
-impl std::error::Error for BodyError {}
 
 /// What the next byte is part of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,6 +12,7 @@ use super::field::{self, Field};
 use super::grammar::{self, CR, HTAB, LF, SP, members, target_end, text_end, token_end};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 use std::fmt;
+use thiserror::Error;
 
 /// The request method (RFC 9110 §9, RFC 5789).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +122,8 @@ const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize && REQUEST_LINE_BYTES_
 const _: () = assert!(field::COUNT <= 32);
 
 /// Why a request head was refused. The connection closes after the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[error("request head refused: {} ({})", self.reason(), self.status())]
 pub enum HeadError {
     /// A bare CR or a bare LF.
     LineEnd,
@@ -202,14 +204,6 @@ impl HeadError {
         }
     }
 }
-
-impl fmt::Display for HeadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "request head refused: {} ({})", self.reason(), self.status())
-    }
-}
-
-impl std::error::Error for HeadError {}
 
 /// Parses the head at the start of `buffer`; `None` while it has not ended.
 ///

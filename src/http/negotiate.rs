@@ -8,17 +8,21 @@ use super::field::Field;
 use super::grammar::{SP, decimal, position_of, trim};
 use super::head::{Head, Method};
 
-/// The value of the cookie `name`, from all Cookie lines in order, as it was sent: quotes are part of it.
+/// The value of the cookie `name` at `place` among those of that name, from 0, over all Cookie lines in order, as it
+/// was sent: quotes are part of it.
 ///
-/// Names match exactly, case included. Of several cookies with one name the first counts: a browser sends the one with
-/// the longest path first (RFC 6265 §5.4).
-pub fn cookie<'b>(head: &Head<'b>, name: &str) -> Option<&'b [u8]> {
+/// Names match exactly, case included. There may be several: a browser sends one for each path and domain it was set
+/// for, and servers should not rely on their order (RFC 6265 §4.2.2).
+pub fn cookie<'b>(head: &Head<'b>, name: &str, place: usize) -> Option<&'b [u8]> {
+    let mut before = place;
     head.all(Field::Cookie).find_map(|mut line| {
         loop {
             let end = position_of(line, b';');
             let value = trim(&line[..end]).strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-            if value.is_some() {
-                return value;
+            match value {
+                Some(_) if before == 0 => return value,
+                Some(_) => before -= 1,
+                None => {}
             }
             line = line.get(end + 1..)?;
         }
@@ -140,20 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn cookies_match_by_exact_name_and_the_first_counts() {
+    fn cookies_match_by_exact_name_in_their_order() {
         for (fields, expected) in [
-            ("", None),
-            ("Cookie: oc=1\r\n", Some("1")),
-            ("cookie: a=b; oc=1; oc=2\r\n", Some("1")),
-            ("Cookie: a=b\r\nX: y\r\nCookie: c=d;oc=3\r\n", Some("3")),
-            ("Cookie: xoc=1; ocx=2; OC=3; oc\r\n", None),
-            ("Cookie: __Host-oc=1\r\n", None),
-            ("Cookie: oc=\"q\"; x\r\n", Some("\"q\"")),
-            ("Cookie: oc=a=b==\r\n", Some("a=b==")),
-            ("Cookie: oc=; oc=1\r\n", Some("")),
-            ("Cookie: ;;;\toc=1 ;\r\n", Some("1")),
+            ("", &[][..]),
+            ("Cookie: oc=1\r\n", &["1"]),
+            ("cookie: a=b; oc=1; oc=2\r\n", &["1", "2"]),
+            ("Cookie: a=b\r\nX: y\r\nCookie: c=d;oc=3\r\n", &["3"]),
+            ("Cookie: oc=1;c=d\r\nX: y\r\nCookie: oc=2\r\n", &["1", "2"]),
+            ("Cookie: xoc=1; ocx=2; OC=3; oc\r\n", &[]),
+            ("Cookie: __Host-oc=1\r\n", &[]),
+            ("Cookie: oc=\"q\"; x\r\n", &["\"q\""]),
+            ("Cookie: oc=a=b==\r\n", &["a=b=="]),
+            ("Cookie: oc=; oc=1\r\n", &["", "1"]),
+            ("Cookie: ;;;\toc=1 ;\r\n", &["1"]),
         ] {
-            with_head(fields, |head| assert_eq!(cookie(head, "oc"), expected.map(str::as_bytes), "{fields:?}"));
+            let expected: Vec<&[u8]> = expected.iter().map(|value| value.as_bytes()).collect();
+            with_head(fields, |head| {
+                let found: Vec<&[u8]> = (0..).map_while(|place| cookie(head, "oc", place)).collect();
+                assert_eq!(found, expected, "{fields:?}");
+            });
         }
     }
 

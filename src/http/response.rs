@@ -1,11 +1,12 @@
 //! The answer, written once into a fixed buffer: status line, fields, and a body if it is small.
 //!
 //! Owns the shape of what we send: `Date` on every answer, `Connection` where the client needs it, a length on every
-//! body, problems as RFC 9457 has them. Never allocates after [`ResponseBuffer::new`], never chunks, never folds a
-//! line, and never sends part of an answer: what does not fit, or would break a line, spoils the buffer, and
-//! [`ResponseBuffer::bytes`] then refuses to give anything out. Several answers may stand one after the other.
+//! body, problems as RFC 9457 has them. Never allocates after [`ResponseBuffer::new`], never folds a line, and never
+//! sends part of what does not fit, or would break a line: that spoils the buffer, and [`ResponseBuffer::bytes`] then
+//! refuses to give anything out. Several answers may stand one after the other.
 //!
-//! RFC 9112 §6.1 (6.1b, 6.1d to 6.1g) and §6.2 (6.2a) hold by construction: Transfer-Encoding is never sent.
+//! One kind of answer has no length yet: that to a stream of lines. It is chunked, or ends with its connection where
+//! the client speaks HTTP/1.0 (RFC 9112 §6.1: no Transfer-Encoding to those); the caller says which.
 
 use super::date::DATE_BYTES;
 use super::grammar::{is_token, text_end};
@@ -114,6 +115,9 @@ pub struct OpenBody {
     digits_at: usize,
     body_at: usize,
 }
+
+/// Three hexadecimal digits are enough for a chunk that stands in one slot.
+const _: () = assert!(SEND_SLOT_BYTES <= 0x1000);
 
 impl ResponseBuffer {
     /// An empty buffer of [`SEND_SLOT_BYTES`].
@@ -287,6 +291,37 @@ impl ResponseBuffer {
             }
         }
         self.push(&bytes[plain_from..]);
+    }
+
+    /// Begins a chunk (RFC 9112 §7.1), for [`ResponseBuffer::close_chunk`] to fill in its size; returns where its data is.
+    pub fn open_chunk(&mut self) -> usize {
+        self.push(b"000\r\n");
+        self.length
+    }
+
+    /// Ends the chunk; one without data, which would end the body, is taken back.
+    pub fn close_chunk(&mut self, data_at: usize) {
+        let size_at = data_at - b"000\r\n".len();
+        if self.spoiled || self.length <= data_at {
+            self.length = size_at;
+            return;
+        }
+        let size = self.length - data_at;
+        for (place, digit) in self.bytes[size_at..].iter_mut().zip([size >> 8, size >> 4, size]) {
+            *place = b"0123456789abcdef"[digit & 15];
+        }
+        self.push(b"\r\n");
+    }
+
+    /// Ends a chunked body.
+    pub fn last_chunk(&mut self) {
+        self.push(b"0\r\n\r\n");
+    }
+
+    /// Adds a number in decimal digits.
+    pub fn number(&mut self, value: u64) {
+        let (digits, from) = decimal_digits(value);
+        self.push(&digits[from..]);
     }
 
     /// Adds bytes as they are. What does not fit is left out whole and spoils the buffer.

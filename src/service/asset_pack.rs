@@ -24,12 +24,9 @@ pub enum CacheClass {
 impl CacheClass {
     /// The class of a word in `assets.json`, or `None` for a word that is no class.
     pub fn from_word(word: &str) -> Option<CacheClass> {
-        match word {
-            "revalidate" => Some(CacheClass::Revalidate),
-            "day" => Some(CacheClass::Day),
-            "immutable" => Some(CacheClass::Immutable),
-            _ => None,
-        }
+        let words =
+            [("revalidate", CacheClass::Revalidate), ("day", CacheClass::Day), ("immutable", CacheClass::Immutable)];
+        words.into_iter().find(|(known, _)| *known == word).map(|(_, class)| class)
     }
 
     /// The value of `Cache-Control`.
@@ -43,14 +40,12 @@ impl CacheClass {
 }
 
 /// One asset in one language, with all its encodings.
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Packed {
-    /// The path that serves it.
     pub route: String,
     /// Its language, where a path has several.
     pub language: Option<String>,
-    /// The value of `Content-Type`.
     pub content_type: String,
-    /// The value of `Cache-Control`.
     pub cache_control: String,
     /// The value of `Content-Security-Policy`, for pages.
     pub csp: Option<String>,

@@ -33,24 +33,30 @@ pub const END_REASONS: [&str; 5] = ["closed", "idle", "slow", "malformed", "fail
 
 /// All counts of one shard. Shards keep theirs apart by padding.
 #[derive(Default)]
+#[allow(missing_docs, reason = "the help in `observe` says it")]
 pub struct Counters {
     /// Answers, by route and by the hundreds of the status.
-    pub answers: [[Counter; RESULTS.len()]; Route::COUNT],
-    /// Signatures made.
+    pub answers: [[Counter; RESULTS.len()]; Route::ALL.len()],
     pub signatures: Counter,
-    /// Refreshes answered from this window's payload.
     pub payload_hits: Counter,
-    /// Bytes received.
     pub received_bytes: Counter,
-    /// Bytes handed to the kernel for sending.
     pub sent_bytes: Counter,
-    /// Connections accepted.
+    /// Completions that found the ring's queue full; 0 unless the ring is too small.
+    pub ring_overflows: Counter,
+    pub zerocopy_sends: Counter,
+    /// Of these, pages that the kernel copied all the same; the first one of a shard is its last.
+    pub zerocopy_copies: Counter,
     pub accepted: Counter,
-    /// Connections refused because all places were taken.
+    /// Connections refused because all places were taken, and accepts that failed for want of descriptors or memory.
     pub refused: Counter,
-    /// Connections open now.
     pub open: Counter,
-    /// Connections ended, by reason.
+    pub journal_appended: Counter,
+    /// Records that were on disk when they were answered.
+    pub journal_acknowledged: Counter,
+    pub journal_refused: Counter,
+    pub statuses_ignored: Counter,
+    /// Verdicts that went out before, or without, their record.
+    pub scans_unrecorded: Counter,
     pub ended: [Counter; END_REASONS.len()],
 }
 

@@ -7,19 +7,27 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod apply;
 pub mod asset_pack;
 pub mod assets;
 mod cache;
+pub mod callers;
 pub mod counters;
+pub mod device;
+pub mod operations;
 pub mod problem;
 mod refresh;
 mod reply;
+mod residents;
 mod route;
+pub mod scan;
 pub mod session;
 mod sessions;
 pub mod settings;
 pub mod sign_in;
+mod stream;
 pub mod used_assertions;
+mod writes;
 
 use std::sync::Arc;
 
@@ -30,76 +38,109 @@ pub use problem::Problem;
 pub use reply::{Output, Reply, ReplyTarget};
 pub use route::{Role, Route};
 pub use settings::Settings;
+pub use stream::{Stream, Written};
+pub use writes::{Asker, AuditEntry, Change, ConnectionId, Due, LineResult, Past, StatusWrite, Statuses};
 
 use crate::http::date::DateCache;
 use crate::http::field::Field;
 use crate::http::head::{Head, Method, Scheme};
 use crate::http::negotiate::{self, ByteRange};
-use crate::limits::BODY_BYTES_MAX;
+use crate::journal::Port;
+use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX};
 use crate::registry::table::Table;
 use crate::words::{Now, ResidentNumber};
 use assets::Library;
 use cache::PayloadCache;
+use callers::Scope;
 use counters::Counters;
+use device::Kind;
 use used_assertions::{Claim, UsedAssertions};
+use writes::Writes;
 
 /// What a request needs from the shard that owns its resident or its assertion.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Ask {
     /// Remember this assertion, unless it was used before.
     UseAssertion {
-        /// Names the assertion.
         once: [u8; 16],
         /// How long it must be remembered.
         expires_unix_s: u64,
     },
     /// End all sessions of this resident.
     EndSessions {
-        /// Whose.
         resident: ResidentNumber,
         /// The number of the session that asks, which ends too.
         up_to: u32,
     },
+    /// Take these statements about your residents.
+    Statuses(Box<Statuses>),
+    /// Tell the latest changes of this resident.
+    History(ResidentNumber),
+    /// Put off writes of test residents, and settle those that were taken. For every owner.
+    HoldTest,
+    /// Forget your test residents. For every owner.
+    PurgeTest,
 }
 
-/// What became of an [`Ask`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What became of an [`Ask`], or of a record.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Answer {
-    /// It was done.
     Done,
-    /// The assertion had been used.
     Replayed,
-    /// No more assertions can be remembered now.
     Full,
-    /// There is no such resident.
     Unknown,
-    /// The owner's queue is full.
     Busy,
+    Failed,
+    Lines(Vec<(u64, LineResult)>),
+    /// The latest changes of a resident, newest first.
+    History(Vec<Change>),
+    /// So many test residents were forgotten.
+    Purged(u64),
 }
 
 /// A request that waits for an [`Answer`], reduced to what its own answer will need.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Pending {
-    /// Sign this resident in.
     SignIn {
-        /// Who has proved to be this resident.
         resident: ResidentNumber,
         /// The cookie may be marked `Secure`.
         secure: bool,
     },
-    /// Say that the sessions have ended.
     SignOut {
         /// As the cookie was set.
         secure: bool,
     },
+    Lookup {
+        resident: ResidentNumber,
+        /// Known where the ID number was given.
+        check: Option<u64>,
+    },
+    Verify(Box<scan::Verified>),
+    Purge(Arc<str>, operations::Purge),
+}
+
+impl Pending {
+    /// How long its answer is waited for, in milliseconds.
+    pub fn wait_ms_max(&self) -> u64 {
+        match self {
+            Pending::Verify(_) => SCAN_RECORD_MS_MAX,
+            Pending::Purge(..) => PURGE_MS_MAX,
+            _ => ANSWER_MS_MAX,
+        }
+    }
 }
 
 /// What became of a request.
 pub enum Outcome {
     /// It is answered.
     Answered,
-    /// It waits for another shard.
+    /// It waits for its owner, or for all of them.
     Ask(Ask, Pending),
+    /// It waits for what was asked or written already.
+    Wait(Pending),
 }
 
 /// What becomes of a request with a body, before that is read.
@@ -109,6 +150,8 @@ pub enum Begin {
         /// A larger one gets 413.
         bytes_max: usize,
     },
+    /// It is read line by line, whatever its length.
+    Stream(Box<Stream>),
     /// It is refused already.
     Answered,
 }
@@ -122,21 +165,19 @@ pub trait Overview: Send + Sync {
 }
 
 /// What one shard's endpoints are made of.
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Parts {
-    /// Which listener.
     pub role: Role,
     /// How many shards own residents: the public ones, numbered from 0.
     pub shards: usize,
-    /// Keys, sign-in and lifetimes.
     pub settings: Arc<Settings>,
-    /// The residents.
     pub registry: Arc<Table>,
     /// Where this shard counts.
     pub counters: Arc<CachePadded<Counters>>,
-    /// What the admin listener shows.
     pub overview: Arc<dyn Overview>,
-    /// Pages and their files.
     pub library: Arc<Library>,
+    /// Payloads of this window that the shard keeps; 768 bytes each.
+    pub payloads: usize,
     /// For jitter, and for nothing that must be hard to guess.
     pub seed: u64,
 }
@@ -144,6 +185,7 @@ pub struct Parts {
 /// One shard's endpoints.
 pub struct Service {
     parts: Parts,
+    writes: Writes,
     date: DateCache,
     payloads: PayloadCache,
     used: UsedAssertions,
@@ -152,11 +194,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// The endpoints of one shard.
-    pub fn new(parts: Parts) -> Service {
+    /// The endpoints of one shard: with its way into the journal, and its share of what that told at the start.
+    pub fn new(parts: Parts, port: Port, past: Past) -> Service {
         Service {
+            writes: Writes::new(port, past),
             date: DateCache::default(),
-            payloads: PayloadCache::new(),
+            payloads: PayloadCache::new(parts.payloads),
             used: UsedAssertions::default(),
             draining: false,
             random: fastrand::Rng::with_seed(parts.seed),
@@ -174,66 +217,92 @@ impl Service {
         self.parts.settings = settings;
     }
 
+    /// Which listener's requests it answers.
+    pub fn role(&self) -> Role {
+        self.parts.role
+    }
+
     /// `/readyz` says no from here on.
     pub fn set_draining(&mut self) {
         self.draining = true;
     }
 
-    /// Which shard must do this.
-    pub fn owner(&self, ask: &Ask) -> usize {
-        let number = match ask {
+    /// Which shard must do this; `None`: every owner.
+    pub fn owner(&self, ask: &Ask) -> Option<usize> {
+        let shards = self.parts.shards;
+        match ask {
             Ask::UseAssertion { once, .. } => {
-                u64::from_le_bytes([once[0], once[1], once[2], once[3], once[4], once[5], once[6], once[7]])
+                let number = once.iter().take(8).rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
+                Some(owner_of(ResidentNumber(number), shards))
             }
-            Ask::EndSessions { resident, .. } => resident.0,
-        };
-        // Below the number of shards, so it fits.
-        usize::try_from(number % self.parts.shards as u64).unwrap_or(0)
+            Ask::EndSessions { resident, .. } | Ask::History(resident) => Some(owner_of(*resident, shards)),
+            Ask::Statuses(statuses) => Some(statuses.owner),
+            Ask::HoldTest | Ask::PurgeTest => None,
+        }
     }
 
-    /// Does what another shard, or this one, needs of the owner.
-    pub fn answer(&mut self, now: Now, ask: Ask) -> Answer {
+    /// Does what another shard, or this one, needs of the owner. `None`: the answer comes from
+    /// [`poll_durable`](Self::poll_durable) or [`poll_purged`](Self::poll_purged).
+    pub fn answer(&mut self, now: Now, asker: Asker, ask: Ask) -> Option<Answer> {
         match ask {
-            Ask::UseAssertion { once, expires_unix_s } => match self.used.claim(once, expires_unix_s, now.unix_s()) {
-                Claim::First => Answer::Done,
-                Claim::Replayed => Answer::Replayed,
-                Claim::Full => Answer::Full,
-            },
-            Ask::EndSessions { resident, up_to } => match self.parts.registry.raise_session(resident, up_to) {
-                Some(_) => Answer::Done,
-                None => Answer::Unknown,
-            },
+            Ask::UseAssertion { once, expires_unix_s } => {
+                Some(match self.used.claim(once, expires_unix_s, now.unix_s()) {
+                    Claim::First => Answer::Done,
+                    Claim::Replayed => Answer::Replayed,
+                    Claim::Full => Answer::Full,
+                })
+            }
+            Ask::EndSessions { resident, up_to } => self.write_sessions(asker, resident, up_to),
+            Ask::Statuses(statuses) => self.write_statuses(now, asker, *statuses),
+            Ask::History(resident) => Some(Answer::History(self.history(resident))),
+            Ask::HoldTest => self.hold_test(now, asker),
+            Ask::PurgeTest => {
+                self.purge_test(now, asker);
+                None
+            }
         }
     }
 
     /// A request with a body has begun: refuses it at once where no body can change that.
-    pub fn begin(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) -> Begin {
-        match self.admit(head) {
-            Ok(_) => Begin::Body { bytes_max: BODY_BYTES_MAX },
-            Err((route, problem)) => {
-                self.refuse_route(now, route, problem, reply);
-                Begin::Answered
-            }
+    pub fn begin(&mut self, now: Now, asker: Asker, head: &Head<'_>, reply: &mut Reply<'_>) -> Begin {
+        let begun = self.admit(head).and_then(|route| {
+            let stream = match (route, head.method) {
+                (Route::Residents | Route::ScanRecords, Method::Post) => self.begin_lines(now, asker, route, head),
+                _ => return Ok(Begin::Body { bytes_max: BODY_BYTES_MAX }),
+            };
+            stream.map(|stream| Begin::Stream(Box::new(stream))).map_err(|problem| (route, problem))
+        });
+        begun.unwrap_or_else(|(route, problem)| {
+            self.refuse_route(now, route, problem, reply);
+            Begin::Answered
+        })
+    }
+
+    fn begin_lines(&mut self, now: Now, asker: Asker, route: Route, head: &Head<'_>) -> Result<Stream, Problem> {
+        if route == Route::ScanRecords {
+            let device = self.device(now, head, &[Kind::Scanner, Kind::Post])?;
+            check_content_type(head)?;
+            return Ok(Stream::new(stream::Kind::Scans { device: scan::name(&device).into() }, false));
         }
+        let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
+        check_content_type(head)?;
+        self.write_audit(now, asker, &author, "POST /admin/residents", "")?;
+        Ok(Stream::new(stream::Kind::Residents { author }, true))
     }
 
     /// A whole request.
-    pub fn handle(&mut self, now: Now, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Outcome {
+    pub fn handle(&mut self, now: Now, asker: Asker, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Outcome {
         let route = match self.admit(head) {
             Ok(route) => route,
-            Err((route, problem)) => {
-                self.refuse_route(now, route, problem, reply);
-                return Outcome::Answered;
-            }
+            Err((route, problem)) => return self.refuse_route(now, route, problem, reply),
         };
         if head.method == Method::Options {
             self.count(route, 204);
-            reply.inline(self.date.at(now.unix_s()), 204, &[("Allow", route.allow())], b"");
+            reply.inline(self.date.at(now.unix_s()), 204, &[("Allow", route.methods().1)], b"");
             return Outcome::Answered;
         }
         match route {
             Route::Refresh => self.refresh(now, head, reply),
-            Route::Session => return self.session(now, head, body, reply),
             Route::Page => self.page(now, head, reply),
             Route::Jwks => {
                 let (document, etag) = (self.parts.settings.jwks.clone(), self.parts.settings.clone());
@@ -241,25 +310,68 @@ impl Service {
             }
             Route::Health => self.document(now, head, route, "text/plain", Bytes::from_static(b"ok\n"), None, reply),
             Route::Ready => self.ready(now, head, reply),
-            Route::Metrics => {
-                let metrics = self.parts.overview.metrics(now);
-                self.document(now, head, route, "text/plain; version=0.0.4", metrics, None, reply);
+            Route::Session
+            | Route::Metrics
+            | Route::Status
+            | Route::Audit
+            | Route::ScanVerify
+            | Route::Lookup
+            | Route::TestData => {
+                let asked = match route {
+                    Route::Session => self.session(now, head, body, reply),
+                    Route::ScanVerify => self.scan_verify(now, asker, head, body, reply),
+                    Route::Lookup => self.lookup(now, asker, head, body),
+                    Route::TestData => self.purge(now, asker, head),
+                    _ => self.operator_reads(now, route, head, reply),
+                };
+                return asked.unwrap_or_else(|problem| self.refuse_route(now, route, problem, reply));
             }
-            Route::Status => {
-                let status = self.parts.overview.status(now);
-                self.document(now, head, route, "application/json", status, None, reply);
+            // One with a body is a stream.
+            Route::Residents | Route::ScanRecords => {
+                return self.refuse_route(now, route, problem::BODY_MALFORMED, reply);
             }
             Route::Unknown | Route::Unread => unreachable!("refused by admit"),
         }
         Outcome::Answered
     }
 
+    /// What an operator's dashboard asks for.
+    fn operator_reads(
+        &mut self,
+        now: Now,
+        route: Route,
+        head: &Head<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
+        self.parts.settings.callers.admit(head, Scope::Read)?;
+        let (content_type, document) = match route {
+            Route::Metrics => ("text/plain; version=0.0.4", self.parts.overview.metrics(now)),
+            Route::Audit => ("application/json", self.audit(head)?),
+            _ => ("application/json", self.parts.overview.status(now)),
+        };
+        self.document(now, head, route, content_type, document, None, reply);
+        Ok(Outcome::Answered)
+    }
+
     /// Goes on with a request that waited.
-    pub fn resume(&mut self, now: Now, pending: Pending, answer: Answer, reply: &mut Reply<'_>) {
-        match pending {
-            Pending::SignIn { resident, secure } => self.signed_in(now, resident, secure, answer, reply),
-            Pending::SignOut { secure } => self.signed_out(now, secure, answer, reply),
-        }
+    pub fn resume(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        pending: Pending,
+        answer: Answer,
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        let (route, resumed) = match pending {
+            Pending::SignIn { resident, secure } => {
+                (Route::Session, self.signed_in(now, resident, secure, &answer, reply))
+            }
+            Pending::SignOut { secure } => (Route::Session, self.signed_out(now, secure, &answer, reply)),
+            Pending::Verify(verified) => (Route::ScanVerify, Ok(self.verified(now, &verified, &answer, reply))),
+            Pending::Lookup { resident, check } => (Route::Lookup, self.looked_up(now, resident, check, answer, reply)),
+            Pending::Purge(author, step) => (Route::TestData, self.purged(now, asker, author, step, &answer, reply)),
+        };
+        resumed.unwrap_or_else(|problem| self.refuse_route(now, route, problem, reply))
     }
 
     /// Answers what could not be read as a request.
@@ -272,7 +384,7 @@ impl Service {
         let mut route = Route::of(self.parts.role, head.path);
         if self.parts.role == Role::Admin {
             admin::guard(head, &self.parts.settings.admin_host_names).map_err(|problem| (route, problem))?;
-        } else if route == Route::Unknown && self.parts.library.has(head.path) {
+        } else if route == Route::Unknown && ["", "/"].iter().any(|end| self.parts.library.has(head.path, end)) {
             route = Route::Page;
         }
         if head.scheme == Some(Scheme::Https) {
@@ -284,14 +396,14 @@ impl Service {
             // RFC 9110 §9.3.7: `*` asks about the server as a whole.
             Route::Unknown if head.path == "*" => Ok(Route::Health),
             Route::Unknown => Err((route, problem::UNKNOWN_ROUTE)),
-            _ if !route.allows(head.method) => Err((route, problem::METHOD_NOT_ALLOWED)),
+            _ if !route.methods().0.contains(&head.method) => Err((route, problem::METHOD_NOT_ALLOWED)),
             _ => Ok(route),
         }
     }
 
-    fn refuse_route(&mut self, now: Now, route: Route, problem: Problem, reply: &mut Reply<'_>) {
+    fn refuse_route(&mut self, now: Now, route: Route, problem: Problem, reply: &mut Reply<'_>) -> Outcome {
         self.count(route, problem.status);
-        let allow = [("Allow", route.allow())];
+        let allow = [("Allow", route.methods().1)];
         let challenge = [("WWW-Authenticate", "Bearer")];
         let fields: reply::Fields<'_> = match problem.status {
             405 => &allow,
@@ -301,13 +413,14 @@ impl Service {
         // Spread, so that those who were refused together do not come back together.
         let retry_after_s = (problem.status == 503).then(|| self.random.u32(RETRY_AFTER_S));
         let members = match (&self.parts.settings.login_url, self.parts.settings.demo_residents) {
-            _ if problem.status != 401 => String::new(),
+            _ if !matches!(route, Route::Session | Route::Refresh) || problem.status != 401 => String::new(),
             (_, Some(_)) => r#""demo":true"#.to_owned(),
             // The configuration refuses URLs with characters that JSON would escape.
             (Some(url), None) => format!(r#""login_url":"{url}""#),
             (None, None) => String::new(),
         };
         reply.problem(self.date.at(now.unix_s()), problem, retry_after_s, fields, &members);
+        Outcome::Answered
     }
 
     fn count(&self, route: Route, status: u16) {
@@ -315,12 +428,43 @@ impl Service {
     }
 
     fn ready(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) {
-        if self.draining {
-            let problem = if self.parts.role == Role::Admin { problem::DRAINING } else { problem::NOT_READY };
+        let failed = self.writes.is_failed();
+        if self.parts.role == Role::Admin && negotiate::query_parameter(head.query, "verbose").is_some() {
+            let ready = !self.draining && !failed;
+            let status = if ready { 200 } else { 503 };
+            let after_s = self.random.u32(RETRY_AFTER_S).to_string();
+            let fields = [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), ("Retry-After", &after_s)];
+            let fields = if ready { &fields[..2] } else { &fields[..] };
+            self.count(Route::Ready, status);
+            let text = self.components();
+            return reply.inline(self.date.at(now.unix_s()), status, fields, text.as_bytes());
+        }
+        if self.draining || failed {
+            let reason = if self.draining { problem::DRAINING } else { problem::JOURNAL_FAILED };
+            let problem = if self.parts.role == Role::Admin { reason } else { problem::NOT_READY };
             self.refuse_route(now, Route::Ready, problem, reply);
             return;
         }
         self.document(now, head, Route::Ready, "text/plain", Bytes::from_static(b"ready\n"), None, reply);
+    }
+
+    /// How each part is, a line for each, and what that comes to.
+    fn components(&self) -> String {
+        let Parts { settings, registry, shards, .. } = &self.parts;
+        let sign_in = match (&settings.verifier, settings.demo_residents) {
+            (Some(_), _) => "ok, by assertion",
+            (None, Some(_)) => "ok, by the demo's numbers",
+            (None, None) => "not configured",
+        };
+        let failed = self.writes.is_failed();
+        let serving = if self.draining { "draining" } else { "ok" };
+        let ready = if self.draining || failed { "not ready" } else { "ready" };
+        let journal = if failed { "failed: writes are refused until a restart" } else { "ok" };
+        let (residents, epoch) = (registry.len(), settings.session_key.epoch());
+        format!(
+            "registry: ok, residents {residents}\nkeys: ok, session epoch {epoch}\nsign-in: {sign_in}\n\
+             journal: {journal}\nshards: {serving}, {shards}\n{ready}\n"
+        )
     }
 
     /// A document that several answers share.
@@ -338,50 +482,47 @@ impl Service {
         let date = self.date.at(now.unix_s());
         let Some(etag) = etag else {
             self.parts.counters.count_answer(route, 200);
-            reply.shared(date, 200, &[("Content-Type", content_type), ("Cache-Control", "no-store")], document);
-            return;
+            return reply.shared(date, 200, &[("Content-Type", content_type), ("Cache-Control", "no-store")], document);
         };
-        let validators = [("ETag", etag), ("Cache-Control", "no-cache")];
+        let cached = ("Cache-Control", "no-cache");
         if negotiate::is_none_match(head, etag) {
             self.parts.counters.count_answer(route, 304);
-            reply.inline(date, 304, &validators, b"");
-            return;
+            return reply.inline(date, 304, &[("ETag", etag), cached], b"");
         }
         self.parts.counters.count_answer(route, 200);
-        let fields =
-            [("Content-Type", content_type), validators[0], validators[1], ("Access-Control-Allow-Origin", "*")];
+        let fields = [("Content-Type", content_type), ("ETag", etag), cached, ("Access-Control-Allow-Origin", "*")];
         reply.shared(date, 200, &fields, document);
     }
 
     fn page(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) {
         let (encoding, language) = (head.get(Field::AcceptEncoding), head.get(Field::AcceptLanguage));
-        let Some(page) = self.parts.library.find(head.path, encoding, language) else {
-            self.refuse_route(now, Route::Unknown, problem::UNKNOWN_ROUTE, reply);
-            return;
-        };
         let date = self.date.at(now.unix_s());
+        let Some(page) = self.parts.library.find(head.path, encoding, language) else {
+            // A folder's page, whose own links are relative to the folder. Asked again each time, as pages are.
+            let fields = [("Location", &*format!("{}/", head.path)), ("Cache-Control", "no-cache")];
+            self.parts.counters.count_answer(Route::Page, 308);
+            return reply.inline(date, 308, &fields, b"");
+        };
         let length = page.body().len() as u64;
-        let status = if negotiate::is_none_match(head, &page.etag) {
-            reply.borrowed(date, 304, page.unchanged, page.unchanged.len());
-            304
-        } else {
-            match negotiate::byte_range(head, length, &page.etag) {
-                ByteRange::Whole => {
-                    reply.borrowed(date, 200, page.whole(), page.head().len());
-                    200
-                }
-                ByteRange::Part { first, last } => {
-                    // Within the body, which is in memory.
-                    let part = &page.body()[first as usize..=last as usize];
-                    reply.part(date, page.fields(), (first, last, length), part);
-                    206
-                }
-                ByteRange::Unsatisfiable => {
-                    let range = format!("bytes */{length}");
-                    self.parts.counters.count_answer(Route::Page, 416);
-                    reply.problem(date, problem::RANGE_UNSATISFIABLE, None, &[("Content-Range", &range)], "");
-                    return;
-                }
+        let status = match negotiate::byte_range(head, length, &page.etag) {
+            _ if negotiate::is_none_match(head, &page.etag) => {
+                reply.borrowed(date, 304, page.unchanged, page.unchanged.len());
+                304
+            }
+            ByteRange::Whole => {
+                reply.borrowed(date, 200, page.whole(), page.head().len());
+                200
+            }
+            ByteRange::Part { first, last } => {
+                // Within the body, which is in memory.
+                let part = &page.body()[first as usize..=last as usize];
+                reply.part(date, page.fields(), (first, last, length), part);
+                206
+            }
+            ByteRange::Unsatisfiable => {
+                let range = format!("bytes */{length}");
+                reply.problem(date, problem::RANGE_UNSATISFIABLE, None, &[("Content-Range", &range)], "");
+                416
             }
         };
         self.parts.counters.count_answer(Route::Page, status);
@@ -391,13 +532,82 @@ impl Service {
 /// Seconds that a refused client is asked to stay away.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 1..=8;
 
-/// Whether a request comes from a page of another origin (RFC 6454): then its cookie counts for nothing.
+/// The shard that owns a resident.
+fn owner_of(resident: ResidentNumber, shards: usize) -> usize {
+    // Below the number of shards, so it fits.
+    usize::try_from(resident.0 % shards as u64).unwrap_or(0)
+}
+
+/// Writes come as JSON or as lines of it, which no form of another page can send (Fetch, "CORS-safelisted").
+fn check_content_type(head: &Head<'_>) -> Result<(), Problem> {
+    let value = head.get(Field::ContentType).unwrap_or_default();
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let known = ["application/json", "application/x-ndjson", "application/ndjson", "application/jsonl"];
+    let is_known = known.iter().any(|known| essence.eq_ignore_ascii_case(known.as_bytes()));
+    if is_known { Ok(()) } else { Err(problem::CONTENT_TYPE_WRONG) }
+}
+
+/// Whether a request comes from a page of another origin (RFC 6454): then its cookie counts for nothing. A page of
+/// another host of the same site may lead to ours, but change nothing there.
 fn is_foreign(head: &Head<'_>) -> bool {
-    if head.get(Field::SecFetchSite) == Some(b"cross-site") {
-        return true;
+    match head.get(Field::SecFetchSite) {
+        None | Some(b"same-origin" | b"none") => {}
+        Some(b"same-site") if matches!(head.method, Method::Get | Method::Head) => {}
+        Some(_) => return true,
     }
     let Some(origin) = head.get(Field::Origin) else { return false };
+    // Behind a proxy that ends TLS only the origin tells the scheme, and so which port need not be written.
+    let (authority, port): (_, &[u8]) = match (origin.strip_prefix(b"https://"), origin.strip_prefix(b"http://")) {
+        (Some(authority), _) => (authority, b":443"),
+        (None, Some(authority)) => (authority, b":80"),
+        (None, None) => return true,
+    };
     let host = head.get(Field::Host).unwrap_or_default();
-    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-    !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    let [ours, theirs] = [host, authority].map(|name| name.strip_suffix(port).unwrap_or(name));
+    theirs.is_empty() || !theirs.eq_ignore_ascii_case(ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_pages_are_not_foreign() {
+        let cases: [(&str, &str, &str, bool); 27] = [
+            ("POST", "app.example", "", false),
+            ("POST", "app.example", "Origin: https://app.example", false),
+            ("POST", "app.example", "Origin: http://APP.example", false),
+            ("POST", "app.example:443", "Origin: https://app.example", false),
+            ("POST", "app.example", "Origin: https://app.example:443", false),
+            ("POST", "app.example:80", "Origin: http://app.example", false),
+            ("POST", "app.example:8080", "Origin: http://app.example:8080", false),
+            ("POST", "[::1]:443", "Origin: https://[::1]", false),
+            ("POST", "app.example:80", "Origin: https://app.example", true),
+            ("POST", "app.example:443", "Origin: http://app.example", true),
+            ("POST", "app.example:8443", "Origin: https://app.example", true),
+            ("POST", "app.example", "Origin: https://app.example:8443", true),
+            ("POST", "app.example", "Origin: https://app.example.evil", true),
+            ("POST", "app.example", "Origin: https://evil.example", true),
+            ("POST", "app.example", "Origin: ftp://app.example", true),
+            ("POST", "app.example", "Origin: null", true),
+            ("POST", "app.example", "Origin: app.example", true),
+            ("POST", "", "Origin: https://", true),
+            ("POST", "", "Origin: https://:443", true),
+            ("POST", "app.example", "Sec-Fetch-Site: same-origin", false),
+            ("POST", "app.example", "Sec-Fetch-Site: none", false),
+            ("POST", "app.example", "Sec-Fetch-Site: same-site", true),
+            ("DELETE", "app.example", "Sec-Fetch-Site: same-site", true),
+            ("GET", "app.example", "Sec-Fetch-Site: same-site", false),
+            ("GET", "app.example", "Sec-Fetch-Site: cross-site", true),
+            ("GET", "app.example", "Sec-Fetch-Site: unheard-of", true),
+            ("POST", "app.example", "Sec-Fetch-Site: same-origin\r\nOrigin: https://evil.example", true),
+        ];
+        for (method, host, field, foreign) in cases {
+            let host = if host.is_empty() { String::new() } else { format!("Host: {host}\r\n") };
+            let end = if field.is_empty() { "" } else { "\r\n" };
+            let text = format!("{method} / HTTP/1.0\r\n{host}{field}{end}\r\n");
+            let head = crate::http::head::parse(text.as_bytes(), &mut Default::default()).unwrap().unwrap();
+            assert_eq!(is_foreign(&head), foreign, "{text}");
+        }
+    }
 }

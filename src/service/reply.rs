@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::problem::Problem;
-use crate::http::head::{Head, Method};
+use crate::http::head::{Head, Method, Version};
 use crate::http::response::{self, Answer, Persistence, ResponseBuffer};
 
 /// What goes out in one send: heads with small bodies behind them, and at most one large body, borrowed or shared.
@@ -22,6 +22,11 @@ impl Output {
         Output { head, body: Bytes::new() }
     }
 
+    /// Whether nothing is to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.body.is_empty()
+    }
+
     /// All bytes, head and body.
     pub fn bytes(&self) -> usize {
         self.head.len() + self.body.len()
@@ -33,15 +38,23 @@ impl Output {
 pub struct ReplyTarget {
     persistence: Persistence,
     head_only: bool,
+    http10: bool,
 }
 
 impl ReplyTarget {
     /// For a request that could not be read.
-    pub const UNREADABLE: ReplyTarget = ReplyTarget { persistence: Persistence::Closes, head_only: false };
+    pub const UNREADABLE: ReplyTarget =
+        ReplyTarget { persistence: Persistence::Closes, head_only: false, http10: false };
 
     /// For this request, where `closing` is the server's own wish.
     pub fn new(head: &Head<'_>, closing: bool) -> ReplyTarget {
-        ReplyTarget { persistence: Persistence::of(head, closing), head_only: head.method == Method::Head }
+        let http10 = head.version == Version::Http10;
+        ReplyTarget { persistence: Persistence::of(head, closing), head_only: head.method == Method::Head, http10 }
+    }
+
+    /// For this request, whose answer has no length when it begins: one to HTTP/1.0 ends with its connection.
+    pub fn streaming(head: &Head<'_>, closing: bool) -> ReplyTarget {
+        ReplyTarget::new(head, closing || head.version == Version::Http10)
     }
 
     /// Whether the connection ends with this answer.
@@ -133,6 +146,30 @@ impl<'a> Reply<'a> {
         let Problem { status, word, detail, .. } = problem;
         let answer = self.answer(date);
         self.output.head.problem(&answer, &response::Problem { status, word, detail, members, retry_after_s, fields });
+    }
+
+    /// Begins an answer of lines (NDJSON), whose length nobody knows yet.
+    pub(super) fn open_lines(&mut self, date: &[u8; 29]) {
+        self.start(date, 200, &[("Content-Type", "application/x-ndjson"), ("Cache-Control", "no-store")]);
+        if self.is_chunked() {
+            self.output.head.field("Transfer-Encoding", b"chunked");
+        }
+        self.output.head.end_head();
+    }
+
+    /// The connection ends with this answer, whatever the client wants.
+    pub(super) fn close(&mut self) {
+        self.target.persistence = Persistence::Closes;
+    }
+
+    /// Whether such an answer is framed in chunks (RFC 9112 §6.1: not for HTTP/1.0).
+    pub(super) fn is_chunked(&self) -> bool {
+        !self.target.http10
+    }
+
+    /// Where it goes on.
+    pub(super) fn buffer(&mut self) -> &mut ResponseBuffer {
+        &mut self.output.head
     }
 
     fn start<'d>(&mut self, date: &'d [u8; 29], status: u16, fields: Fields<'_>) -> Answer<'d> {

@@ -14,23 +14,25 @@ pub enum Role {
 /// What a path is; also how answers are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Route {
-    /// `/person/app/session`
     Session,
-    /// `/person/app/refreshQRCode`
     Refresh,
-    /// `/.well-known/jwks.json`
     Jwks,
     /// `/`, `/assets/*` and the other files of the pages.
     Page,
-    /// `/healthz`
     Health,
-    /// `/readyz`
     Ready,
     /// `/metrics`, on the admin listener.
     Metrics,
     /// `/status.json`, on the admin listener.
     Status,
+    ScanVerify,
+    ScanRecords,
+    Residents,
+    Lookup,
+    TestData,
+    Audit,
     /// Nothing of ours.
     Unknown,
     /// What could not be read far enough to have a path.
@@ -38,20 +40,24 @@ pub enum Route {
 }
 
 impl Route {
-    /// How many there are.
-    pub const COUNT: usize = 10;
-    /// All of them, in the order of their counts.
-    pub const ALL: [Route; Route::COUNT] = [
-        Route::Session,
-        Route::Refresh,
-        Route::Jwks,
-        Route::Page,
-        Route::Health,
-        Route::Ready,
-        Route::Metrics,
-        Route::Status,
-        Route::Unknown,
-        Route::Unread,
+    /// All of them, in the order of their counts, with their names in metrics.
+    pub const ALL: [(Route, &'static str); 16] = [
+        (Route::Session, "session"),
+        (Route::Refresh, "refresh"),
+        (Route::Jwks, "jwks"),
+        (Route::Page, "page"),
+        (Route::Health, "health"),
+        (Route::Ready, "ready"),
+        (Route::Metrics, "metrics"),
+        (Route::Status, "status"),
+        (Route::ScanVerify, "scan_verify"),
+        (Route::ScanRecords, "scan_records"),
+        (Route::Residents, "residents"),
+        (Route::Lookup, "lookup"),
+        (Route::TestData, "test_data"),
+        (Route::Audit, "audit"),
+        (Route::Unknown, "unknown"),
+        (Route::Unread, "unread"),
     ];
 
     /// The route of a path. Pages are found by the caller, who has them.
@@ -64,41 +70,27 @@ impl Route {
             (_, "/readyz") => Route::Ready,
             (Role::Admin, "/metrics") => Route::Metrics,
             (Role::Admin, "/status.json") => Route::Status,
+            (Role::Public, "/scan/verify") => Route::ScanVerify,
+            (Role::Public, "/scan/records") => Route::ScanRecords,
+            (Role::Admin, "/admin/residents") => Route::Residents,
+            (Role::Admin, "/admin/residents/lookup") => Route::Lookup,
+            (Role::Admin, "/admin/test-data") => Route::TestData,
+            (Role::Admin, "/admin/audit") => Route::Audit,
             _ => Route::Unknown,
         }
     }
 
-    /// The name in metrics.
-    pub fn name(self) -> &'static str {
+    /// Its methods, and the value of `Allow` that names them (RFC 9110 §10.2.1).
+    pub fn methods(self) -> (&'static [Method], &'static str) {
+        use Method::{Delete, Get, Head, Options, Post};
         match self {
-            Route::Session => "session",
-            Route::Refresh => "refresh",
-            Route::Jwks => "jwks",
-            Route::Page => "page",
-            Route::Health => "health",
-            Route::Ready => "ready",
-            Route::Metrics => "metrics",
-            Route::Status => "status",
-            Route::Unknown => "unknown",
-            Route::Unread => "unread",
-        }
-    }
-
-    /// The value of `Allow` (RFC 9110 §10.2.1).
-    pub fn allow(self) -> &'static str {
-        match self {
-            Route::Session => "POST, DELETE, OPTIONS",
-            Route::Refresh => "GET, HEAD, POST, OPTIONS",
-            _ => "GET, HEAD, OPTIONS",
-        }
-    }
-
-    /// Whether the route has the method.
-    pub fn allows(self, method: Method) -> bool {
-        match self {
-            Route::Session => matches!(method, Method::Post | Method::Delete | Method::Options),
-            Route::Refresh => matches!(method, Method::Get | Method::Head | Method::Post | Method::Options),
-            _ => matches!(method, Method::Get | Method::Head | Method::Options),
+            Route::Session => (&[Post, Delete, Options], "POST, DELETE, OPTIONS"),
+            Route::Refresh => (&[Get, Head, Post, Options], "GET, HEAD, POST, OPTIONS"),
+            Route::ScanVerify | Route::ScanRecords | Route::Residents | Route::Lookup => {
+                (&[Post, Options], "POST, OPTIONS")
+            }
+            Route::TestData => (&[Delete, Options], "DELETE, OPTIONS"),
+            _ => (&[Get, Head, Options], "GET, HEAD, OPTIONS"),
         }
     }
 }

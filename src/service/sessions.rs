@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
-use super::problem::{self, Fault, Problem};
+use super::problem::{self, Problem};
 use super::refresh::read_session;
 use super::session::{self, Session};
+use super::sign_in::AssertionError;
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service, is_foreign};
 use crate::http::head::{Head, Method};
 use crate::registry::demo;
@@ -20,50 +21,42 @@ struct SignInBody {
 }
 
 impl Service {
-    pub(super) fn session(&mut self, now: Now, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Outcome {
+    pub(super) fn session(
+        &mut self,
+        now: Now,
+        head: &Head<'_>,
+        body: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
         // TLS will say so; a plain listener cannot.
         let secure = false;
-        let asked = match head.method {
+        match head.method {
             // A page of another origin could sign its visitor in as somebody else.
             Method::Post if is_foreign(head) => Err(problem::ORIGIN_REFUSED),
-            Method::Post => self.sign_in(now, body, secure),
+            Method::Post => self.sign_in(now, body, secure, reply),
             _ => self.sign_out(now, head, secure),
-        };
-        match asked {
-            Ok(Step::Ask(ask, pending)) => Outcome::Ask(ask, pending),
-            Ok(Step::SignIn(resident)) => {
-                self.signed_in(now, resident, secure, Answer::Done, reply);
-                Outcome::Answered
-            }
-            Err(problem) => {
-                self.refuse_route(now, Route::Session, problem, reply);
-                Outcome::Answered
-            }
         }
     }
 
-    fn sign_in(&mut self, now: Now, body: &[u8], secure: bool) -> Result<Step, Problem> {
+    fn sign_in(&mut self, now: Now, body: &[u8], secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
         let body: SignInBody = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
         match body {
             SignInBody { assertion: Some(assertion), demo_resident: None } => {
                 let verifier = self.parts.settings.verifier.as_ref().ok_or(problem::SIGN_IN_NOT_CONFIGURED)?;
-                let sign_in =
-                    verifier.verify(&assertion, now, self.parts.settings.started_unix_ms).map_err(|error| Problem {
-                        status: 401,
-                        word: error.word(),
-                        detail: error.detail(),
-                        fault: Fault::None,
-                    })?;
+                let sign_in = verifier
+                    .verify(&assertion, now, self.parts.settings.started_unix_ms)
+                    .map_err(AssertionError::problem)?;
                 let resident = self.known(&sign_in.id_number)?;
                 let ask = Ask::UseAssertion { once: sign_in.once, expires_unix_s: sign_in.expires_unix_s };
-                Ok(Step::Ask(ask, Pending::SignIn { resident, secure }))
+                Ok(Outcome::Ask(ask, Pending::SignIn { resident, secure }))
             }
             SignInBody { assertion: None, demo_resident: Some(number) } => {
                 let residents = self.parts.settings.demo_residents.ok_or(problem::BODY_MALFORMED)?;
                 if number == 0 || number > residents {
                     return Err(problem::UNKNOWN_RESIDENT);
                 }
-                Ok(Step::SignIn(self.parts.settings.hash_key.number(&demo::id_number(number)).0))
+                let (resident, _) = self.parts.settings.hash_key.number(&demo::id_number(number));
+                self.signed_in(now, resident, secure, &Answer::Done, reply)
             }
             _ => Err(problem::BODY_MALFORMED),
         }
@@ -82,23 +75,18 @@ impl Service {
         now: Now,
         resident: ResidentNumber,
         secure: bool,
-        answer: Answer,
+        answer: &Answer,
         reply: &mut Reply<'_>,
-    ) {
+    ) -> Result<Outcome, Problem> {
         let record = match answer {
-            Answer::Done => self.parts.registry.read(resident).ok_or(problem::UNKNOWN_RESIDENT),
-            Answer::Replayed => Err(problem::ASSERTION_REPLAYED),
-            Answer::Full => Err(problem::ASSERTIONS_FULL),
-            Answer::Unknown => Err(problem::UNKNOWN_RESIDENT),
-            Answer::Busy => Err(problem::BUSY),
-        };
-        let record = match record {
-            Ok(record) => record,
-            Err(problem) => return self.refuse_route(now, Route::Session, problem, reply),
+            Answer::Done => self.parts.registry.read(resident).ok_or(problem::UNKNOWN_RESIDENT)?,
+            Answer::Replayed => return Err(problem::ASSERTION_REPLAYED),
+            Answer::Full => return Err(problem::ASSERTIONS_FULL),
+            Answer::Unknown => return Err(problem::UNKNOWN_RESIDENT),
+            _ => return Err(problem::BUSY),
         };
         let session_s = self.parts.settings.session_s;
-        let expires_at = now.unix_s() + session_s;
-        let expires_at = u32::try_from(expires_at).unwrap_or(u32::MAX);
+        let expires_at = u32::try_from(now.unix_s() + session_s).unwrap_or(u32::MAX);
         let session = Session { resident, number: record.session, expires_unix_s: expires_at };
         let token = session::mint(&self.parts.settings.session_key, &session);
         // 48 characters of base64url.
@@ -108,34 +96,36 @@ impl Service {
         let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Set-Cookie", &cookie)];
         self.parts.counters.count_answer(Route::Session, 200);
         reply.inline(self.date.at(now.unix_s()), 200, &fields, body.as_bytes());
+        Ok(Outcome::Answered)
     }
 
-    fn sign_out(&mut self, now: Now, head: &Head<'_>, secure: bool) -> Result<Step, Problem> {
-        let session = read_session(&self.parts.settings, now, head)?;
+    fn sign_out(&mut self, now: Now, head: &Head<'_>, secure: bool) -> Result<Outcome, Problem> {
+        let session = read_session(&self.parts.settings, now, head, |_| {})?;
         let record = self.parts.registry.read(session.resident).ok_or(problem::UNKNOWN_RESIDENT)?;
         if session.number < record.session {
             return Err(problem::SESSION_ENDED);
         }
         let ask = Ask::EndSessions { resident: session.resident, up_to: session.number };
-        Ok(Step::Ask(ask, Pending::SignOut { secure }))
+        Ok(Outcome::Ask(ask, Pending::SignOut { secure }))
     }
 
-    pub(super) fn signed_out(&mut self, now: Now, secure: bool, answer: Answer, reply: &mut Reply<'_>) {
+    pub(super) fn signed_out(
+        &mut self,
+        now: Now,
+        secure: bool,
+        answer: &Answer,
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
         match answer {
-            Answer::Done => {
-                self.parts.counters.count_answer(Route::Session, 204);
-                reply.inline(self.date.at(now.unix_s()), 204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
-            }
-            Answer::Busy => self.refuse_route(now, Route::Session, problem::BUSY, reply),
-            _ => self.refuse_route(now, Route::Session, problem::UNKNOWN_RESIDENT, reply),
+            Answer::Done => {}
+            Answer::Busy => return Err(problem::BUSY),
+            Answer::Failed => return Err(problem::JOURNAL_FAILED),
+            _ => return Err(problem::UNKNOWN_RESIDENT),
         }
+        self.parts.counters.count_answer(Route::Session, 204);
+        reply.inline(self.date.at(now.unix_s()), 204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
+        Ok(Outcome::Answered)
     }
-}
-
-/// What a sign-in or sign-out comes to.
-enum Step {
-    Ask(Ask, Pending),
-    SignIn(ResidentNumber),
 }
 
 /// The session's cookie (RFC 6265): for our own pages only, out of reach of scripts.

@@ -18,7 +18,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 
+use super::problem::{Fault, Problem};
 use crate::limits::{
     ASSERTION_AHEAD_S_MAX, ASSERTION_BYTES_MAX, ASSERTION_LIFE_S_MAX, ID_CLAIM_BYTES_MAX, JWKS_KEYS_MAX,
 };
@@ -44,20 +46,16 @@ impl fmt::Debug for SignIn {
 
 /// Why an assertion is refused. The signature comes before everything that the claims say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum AssertionError {
     /// It is no JWT, is too long, repeats a member, or lacks a claim that is required.
     Malformed,
     /// Its algorithm is not EdDSA, ES256 or RS256, or it asks for an extension (`crit`).
     AlgorithmRefused,
-    /// No key of the JWKS has its `kid` and algorithm.
     KeyUnknown,
-    /// The signature is not by the key.
     Forged,
-    /// `iss` is another issuer.
     IssuerWrong,
-    /// `aud` does not name this service.
     AudienceWrong,
-    /// `exp` is over.
     Expired,
     /// `iat` is too far ahead, or `nbf` has not come.
     NotYetValid,
@@ -67,23 +65,12 @@ pub enum AssertionError {
     BeforeStart,
     /// The claim with the ID number is absent or no ID number.
     PersonMissing,
-    /// It was used before.
-    Replayed,
 }
 
 impl AssertionError {
-    /// The stable last part of the problem's `type`.
-    pub const fn word(self) -> &'static str {
-        self.told().0
-    }
-
-    /// One sentence for a person.
-    pub const fn detail(self) -> &'static str {
-        self.told().1
-    }
-
-    const fn told(self) -> (&'static str, &'static str) {
-        match self {
+    /// What a client is told.
+    pub(super) const fn problem(self) -> Problem {
+        let (word, detail) = match self {
             AssertionError::Malformed => ("assertion-malformed", "the assertion is not a JWT with the claims required"),
             AssertionError::AlgorithmRefused => {
                 ("assertion-algorithm-refused", "the assertion is not signed by EdDSA, ES256 or RS256")
@@ -99,52 +86,30 @@ impl AssertionError {
                 ("assertion-before-start", "the assertion is older than this server's start, sign in again")
             }
             AssertionError::PersonMissing => ("assertion-person-missing", "the assertion names no person"),
-            AssertionError::Replayed => ("assertion-replayed", "the assertion was used before, sign in again"),
-        }
+        };
+        Problem { status: 401, word, detail, fault: Fault::None }
     }
 }
 
-impl fmt::Display for AssertionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.told().1)
-    }
-}
-
-impl std::error::Error for AssertionError {}
-
-/// Why a JWKS is refused as a whole. Keys of other kinds and uses are passed over and are no error.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Why a JWKS is refused as a whole. Keys of other kinds and uses are passed over and are no error. A number is the
+/// place of a key, from 0.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum JwksError {
-    /// It is not JSON of the shape `{"keys":[{…}]}`, or a member stands twice in one object (RFC 7517 section 4).
+    /// Or a member stands twice in one object (RFC 7517 section 4).
+    #[error("is not a JWKS: expected {{\"keys\":[…]}} with no member repeated")]
     Unreadable,
-    /// The key at this place, from 0, is of a kind that signs assertions but is not a valid key.
+    #[error("keys[{0}] is not a valid Ed25519, P-256 or RSA (2048 bits) key")]
     KeyInvalid(usize),
-    /// The key at this place holds a private or a shared key, which does not belong into this file.
+    #[error("keys[{0}] holds a private or shared key: replace it, and put only its public part here")]
     KeySecret(usize),
-    /// The key at this place has the `kid` and the algorithm of one before it.
+    #[error("keys[{0}] has the kid of a key before it: remove one of them")]
     KeyTwice(usize),
-    /// More usable keys than [`JWKS_KEYS_MAX`].
+    #[error("has more than {JWKS_KEYS_MAX} signing keys: remove those retired")]
     TooManyKeys,
-    /// No key that signs by EdDSA, ES256 or RS256.
+    #[error("has no public key that signs by EdDSA, ES256 or RS256")]
     NoUsableKey,
 }
-
-impl fmt::Display for JwksError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            JwksError::Unreadable => f.write_str("is not a JWKS: expected {\"keys\":[…]} with no member repeated"),
-            JwksError::KeyInvalid(at) => write!(f, "keys[{at}] is not a valid Ed25519, P-256 or RSA (2048 bits) key"),
-            JwksError::KeySecret(at) => {
-                write!(f, "keys[{at}] holds a private or shared key: replace it, and put only its public part here")
-            }
-            JwksError::KeyTwice(at) => write!(f, "keys[{at}] has the kid of a key before it: remove one of them"),
-            JwksError::TooManyKeys => write!(f, "has more than {JWKS_KEYS_MAX} signing keys: remove those retired"),
-            JwksError::NoUsableKey => f.write_str("has no public key that signs by EdDSA, ES256 or RS256"),
-        }
-    }
-}
-
-impl std::error::Error for JwksError {}
 
 /// The provider's keys and what its assertions must say.
 pub struct Verifier {
@@ -183,7 +148,7 @@ impl Verifier {
     /// Whether it was used before is for [`UsedAssertions`](super::used_assertions::UsedAssertions) to say.
     ///
     /// # Errors
-    /// [`AssertionError`], never [`AssertionError::Replayed`].
+    /// [`AssertionError`].
     pub fn verify(&self, assertion: &str, now: Now, started_unix_ms: u64) -> Result<SignIn, AssertionError> {
         if assertion.len() > ASSERTION_BYTES_MAX {
             return Err(AssertionError::Malformed);
@@ -223,7 +188,7 @@ impl Verifier {
 
     fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Map<String, Value>, AssertionError> {
         // RFC 7515 section 4.1.11: whoever does not understand an extension listed there must refuse; we have none.
-        if header.crit.is_some() {
+        if header.crit {
             return Err(AssertionError::AlgorithmRefused);
         }
         let alg = ALGORITHMS.iter().find(|(word, _)| *word == header.alg).map(|(_, alg)| *alg);
@@ -251,24 +216,25 @@ fn check_times(claims: &Map<String, Value>, now: Now, started_unix_ms: u64) -> R
     let expires_ms = date_ms(claims.get("exp"))?.ok_or(AssertionError::Malformed)?;
     let issued_ms = date_ms(claims.get("iat"))?.ok_or(AssertionError::Malformed)?;
     let valid_from_ms = date_ms(claims.get("nbf"))?.unwrap_or(issued_ms);
-    if expires_ms.floor() <= ms(now.unix_ms) {
+    if expires_ms.floor() <= now.unix_ms as f64 {
         return Err(AssertionError::Expired);
     }
     // Both come from the provider's clock, which may run a little ahead of ours.
-    if issued_ms.max(valid_from_ms) > ms(now.unix_ms) + ms(ASSERTION_AHEAD_S_MAX * 1_000) {
+    if issued_ms.max(valid_from_ms) > (now.unix_ms + ASSERTION_AHEAD_S_MAX * 1_000) as f64 {
         return Err(AssertionError::NotYetValid);
     }
     // Rounded, since the difference of two fractional dates may be a hair above a whole number.
     let life_ms = (expires_ms - issued_ms).round();
-    if life_ms > ms(ASSERTION_LIFE_S_MAX * 1_000) || life_ms <= 0.0 {
+    if life_ms > (ASSERTION_LIFE_S_MAX * 1_000) as f64 || life_ms <= 0.0 {
         return Err(AssertionError::LifeWrong);
     }
     // Most providers cut `iat` to whole seconds. In the second of the start it is then not known on which side of it
     // the assertion was issued, and it is refused: the earliest time that it can mean decides.
-    if issued_ms.floor() < ms(started_unix_ms) {
+    if issued_ms.floor() < started_unix_ms as f64 {
         return Err(AssertionError::BeforeStart);
     }
-    Ok(whole(expires_ms / 1_000.0))
+    // Within 0..=1e11, see `date_ms`.
+    Ok((expires_ms / 1_000.0).ceil() as u64)
 }
 
 /// A NumericDate (RFC 7519 section 2: seconds, perhaps with a fraction) in milliseconds; `None` if it is absent.
@@ -280,19 +246,6 @@ fn date_ms(date: Option<&Value>) -> Result<Option<f64>, AssertionError> {
         return Err(AssertionError::Malformed);
     }
     Ok(Some(seconds * 1_000.0))
-}
-
-fn ms(ms: u64) -> f64 {
-    // Exact up to 2^53 ms, the year 287396.
-    #[allow(clippy::cast_precision_loss, reason = "exact in the range of dates")]
-    let ms = ms as f64;
-    ms
-}
-
-fn whole(seconds: f64) -> u64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "date_ms bounds it to 0..1e11")]
-    let seconds = seconds.ceil() as u64;
-    seconds
 }
 
 /// One usable key with the checks that the JWT library makes by it: the algorithm and the signature, and no more.
@@ -374,7 +327,13 @@ fn rsa(n: &[u8], e: &[u8]) -> Option<DecodingKey> {
 struct Header {
     alg: String,
     kid: Option<String>,
-    crit: Option<Value>,
+    /// Whether it stands there, whatever its value.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 #[derive(Deserialize)]
@@ -541,8 +500,10 @@ mod tests {
         assert_eq!(refused(&crossed), AssertionError::KeyUnknown);
         let crossed = jwt("ES256", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims);
         assert_eq!(refused(&crossed), AssertionError::Forged);
-        let critical = jwt("EdDSA", r#"{"alg":"EdDSA","kid":"ed","crit":["b64"],"b64":false}"#, &claims);
-        assert_eq!(refused(&critical), AssertionError::AlgorithmRefused);
+        for crit in [r#"["b64"],"b64":false"#, "null", "[]", "false", r#""""#] {
+            let critical = jwt("EdDSA", &format!(r#"{{"alg":"EdDSA","kid":"ed","crit":{crit}}}"#), &claims);
+            assert_eq!(refused(&critical), AssertionError::AlgorithmRefused, "{crit}");
+        }
     }
 
     #[test]
@@ -613,7 +574,7 @@ mod tests {
         use AssertionError::{BeforeStart, Expired, LifeWrong, NotYetValid};
         // Now is NOW_S + 0.5, the start is NOW_S - 100.
         let times = |iat: f64, exp: f64, nbf: Option<f64>| {
-            let at = |offset: f64| ms(NOW_S) + offset;
+            let at = |offset: f64| NOW_S as f64 + offset;
             let nbf = nbf.map_or(Value::Null, |nbf| json!(at(nbf)));
             verify(&all_keys(), &with(json!({"iat": at(iat), "exp": at(exp), "nbf": nbf}))).map(|s| s.expires_unix_s)
         };

@@ -14,7 +14,7 @@ use crate::limits::USED_ASSERTIONS_MAX;
 pub enum Claim {
     /// It counts, and from now on it is known.
     First,
-    /// It was claimed before: [`AssertionError::Replayed`](super::sign_in::AssertionError::Replayed).
+    /// It was claimed before.
     Replayed,
     /// There is no room to remember it, so it cannot count now: 503.
     Full,
@@ -32,11 +32,6 @@ pub struct UsedAssertions {
 }
 
 impl UsedAssertions {
-    /// Room for [`USED_ASSERTIONS_MAX`] in each generation.
-    pub fn new() -> UsedAssertions {
-        UsedAssertions::with_room(USED_ASSERTIONS_MAX)
-    }
-
     fn with_room(room: usize) -> UsedAssertions {
         UsedAssertions { current: Generation::with_room(room), previous: Generation::with_room(room), room }
     }
@@ -60,9 +55,10 @@ impl UsedAssertions {
     }
 }
 
+/// Room for [`USED_ASSERTIONS_MAX`] in each generation.
 impl Default for UsedAssertions {
     fn default() -> UsedAssertions {
-        UsedAssertions::new()
+        UsedAssertions::with_room(USED_ASSERTIONS_MAX)
     }
 }
 

@@ -4,24 +4,28 @@
 //! into a buffer that the connection has for as long as there is a tail, so that an idle connection owns none. Answers
 //! to pipelined requests are gathered into one send slot, in order, and one send is in flight at a time.
 
+use std::collections::VecDeque;
 use std::mem;
 
+use super::streaming::Streaming;
 use crate::http::body::{Body, BodyError};
 use crate::http::head::{self, Framing, Head, Scan};
 use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
-    ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX,
-    HEAD_MS_MAX, IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX,
-    SEND_LEAST_BYTES_PER_S, SEND_STALL_MS_MAX,
+    BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX, HEAD_MS_MAX,
+    IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX, SEND_LEAST_BYTES_PER_S,
+    SEND_STALL_MS_MAX,
 };
 use crate::service::problem::{self, Fault, Problem};
-use crate::service::{Answer, Ask, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Service};
+use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Service};
 use crate::words::Now;
 
 /// What the driver is to do next for a connection.
 pub enum Next {
     /// Receive, and hand in what came.
     Receive,
+    /// Receive, but ask again when the shard names the connection: it may have something to send meanwhile.
+    ReceiveOrWake,
     /// Send all of this, then hand it back.
     Send(Output),
     /// Nothing; the shard will name the connection when there is something.
@@ -45,6 +49,17 @@ pub enum EndReason {
     Malformed,
     /// The network failed it.
     Failed,
+}
+
+impl EndReason {
+    /// For a refusal.
+    pub(super) fn of(fault: Fault) -> EndReason {
+        match fault {
+            Fault::None => EndReason::Closed,
+            Fault::Malformed => EndReason::Malformed,
+            Fault::Slow => EndReason::Slow,
+        }
+    }
 }
 
 /// A request whose body is still arriving, head and all, since the driver's buffer is only lent.
@@ -76,7 +91,7 @@ impl Buffers {
         Buffers { slots, tails }
     }
 
-    fn slot(&mut self) -> Output {
+    pub(super) fn slot(&mut self) -> Output {
         Output::new(self.slots.pop().unwrap_or_default())
     }
 
@@ -100,11 +115,15 @@ impl Buffers {
 /// What a connection works with while it handles an event.
 pub(super) struct Context<'a> {
     pub now: Now,
+    pub asker: Asker,
     pub service: &'a mut Service,
     pub buffers: &'a mut Buffers,
+    /// What is asked of owners, once the event is handled.
+    pub asks: &'a mut VecDeque<Ask>,
     pub draining: bool,
 }
 
+#[derive(Default)]
 pub(super) struct Connection {
     opened_ms: u64,
     requests: u32,
@@ -113,15 +132,19 @@ pub(super) struct Connection {
     scan: Scan,
     head_started_ms: Option<u64>,
     arriving: Option<Box<Arriving>>,
+    /// A request that is read and answered line by line.
+    pub(super) streaming: Option<Box<Streaming>>,
     /// What waits to be sent; not what is being sent.
-    output: Option<Output>,
-    sending: Option<u64>,
+    pub(super) output: Option<Output>,
+    pub(super) sending: Option<u64>,
     /// A request that waits for another shard.
     waiting: Option<Waiting>,
     /// No further request is read; close once all is sent.
-    ending: Option<EndReason>,
+    pub(super) ending: Option<EndReason>,
     /// Bytes of ours might still be on their way to a peer that is still sending: close only once it stopped.
     linger: Option<Linger>,
+    /// The driver is to ask for it, and has not yet.
+    pub(super) is_woken: bool,
     /// The peer said that it sends no more.
     peer_done: bool,
     aborted: bool,
@@ -142,111 +165,105 @@ struct Linger {
 
 impl Connection {
     pub(super) fn new(now: Now) -> Connection {
-        Connection {
-            opened_ms: now.mono_ms(),
-            requests: 0,
-            input: Vec::new(),
-            scan: Scan::default(),
-            head_started_ms: None,
-            arriving: None,
-            output: None,
-            sending: None,
-            waiting: None,
-            ending: None,
-            linger: None,
-            peer_done: false,
-            aborted: false,
-        }
+        Connection { opened_ms: now.mono_ms(), ..Connection::default() }
     }
 
     /// Takes what was received. What a request needs that is not whole yet is kept.
-    pub(super) fn handle_received(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Ask> {
+    pub(super) fn handle_received(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
         if let Some(linger) = &mut self.linger {
             linger.bytes += bytes.len();
             self.aborted |= linger.bytes > LINGER_BYTES_MAX;
-            return None;
+            return;
         }
         if self.input.is_empty() {
-            let (consumed, ask) = self.consume(context, bytes);
+            let consumed = self.consume(context, bytes);
             if consumed < bytes.len() && self.ending.is_none() {
                 self.input = context.buffers.tail();
                 self.input.extend_from_slice(&bytes[consumed..]);
             }
-            return ask;
+            return;
         }
         self.input.extend_from_slice(bytes);
-        self.consume_input(context)
+        self.consume_input(context);
     }
 
     /// Goes on with what was kept.
-    pub(super) fn consume_input(&mut self, context: &mut Context<'_>) -> Option<Ask> {
+    pub(super) fn consume_input(&mut self, context: &mut Context<'_>) {
         if self.input.is_empty() {
-            return None;
+            return;
         }
         let mut input = mem::take(&mut self.input);
-        let (consumed, ask) = self.consume(context, &input);
+        let consumed = self.consume(context, &input);
         if consumed == input.len() || self.ending.is_some() {
             context.buffers.give_tail(input);
         } else {
             input.drain(..consumed);
             self.input = input;
         }
-        ask
     }
 
     /// Handles every whole request in `data` for which there is room, and says how many bytes they took.
-    fn consume(&mut self, context: &mut Context<'_>, data: &[u8]) -> (usize, Option<Ask>) {
+    fn consume(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
         let mut at = 0;
-        while at < data.len() && self.takes_requests() {
-            let (taken, ask) = match self.arriving.take() {
-                Some(arriving) => self.consume_body(context, arriving, &data[at..]),
-                None => self.consume_head(context, &data[at..]),
+        while at < data.len() && self.takes_input() {
+            let taken = match (self.streaming.is_some(), self.arriving.take()) {
+                (true, _) => self.consume_lines(context, &data[at..]),
+                (false, Some(arriving)) => self.consume_body(context, arriving, &data[at..]),
+                (false, None) => self.consume_head(context, &data[at..]),
             };
             at += taken;
-            if ask.is_some() || taken == 0 {
-                return (at, ask);
+            if taken == 0 {
+                break;
             }
         }
         if at < data.len() && self.ending.is_some() {
             self.start_linger(context.now);
         }
-        (at, None)
+        at
     }
 
-    fn consume_head(&mut self, context: &mut Context<'_>, data: &[u8]) -> (usize, Option<Ask>) {
+    fn consume_head(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
         let head = match head::parse(data, &mut self.scan) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.head_started_ms.get_or_insert(context.now.mono_ms());
-                return (0, None);
+                return 0;
             }
             Err(error) => {
                 self.refuse(context, Problem::from_head(error));
-                return (data.len(), None);
+                return data.len();
             }
         };
         self.head_started_ms = None;
         self.requests = self.requests.saturating_add(1);
         let length = match head.framing {
-            Framing::None | Framing::Length(0) => return (head.bytes, self.serve(context, &head, b"")),
+            Framing::None | Framing::Length(0) => {
+                self.serve(context, &head, b"");
+                return head.bytes;
+            }
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
         };
         let limit = match self.begin(context, &head) {
             Begin::Body { bytes_max } => bytes_max,
+            Begin::Stream(stream) => {
+                self.begin_lines(context, &head, data.len() == head.bytes, stream);
+                return head.bytes;
+            }
             // RFC 9112 §9.3 (9.3b): answered without its body having been read, so the connection ends.
-            Begin::Answered => return (data.len(), None),
+            Begin::Answered => return data.len(),
         };
         if length.is_some_and(|length| length > limit as u64) {
             self.refuse(context, Problem::from_body(BodyError::TooLarge));
-            return (data.len(), None);
+            return data.len();
         }
         let rest = &data[head.bytes..];
         if let Some(body) = length.and_then(|length| rest.get(..length as usize)) {
-            return (head.bytes + body.len(), self.serve(context, &head, body));
+            self.serve(context, &head, body);
+            return head.bytes + body.len();
         }
         if head.expect_continue && rest.is_empty() {
-            self.slot(context).head.push(CONTINUE);
+            self.slot(context.buffers).head.push(CONTINUE);
         }
         self.arriving = Some(Box::new(Arriving {
             head: data[..head.bytes].to_vec(),
@@ -255,30 +272,34 @@ impl Connection {
             bytes_max: limit as u64,
             started_ms: context.now.mono_ms(),
         }));
-        (head.bytes, None)
+        head.bytes
     }
 
-    fn consume_body(
-        &mut self,
-        context: &mut Context<'_>,
-        mut arriving: Box<Arriving>,
-        data: &[u8],
-    ) -> (usize, Option<Ask>) {
+    fn consume_body(&mut self, context: &mut Context<'_>, mut arriving: Box<Arriving>, data: &[u8]) -> usize {
         match arriving.body.decode(data, &mut arriving.bytes, arriving.bytes_max) {
             Ok(progress) if progress.done => {
                 let Ok(Some(head)) = head::parse(&arriving.head, &mut Scan::default()) else {
                     unreachable!("a head that was parsed once parses again")
                 };
-                (progress.consumed, self.serve(context, &head, &arriving.bytes))
+                self.serve(context, &head, &arriving.bytes);
+                progress.consumed
             }
             Ok(progress) => {
                 self.arriving = Some(arriving);
-                (progress.consumed, None)
+                progress.consumed
             }
             Err(error) => {
                 self.refuse(context, Problem::from_body(error));
-                (data.len(), None)
+                data.len()
             }
+        }
+    }
+
+    /// Whether bytes that have arrived may be looked at now.
+    fn takes_input(&self) -> bool {
+        match &self.streaming {
+            Some(streaming) => self.ending.is_none() && streaming.stream.takes_input(),
+            None => self.takes_requests(),
         }
     }
 
@@ -291,78 +312,85 @@ impl Connection {
         room && self.sending.is_none() && self.waiting.is_none() && self.ending.is_none()
     }
 
-    fn slot(&mut self, context: &mut Context<'_>) -> &mut Output {
-        self.output.get_or_insert_with(|| context.buffers.slot())
+    pub(super) fn slot(&mut self, buffers: &mut Buffers) -> &mut Output {
+        self.output.get_or_insert_with(|| buffers.slot())
     }
 
-    fn target(&self, context: &Context<'_>, head: &Head<'_>) -> ReplyTarget {
-        let spent = self.requests >= CONNECTION_REQUESTS_MAX
-            || context.now.mono_ms().saturating_sub(self.opened_ms) >= CONNECTION_AGE_MS_MAX;
-        ReplyTarget::new(head, spent || context.draining)
+    /// Whether the answer to this request is to be the connection's last.
+    pub(super) fn is_spent(&self, context: &Context<'_>) -> bool {
+        context.draining
+            || self.requests >= CONNECTION_REQUESTS_MAX
+            || context.now.mono_ms().saturating_sub(self.opened_ms) >= CONNECTION_AGE_MS_MAX
     }
 
     fn begin(&mut self, context: &mut Context<'_>, head: &Head<'_>) -> Begin {
         let target = ReplyTarget::new(head, true);
-        let output = self.output.get_or_insert_with(|| context.buffers.slot());
-        let begin = context.service.begin(context.now, head, &mut Reply::new(target, output));
+        let mut reply = Reply::new(target, self.slot(context.buffers));
+        let begin = context.service.begin(context.now, context.asker, head, &mut reply);
         if matches!(begin, Begin::Answered) {
             self.end(context.now, EndReason::Closed, true);
         }
         begin
     }
 
-    fn serve(&mut self, context: &mut Context<'_>, head: &Head<'_>, body: &[u8]) -> Option<Ask> {
-        let target = self.target(context, head);
-        let output = self.output.get_or_insert_with(|| context.buffers.slot());
-        match context.service.handle(context.now, head, body, &mut Reply::new(target, output)) {
+    fn serve(&mut self, context: &mut Context<'_>, head: &Head<'_>, body: &[u8]) {
+        let target = ReplyTarget::new(head, self.is_spent(context));
+        let mut reply = Reply::new(target, self.slot(context.buffers));
+        let outcome = context.service.handle(context.now, context.asker, head, body, &mut reply);
+        // A client that did not ask for the end may have sent more already.
+        self.go_on(context, outcome, target, head.keep_alive);
+    }
+
+    fn go_on(&mut self, context: &mut Context<'_>, outcome: Outcome, target: ReplyTarget, linger: bool) {
+        let pending = match outcome {
             Outcome::Answered => {
-                // A client that did not ask for the end may have sent more already.
                 if target.closes() {
-                    self.end(context.now, EndReason::Closed, head.keep_alive);
+                    self.end(context.now, EndReason::Closed, linger);
                 }
-                None
+                return;
             }
             Outcome::Ask(ask, pending) => {
-                let deadline_ms = context.now.mono_ms() + ANSWER_MS_MAX;
-                self.waiting = Some(Waiting { pending, target, deadline_ms });
-                Some(ask)
+                context.asks.push_back(ask);
+                pending
             }
-        }
+            Outcome::Wait(pending) => pending,
+        };
+        let deadline_ms = context.now.mono_ms() + pending.wait_ms_max();
+        self.waiting = Some(Waiting { pending, target, deadline_ms });
     }
 
-    /// Whether a request of it waits for another shard.
+    /// Whether a request of it waits for another shard or for the journal.
     pub(super) fn is_waiting(&self) -> bool {
-        self.waiting.is_some()
+        self.waiting.is_some() || self.streaming.is_some()
     }
 
-    /// Whether a send is in flight.
-    pub(super) fn is_sending(&self) -> bool {
-        self.sending.is_some()
+    /// Whether it has something new to do although nothing happened on its socket.
+    pub(super) fn is_to_be_woken(&self) -> bool {
+        let silent =
+            self.streaming.is_some() && self.ending.is_none() && self.output.as_ref().is_none_or(Output::is_empty);
+        self.sending.is_none() && !silent
     }
 
-    /// The answer that a waiting request needed.
+    /// The answer that a waiting request needed; then what came behind that request.
     pub(super) fn handle_answer(&mut self, context: &mut Context<'_>, answer: Answer) {
-        let Some(Waiting { pending, target, .. }) = self.waiting.take() else { return };
-        let output = self.output.get_or_insert_with(|| context.buffers.slot());
-        context.service.resume(context.now, pending, answer, &mut Reply::new(target, output));
-        if target.closes() {
-            self.end(context.now, EndReason::Closed, true);
+        if self.streaming.is_some() {
+            self.handle_lines_answer(context, answer);
+        } else if let Some(Waiting { pending, target, .. }) = self.waiting.take() {
+            let mut reply = Reply::new(target, self.slot(context.buffers));
+            let outcome = context.service.resume(context.now, context.asker, pending, answer, &mut reply);
+            self.go_on(context, outcome, target, true);
         }
+        self.consume_input(context);
     }
 
     fn refuse(&mut self, context: &mut Context<'_>, problem: Problem) {
-        let output = self.output.get_or_insert_with(|| context.buffers.slot());
-        context.service.refuse(context.now, problem, &mut Reply::new(ReplyTarget::UNREADABLE, output));
+        let mut reply = Reply::new(ReplyTarget::UNREADABLE, self.slot(context.buffers));
+        context.service.refuse(context.now, problem, &mut reply);
         self.arriving = None;
-        let reason = match problem.fault {
-            Fault::None => EndReason::Closed,
-            Fault::Malformed => EndReason::Malformed,
-            Fault::Slow => EndReason::Slow,
-        };
-        self.end(context.now, reason, true);
+        self.end(context.now, EndReason::of(problem.fault), true);
     }
 
-    fn end(&mut self, now: Now, reason: EndReason, linger: bool) {
+    pub(super) fn end(&mut self, now: Now, reason: EndReason, linger: bool) {
         self.ending.get_or_insert(reason);
         self.head_started_ms = None;
         if linger {
@@ -377,18 +405,25 @@ impl Connection {
         }
     }
 
-    /// The peer will send no more.
-    pub(super) fn handle_end(&mut self) {
+    pub(super) fn handle_end(&mut self, context: &mut Context<'_>) {
         self.peer_done = true;
+        if self.streaming.is_some() {
+            self.fail_lines(context, problem::BODY_TRUNCATED);
+        }
     }
 
-    pub(super) fn handle_sent(&mut self, context: &mut Context<'_>, output: Output) -> Option<Ask> {
+    pub(super) fn handle_sent(&mut self, context: &mut Context<'_>, output: Output) {
         self.sending = None;
         context.buffers.give_slot(output);
         if let Some(linger) = &mut self.linger {
             linger.deadline_ms = context.now.mono_ms() + LINGER_MS_MAX;
         }
-        self.consume_input(context)
+        if let Some(streaming) = &mut self.streaming {
+            // No driver need have received meanwhile.
+            streaming.body_deadline_ms = context.now.mono_ms() + BODY_MS_MAX;
+            self.write_lines(context);
+        }
+        self.consume_input(context);
     }
 
     pub(super) fn poll(&mut self, now: Now) -> Next {
@@ -414,6 +449,11 @@ impl Connection {
         if self.waiting.is_some() {
             return Next::Wait;
         }
+        if let Some(streaming) = &self.streaming
+            && self.ending.is_none()
+        {
+            return if streaming.stream.takes_input() && !self.peer_done { Next::ReceiveOrWake } else { Next::Wait };
+        }
         if self.ending.is_none() {
             return if self.peer_done { Next::Close } else { Next::Receive };
         }
@@ -429,23 +469,14 @@ impl Connection {
 
     /// When, in monotonic milliseconds, [`handle_deadline`](Self::handle_deadline) is due.
     pub(super) fn deadline_ms(&self, now: Now, idle_ms_max: u64) -> u64 {
-        if let Some(deadline_ms) = self.sending {
-            return deadline_ms;
-        }
-        if let Some(waiting) = &self.waiting {
-            return waiting.deadline_ms;
-        }
-        if let Some(linger) = &self.linger {
-            return linger.deadline_ms;
-        }
-        if let Some(arriving) = &self.arriving {
-            let earned_ms = arriving.bytes.len() as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
-            return arriving.started_ms + BODY_MS_MAX + earned_ms;
-        }
-        if let Some(started_ms) = self.head_started_ms {
-            return started_ms + HEAD_MS_MAX;
-        }
-        now.mono_ms() + idle_ms_max.min(IDLE_MS_MAX)
+        let body_ms = |arriving: &Arriving| BODY_MS_MAX + arriving.bytes.len() as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
+        self.sending
+            .or_else(|| self.waiting.as_ref().map(|waiting| waiting.deadline_ms))
+            .or_else(|| self.linger.as_ref().map(|linger| linger.deadline_ms))
+            .or_else(|| self.streaming.as_ref().map(|streaming| streaming.deadline_ms()))
+            .or_else(|| self.arriving.as_ref().map(|arriving| arriving.started_ms + body_ms(arriving)))
+            .or_else(|| self.head_started_ms.map(|started_ms| started_ms + HEAD_MS_MAX))
+            .unwrap_or_else(|| now.mono_ms() + idle_ms_max.min(IDLE_MS_MAX))
     }
 
     /// The deadline has passed: a slow sender, and who waits for another shard, is told so; everything else ends.
@@ -455,15 +486,20 @@ impl Connection {
         {
             // The connection ends with this, because the other shard's answer may still come and must not be taken
             // for that to a later request.
-            let output = self.output.get_or_insert_with(|| context.buffers.slot());
-            let mut reply = Reply::new(ReplyTarget::UNREADABLE, output);
-            context.service.resume(context.now, pending, Answer::Busy, &mut reply);
+            let mut reply = Reply::new(ReplyTarget::UNREADABLE, self.slot(context.buffers));
+            context.service.resume(context.now, context.asker, pending, Answer::Busy, &mut reply);
             self.end(context.now, EndReason::Closed, true);
             return;
         }
-        let requested = self.arriving.is_some() || self.head_started_ms.is_some();
-        if requested && self.sending.is_none() && self.linger.is_none() {
-            self.refuse(context, problem::TIMED_OUT);
+        if self.streaming.is_some() && self.sending.is_none() && self.linger.is_none() {
+            return self.handle_lines_deadline(context);
+        }
+        let late = match (&self.arriving, self.head_started_ms) {
+            (Some(_), _) => Some(problem::BODY_TIMED_OUT),
+            (None, head) => head.map(|_| problem::HEAD_TIMED_OUT),
+        };
+        if let (Some(late), None, None) = (late, self.sending, &self.linger) {
+            self.refuse(context, late);
             return;
         }
         let reason = if self.sending.is_some() { EndReason::Slow } else { EndReason::Idle };

@@ -9,28 +9,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam::queue::ArrayQueue;
 
 use super::ConnectionId;
-use crate::service::{Answer, Ask, Settings};
+use crate::service::{Answer, Ask, Asker, Settings};
 
 /// Messages that wait for one shard. At 33,000 refreshes a second none of them sends one; sign-ins do, and a shard
 /// that is a hundred milliseconds late holds back at most this many of them.
 pub const INBOX_MESSAGES_MAX: usize = 4_096;
 
 /// What one shard, or the thread that handles signals, tells another shard.
+#[allow(missing_docs, reason = "the names say it")]
 pub enum Message {
     /// Do this for a resident or an assertion that is yours, and answer.
     Ask {
-        /// Which shard asks.
-        from: usize,
-        /// Which of its connections waits.
-        connection: ConnectionId,
-        /// What is asked.
+        asker: Asker,
         ask: Ask,
     },
-    /// The answer to an earlier `Ask`.
     Answer {
-        /// Which connection waited.
         connection: ConnectionId,
-        /// What was answered.
         answer: Answer,
     },
     /// Keys, sign-in and lifetimes as they are from now on.
@@ -66,6 +60,16 @@ impl Mailbox {
         self.own
     }
 
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Has this shard look at its queue again soon.
+    pub(super) fn ring_own(&mut self) {
+        self.rung[self.own] = true;
+    }
+
     /// Puts a message into the queue of shard `to`; gives it back when that is full.
     pub(super) fn send(&mut self, to: usize, message: Message) -> Result<(), Message> {
         self.inboxes[to].push(message)?;
@@ -82,6 +86,11 @@ impl Mailbox {
     pub(super) fn all_done(&self, own_done: bool) -> bool {
         self.done[self.own].store(own_done, Ordering::Release);
         self.done.iter().all(|done| done.load(Ordering::Acquire))
+    }
+
+    /// Whether all other shards are done.
+    pub(super) fn others_done(&self) -> bool {
+        self.done.iter().enumerate().all(|(shard, done)| shard == self.own || done.load(Ordering::Acquire))
     }
 
     /// The next shard that must be woken.

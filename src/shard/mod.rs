@@ -15,19 +15,23 @@
 mod connection;
 pub mod mailbox;
 mod slab;
+mod streaming;
 mod timers;
 
+use std::collections::VecDeque;
+
+pub use crate::service::ConnectionId;
 pub use connection::{EndReason, Next};
-pub use slab::ConnectionId;
 
 use connection::{Buffers, Connection, Context};
 use mailbox::{Mailbox, Message};
 use slab::Slab;
 use timers::{TICK_MS, Wheel};
 
-use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, SHARD_CONNECTIONS_MAX};
+use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX};
 pub use crate::service::Output;
-use crate::service::{Answer, Ask, Service};
+use crate::service::counters::Counters;
+use crate::service::{Answer, Ask, Asker, Due, Role, Service};
 use crate::words::Now;
 
 /// The state machine of one shard.
@@ -38,22 +42,33 @@ pub struct Shard {
     timers: Wheel,
     mailbox: Mailbox,
     woken: Vec<ConnectionId>,
+    /// What the request at hand asks of owners.
+    asks: VecDeque<Ask>,
+    /// What another shard's queue had no room for; at most one for each ask that this shard has taken.
+    unsent: VecDeque<(usize, Message)>,
     /// When the process ends whatever is in flight, in monotonic milliseconds.
     drain_deadline_ms: Option<u64>,
 }
 
 impl Shard {
-    /// A shard without connections.
-    pub fn new(service: Service, mailbox: Mailbox, now: Now) -> Shard {
+    /// A shard without connections that takes so many of them at once.
+    pub fn new(service: Service, mailbox: Mailbox, connections_max: usize, now: Now) -> Shard {
         Shard {
             service,
-            connections: Slab::new(SHARD_CONNECTIONS_MAX),
+            connections: Slab::new(connections_max),
             buffers: Buffers::new(),
-            timers: Wheel::new(now.mono_ms(), SHARD_CONNECTIONS_MAX),
+            timers: Wheel::new(now.mono_ms(), connections_max),
             mailbox,
             woken: Vec::new(),
+            asks: VecDeque::new(),
+            unsent: VecDeque::new(),
             drain_deadline_ms: None,
         }
+    }
+
+    /// Where this shard counts, for what only its driver knows.
+    pub fn counters(&self) -> &Counters {
+        self.service.counters()
     }
 
     /// A connection was accepted. `None`: all places are taken, close it.
@@ -71,21 +86,21 @@ impl Shard {
     /// Bytes were received. They are only lent: what is needed later is copied.
     pub fn handle_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) {
         self.service.counters().received_bytes.add(bytes.len() as u64);
-        let ask = self.with(now, id, |connection, context| connection.handle_received(context, bytes)).flatten();
-        self.settle(now, id, ask);
+        self.with(now, id, |connection, context| connection.handle_received(context, bytes));
+        self.settle(now, id);
     }
 
     /// The peer sends no more: a receive returned zero bytes.
     pub fn handle_end(&mut self, now: Now, id: ConnectionId) {
-        self.with(now, id, |connection, _| connection.handle_end());
+        self.with(now, id, |connection, context| connection.handle_end(context));
         self.rearm(now, id);
     }
 
     /// A send has ended, all of it.
     pub fn handle_sent(&mut self, now: Now, id: ConnectionId, output: Output) {
         self.service.counters().sent_bytes.add(output.bytes() as u64);
-        let ask = self.with(now, id, |connection, context| connection.handle_sent(context, output)).flatten();
-        self.settle(now, id, ask);
+        self.with(now, id, |connection, context| connection.handle_sent(context, output));
+        self.settle(now, id);
     }
 
     /// The socket is closed, by us or by a failure; the place is given back. `output` is a send that did not end.
@@ -105,7 +120,7 @@ impl Shard {
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
         let next = connection.poll(now);
-        if !matches!(next, Next::Receive) {
+        if !matches!(next, Next::Receive | Next::ReceiveOrWake) {
             self.rearm(now, id);
         }
         next
@@ -113,12 +128,17 @@ impl Shard {
 
     /// The next connection that [`poll`](Self::poll) must be called for although nothing happened on its socket.
     pub fn poll_woken(&mut self) -> Option<ConnectionId> {
-        self.woken.pop()
+        let id = self.woken.pop()?;
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.is_woken = false;
+        }
+        Some(id)
     }
 
-    /// The next shard whose driver must be woken.
+    /// The next shard whose driver must be woken; the number behind the last shard's is the journal's.
     pub fn poll_bell(&mut self) -> Option<usize> {
-        self.mailbox.poll_bell()
+        let journal = self.mailbox.shards();
+        self.mailbox.poll_bell().or_else(|| self.service.poll_journal_bell().then_some(journal))
     }
 
     /// Time has passed: deadlines are met.
@@ -126,23 +146,60 @@ impl Shard {
         while let Some(index) = self.timers.expire(now.mono_ms()) {
             let Some(id) = self.connections.id_at(index as usize) else { continue };
             self.with(now, id, |connection, context| connection.handle_deadline(context));
-            self.woken.push(id);
+            self.wake(id);
         }
+        self.send_unsent();
     }
 
-    /// Takes what other shards, or the signals' thread, have sent.
+    /// Takes what other shards, or the signals' thread, have sent, and what the journal has done.
     pub fn handle_messages(&mut self, now: Now) {
+        self.send_unsent();
         while let Some(message) = self.mailbox.receive() {
             match message {
-                Message::Ask { from, connection, ask } => {
-                    let answer = self.service.answer(now, ask);
-                    // The asker's queue holds one message a waiting connection at most; should it be full all the
-                    // same, that connection's client is answered by its own deadline.
-                    let _ = self.mailbox.send(from, Message::Answer { connection, answer });
+                Message::Ask { asker, ask } => {
+                    if let Some(answer) = self.service.answer(now, asker, ask) {
+                        self.reply(now, asker, answer);
+                    }
                 }
                 Message::Answer { connection, answer } => self.handle_answer(now, connection, answer),
                 Message::Settings(settings) => self.service.set(settings),
                 Message::Drain => self.drain(now),
+            }
+        }
+        while let Some((asker, due)) = self.service.poll_durable() {
+            match due {
+                Due::Answer(answer) => self.reply(now, asker, answer),
+                Due::Ask(ask) => self.ask_owners(asker, &ask),
+            }
+        }
+        if let Some((asker, answer)) = self.service.poll_purged(self.mailbox.own()) {
+            self.reply(now, asker, answer);
+        }
+        if self.service.is_purging() {
+            self.mailbox.ring_own();
+        }
+    }
+
+    /// Brings an answer to the shard and connection that wait for it.
+    fn reply(&mut self, now: Now, asker: Asker, answer: Answer) {
+        if asker.shard == self.mailbox.own() {
+            self.handle_answer(now, asker.connection, answer);
+        } else {
+            self.send(asker.shard, Message::Answer { connection: asker.connection, answer });
+        }
+    }
+
+    /// Sends what must not be lost; behind what waits already, so that nothing overtakes.
+    fn send(&mut self, to: usize, message: Message) {
+        self.unsent.push_back((to, message));
+        self.send_unsent();
+    }
+
+    fn send_unsent(&mut self) {
+        while let Some((to, message)) = self.unsent.pop_front() {
+            if let Err(message) = self.mailbox.send(to, message) {
+                self.unsent.push_front((to, message));
+                return;
             }
         }
     }
@@ -152,18 +209,23 @@ impl Shard {
         if !self.connections.get_mut(id).is_some_and(|connection| connection.is_waiting()) {
             return;
         }
-        let ask = self.with(now, id, |connection, context| {
-            connection.handle_answer(context, answer);
-            connection.consume_input(context)
-        });
-        self.settle(now, id, ask.flatten());
+        self.with(now, id, |connection, context| connection.handle_answer(context, answer));
+        self.settle(now, id);
         // An earlier answer may still be on its way; its end asks for this one. To be woken then would cut it off.
-        if self.connections.get_mut(id).is_some_and(|connection| !connection.is_sending()) {
+        if self.connections.get_mut(id).is_some_and(|connection| connection.is_to_be_woken()) {
+            self.wake(id);
+        }
+    }
+
+    /// Names a connection to its driver, once however much happened: by the second time it may be sending.
+    fn wake(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !std::mem::replace(&mut connection.is_woken, true) {
             self.woken.push(id);
         }
     }
 
-    /// No new connections from here on; each one is closed as soon as it has its answer.
+    /// Each connection is closed as soon as it has its answer; new ones, see [`is_closed`](Self::is_closed).
     fn drain(&mut self, now: Now) {
         self.drain_deadline_ms.get_or_insert(now.mono_ms() + DRAIN_MS_MAX);
         self.service.set_draining();
@@ -174,16 +236,23 @@ impl Shard {
         }
     }
 
-    /// Whether the driver is to stop accepting.
+    /// Whether the process is ending.
     pub fn is_draining(&self) -> bool {
         self.drain_deadline_ms.is_some()
+    }
+
+    /// Whether the driver is to stop accepting. The admin listener is there until the others have ended or had their
+    /// time, to say why they take no more.
+    pub fn is_closed(&self, now: Now) -> bool {
+        let Some(deadline_ms) = self.drain_deadline_ms else { return false };
+        self.service.role() == Role::Public || self.mailbox.others_done() || now.mono_ms() >= deadline_ms
     }
 
     /// Whether the driver may end: all is answered and closed on every shard, since any of them may need this one, or
     /// has had its time. To be asked at every tick, once no more connections are accepted.
     pub fn is_drained(&self, now: Now) -> bool {
         let Some(deadline_ms) = self.drain_deadline_ms else { return false };
-        self.mailbox.all_done(self.connections.is_empty()) || now.mono_ms() >= deadline_ms
+        self.mailbox.all_done(self.is_closed(now) && self.connections.is_empty()) || now.mono_ms() >= deadline_ms
     }
 
     /// Whether the driver need not come back before something happens.
@@ -198,39 +267,45 @@ impl Shard {
         if self.is_draining() { Some(sleep_ms.unwrap_or(TICK_MS).min(TICK_MS)) } else { sleep_ms }
     }
 
-    fn with<R>(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        act: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
-    ) -> Option<R> {
-        let connection = self.connections.get_mut(id)?;
+    fn with(&mut self, now: Now, id: ConnectionId, act: impl FnOnce(&mut Connection, &mut Context<'_>)) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let draining = self.drain_deadline_ms.is_some();
-        let mut context = Context { now, service: &mut self.service, buffers: &mut self.buffers, draining };
-        Some(act(connection, &mut context))
+        let asker = Asker { shard: self.mailbox.own(), connection: id };
+        let (service, buffers, asks) = (&mut self.service, &mut self.buffers, &mut self.asks);
+        act(connection, &mut Context { now, asker, service, buffers, asks, draining });
     }
 
-    /// Carries out what a request asked of the shard that owns its resident, and sets the deadline anew.
-    fn settle(&mut self, now: Now, id: ConnectionId, mut ask: Option<Ask>) {
-        while let Some(asked) = ask.take() {
-            let owner = self.service.owner(&asked);
-            let answer = if owner == self.mailbox.own() {
-                self.service.answer(now, asked)
-            } else {
-                let message = Message::Ask { from: self.mailbox.own(), connection: id, ask: asked };
-                match self.mailbox.send(owner, message) {
-                    Ok(()) => break,
-                    Err(_) => Answer::Busy,
-                }
+    /// Carries out what a request asked of the shards that own its residents, and sets the deadline anew.
+    fn settle(&mut self, now: Now, id: ConnectionId) {
+        let asker = Asker { shard: self.mailbox.own(), connection: id };
+        while let Some(ask) = self.asks.pop_front() {
+            let Some(owner) = self.service.owner(&ask) else {
+                self.ask_owners(asker, &ask);
+                continue;
             };
-            ask = self
-                .with(now, id, |connection, context| {
-                    connection.handle_answer(context, answer);
-                    connection.consume_input(context)
-                })
-                .flatten();
+            if let Some(answer) = self.ask(now, owner, asker, ask) {
+                self.with(now, id, |connection, context| connection.handle_answer(context, answer));
+            }
         }
         self.rearm(now, id);
+    }
+
+    /// Asks one owner, which may be this shard. `Some`: the answer is there already.
+    fn ask(&mut self, now: Now, owner: usize, asker: Asker, ask: Ask) -> Option<Answer> {
+        if owner == self.mailbox.own() {
+            return self.service.answer(now, asker, ask);
+        }
+        match self.mailbox.send(owner, Message::Ask { asker, ask }) {
+            Err(Message::Ask { ask, .. }) => Some(ask.refused()),
+            _ => None,
+        }
+    }
+
+    /// Asks every owner. The asker is on the admin shard, the last one, which is none.
+    fn ask_owners(&mut self, asker: Asker, ask: &Ask) {
+        for owner in 0..self.mailbox.shards() - 1 {
+            self.send(owner, Message::Ask { asker, ask: ask.clone() });
+        }
     }
 
     fn rearm(&mut self, now: Now, id: ConnectionId) {

@@ -1,26 +1,7 @@
 //! The connections of one shard: fixed in number, found by index, and told apart by a generation, so that a late
 //! completion can never reach the connection that took the place of the one it was meant for.
 
-/// A connection of one shard. Stale once the connection was removed: a lookup then finds nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ConnectionId {
-    /// The place in the shard's slab.
-    pub index: u32,
-    /// Raised each time the place is given back.
-    pub generation: u32,
-}
-
-impl ConnectionId {
-    /// The id as one word, for a completion's user data.
-    pub const fn to_bits(self) -> u64 {
-        (self.generation as u64) << 32 | self.index as u64
-    }
-
-    /// The id that [`to_bits`](Self::to_bits) made.
-    pub const fn from_bits(bits: u64) -> ConnectionId {
-        ConnectionId { index: (bits & 0xffff_ffff) as u32, generation: (bits >> 32) as u32 }
-    }
-}
+use crate::service::ConnectionId;
 
 struct Place<T> {
     generation: u32,
@@ -41,12 +22,10 @@ impl<T> Slab<T> {
         Slab { places: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity), capacity }
     }
 
-    /// How many connections are open.
     pub fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
-    /// Whether no connection is open.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -71,7 +50,6 @@ impl<T> Slab<T> {
         self.places.get_mut(id.index as usize).filter(|place| place.generation == id.generation)?.value.as_mut()
     }
 
-    /// Gives the place back.
     pub fn remove(&mut self, id: ConnectionId) -> Option<T> {
         let place = self.places.get_mut(id.index as usize).filter(|place| place.generation == id.generation)?;
         let value = place.value.take()?;
@@ -108,11 +86,5 @@ mod tests {
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
-    }
-
-    #[test]
-    fn an_id_survives_the_way_through_user_data() {
-        let id = ConnectionId { index: 7, generation: u32::MAX };
-        assert_eq!(ConnectionId::from_bits(id.to_bits()), id);
     }
 }

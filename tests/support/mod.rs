@@ -6,7 +6,9 @@
 
 #![allow(dead_code, reason = "each test file takes the part it needs")]
 
+pub mod disk;
 pub mod identity;
+pub mod lines;
 pub mod process;
 pub mod simulated;
 
@@ -244,9 +246,17 @@ pub fn take_answer(received: &mut Vec<u8>, to_head: bool) -> Option<Answer> {
     let status: u16 = status.unwrap_or_else(|| panic!("no status line: {head:?}"));
     let mut answer = Answer { status, head, body: Vec::new() };
     let length: Option<usize> = answer.field("Content-Length").map(|length| length.parse().unwrap());
+    let chunked = answer.field("Transfer-Encoding").is_some_and(|coding| coding == "chunked");
     let bodiless = status < 200 || status == 204 || status == 304;
-    // RFC 9110 §8.6: a 1xx or 204 has no Content-Length; everything else of ours has one.
-    assert_eq!(length.is_some(), !bodiless, "{}", answer.head);
+    // RFC 9110 §8.6: a 1xx or 204 has no Content-Length; everything else of ours has one, or is a stream of lines.
+    assert_eq!(length.is_some() || chunked, !bodiless, "{}", answer.head);
+    if chunked {
+        assert!(length.is_none() && !to_head, "{}", answer.head);
+        let (body, bytes) = take_chunks(&received[head_end..])?;
+        answer.body = body;
+        received.drain(..head_end + bytes);
+        return Some(answer);
+    }
     assert!(answer.field("Transfer-Encoding").is_none(), "{}", answer.head);
     let body_bytes = if to_head || bodiless { 0 } else { length.unwrap_or(0) };
     if received.len() < head_end + body_bytes {
@@ -255,6 +265,22 @@ pub fn take_answer(received: &mut Vec<u8>, to_head: bool) -> Option<Answer> {
     answer.body = received[head_end..head_end + body_bytes].to_vec();
     received.drain(..head_end + body_bytes);
     Some(answer)
+}
+
+/// The data of a whole chunked body and how many bytes it took; our chunks have neither extensions nor trailers.
+pub fn take_chunks(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (whole, mut data) = (bytes.len(), Vec::new());
+    loop {
+        let line_end = bytes.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&bytes[..line_end]).unwrap(), 16).unwrap();
+        let chunk = bytes.get(line_end + 2..line_end + 2 + size + 2)?;
+        assert!(chunk.ends_with(b"\r\n"));
+        data.extend_from_slice(&chunk[..size]);
+        bytes = &bytes[line_end + 2 + size + 2..];
+        if size == 0 {
+            return Some((data, whole - bytes.len()));
+        }
+    }
 }
 
 /// A request for `path` with further fields, each with its line end.

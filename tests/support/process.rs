@@ -50,7 +50,7 @@ impl Under {
         false
     }
 
-    fn apply(self, command: &mut Command) {
+    pub fn apply(self, command: &mut Command) {
         let name = if self == Under::Uring { "uring" } else { "monoio" };
         command.args(["--driver", name]);
         if self == Under::MonoioEpoll {
@@ -160,7 +160,7 @@ impl Server {
     pub fn demo_with(change: impl FnOnce(&mut Command)) -> Server {
         let outer = tempfile::tempdir().unwrap();
         let data = outer.path().join("data");
-        let mut command = serve(&data);
+        let mut command = serve(&data, "127.0.0.1:0");
         command.args(["--demo", "--residents", "200", "--shards", "2"]);
         change(&mut command);
         Server::start(command, &data, Some(outer))
@@ -168,12 +168,13 @@ impl Server {
 
     /// Whatever the command says over a data folder that is kept.
     pub fn over(data: &Path, change: impl FnOnce(&mut Command)) -> Server {
-        let mut command = serve(data);
+        let mut command = serve(data, "127.0.0.1:0");
         change(&mut command);
         Server::start(command, data, None)
     }
 
-    fn start(mut command: Command, data: &Path, outer: Option<tempfile::TempDir>) -> Server {
+    /// Starts a command that serves, and waits until it does.
+    pub fn start(mut command: Command, data: &Path, outer: Option<tempfile::TempDir>) -> Server {
         raise_open_files(5_000);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (gather(child.stdout.take()).text, gather(child.stderr.take()).text);
@@ -291,9 +292,10 @@ fn raise_open_files(files: u32) {
     }
 }
 
-fn serve(data: &Path) -> Command {
+/// The command that serves a data folder on this address.
+pub fn serve(data: &Path, listen: &str) -> Command {
     let mut command = onecode();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(data);
+    command.args(["serve", "--listen", listen, "--admin", "127.0.0.1:0", "--data"]).arg(data);
     command
 }
 

@@ -11,18 +11,23 @@ use onecode::code::keyring::Keyring;
 use onecode::code::qr::Painter;
 use onecode::code::window::Window;
 use onecode::driver::sim::{Client as SimClient, Sim};
+use onecode::journal::{Lane, Port};
+use onecode::limits::SHARD_CONNECTIONS_MAX;
 use onecode::registry::demo;
 use onecode::registry::id_number::HashKey;
 use onecode::registry::table::Table;
 use onecode::service::assets::Library;
+use onecode::service::callers::Callers;
 use onecode::service::counters::Counters;
+use onecode::service::device::{Device, DeviceKey, Kind};
 use onecode::service::session::{self, Session, SessionKey};
 use onecode::service::sign_in::Verifier;
-use onecode::service::{Overview, Parts, Role, Service, Settings};
+use onecode::service::{Overview, Parts, Past, Role, Service, Settings};
 use onecode::shard::Shard;
 use onecode::shard::mailbox::{Inbox, Mailbox};
 use onecode::words::Now;
 
+use super::disk::Disk;
 use super::identity::{AUDIENCE, ISSUER};
 use super::{Host, Line};
 
@@ -41,6 +46,11 @@ fn fixed(bytes: &mut [u8]) -> io::Result<()> {
 
 /// Settings of the demo kind, with sign-in by the keys of `jwks` where there are some.
 pub fn settings(jwks: Option<&str>) -> Arc<Settings> {
+    settings_for(jwks, Callers::local())
+}
+
+/// The same, for these callers of the admin listener.
+pub fn settings_for(jwks: Option<&str>, callers: Callers) -> Arc<Settings> {
     let keyring = Keyring::generate(START.unix_s(), fixed).unwrap();
     let session = keyring.session_key();
     let document = keyring.jwks_json("CN-610100");
@@ -51,6 +61,9 @@ pub fn settings(jwks: Option<&str>) -> Arc<Settings> {
         window: Window::DEFAULT,
         session_key: SessionKey::new(session.epoch, *session.key.expose()).unwrap(),
         session_s: 86_400,
+        device_key: DeviceKey::new(*keyring.device_key.expose()),
+        callers,
+        trust: keyring.trusted("CN-610100"),
         hash_key: Arc::new(HashKey::new(*keyring.hash_key.expose())),
         verifier: jwks.map(|jwks| Verifier::from_jwks(jwks, ISSUER, AUDIENCE, "id_number").unwrap()),
         login_url: None,
@@ -75,9 +88,11 @@ impl Overview for Nothing {
     }
 }
 
-/// A simulated process.
+/// A simulated process. Behind its public shards comes the admin shard.
 pub struct Simulated {
-    pub sim: RefCell<Sim>,
+    pub registry: Arc<Table>,
+    pub admin: usize,
+    pub sim: RefCell<Sim<Disk>>,
     pub settings: Arc<Settings>,
     pub inboxes: Vec<Arc<Inbox>>,
     pub counters: Vec<Arc<CachePadded<Counters>>>,
@@ -95,20 +110,29 @@ impl Simulated {
         for record in demo::records(RESIDENTS, &settings.hash_key, START.unix_ms) {
             registry.write(&record).unwrap();
         }
-        let inboxes: Vec<Arc<Inbox>> = (0..shards).map(|_| Arc::new(Inbox::new(inbox_messages))).collect();
-        let counters: Vec<Arc<CachePadded<Counters>>> = (0..shards).map(|_| Arc::default()).collect();
+        let seats = shards + 1;
+        let inboxes: Vec<Arc<Inbox>> = (0..seats).map(|_| Arc::new(Inbox::new(inbox_messages))).collect();
+        let counters: Vec<Arc<CachePadded<Counters>>> = (0..seats).map(|_| Arc::default()).collect();
+        let lanes: Vec<Arc<Lane>> = (0..seats).map(|_| Lane::new()).collect();
         let library = Arc::new(Library::new(Vec::new()).unwrap());
         let shard = |(own, mailbox): (usize, Mailbox)| {
             let (settings, registry) = (settings.clone(), registry.clone());
             let overview = Arc::new(Nothing);
             let (counters, library) = (counters[own].clone(), library.clone());
-            let (role, seed) = (Role::Public, own as u64);
-            let parts = Parts { role, shards, settings, registry, counters, overview, library, seed };
-            Shard::new(Service::new(parts), mailbox, START)
+            let (role, seed) = (if own < shards { Role::Public } else { Role::Admin }, own as u64);
+            let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads: 1_024, seed };
+            let service = Service::new(parts, Port::new(lanes[own].clone()), Past::default());
+            Shard::new(service, mailbox, SHARD_CONNECTIONS_MAX, START)
         };
-        let shards = Mailbox::all(&inboxes).into_iter().enumerate().map(shard).collect();
-        let sim = RefCell::new(Sim::new(seed, START, shards));
-        Simulated { sim, settings, inboxes, counters }
+        let all = Mailbox::all(&inboxes).into_iter().enumerate().map(shard).collect();
+        let sim = RefCell::new(Sim::new(seed, START, all, Disk::new(lanes)));
+        Simulated { sim, settings, inboxes, counters, registry, admin: shards }
+    }
+
+    /// The token of a device.
+    pub fn device(&self, kind: Kind) -> String {
+        let expires_unix_s = u32::try_from(START.unix_s() + 86_400).unwrap();
+        self.settings.device_key.mint(&Device { id: 7, kind, expires_unix_s })
     }
 
     /// A line to one shard.

@@ -1,0 +1,196 @@
+//! Who may call the admin listener: named tokens with scopes, of which only the hash is kept.
+//!
+//! ```toml
+//! [[token]]
+//! name = "health-bureau"
+//! scopes = ["residents"]
+//! sha256 = "<SHA-256 of the token, 64 hexadecimal digits>"
+//! ```
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use super::problem::{self, Problem};
+use crate::http::field::Field;
+use crate::http::head::Head;
+use crate::http::negotiate;
+use crate::limits::{ADMIN_TOKENS_MAX, CALLER_NAME_BYTES_MAX};
+
+/// What a token may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Scope {
+    /// Metrics, status, audit.
+    Read,
+    /// Residents: their statuses, look-ups, test data.
+    Residents,
+    Devices,
+    Keys,
+    Trust,
+}
+
+/// All callers of the admin listener.
+#[derive(Clone, Debug)]
+pub struct Callers {
+    /// Empty: whoever reaches the listener, which is then on a loopback address, may do everything.
+    tokens: Vec<Token>,
+    local: Arc<str>,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    name: Arc<str>,
+    scopes: Vec<Scope>,
+    hash: [u8; 32],
+}
+
+/// Why a tokens file is refused: the place, and never a hash.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{0}")]
+pub struct CallersError(String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokensFile {
+    #[serde(default)]
+    token: Vec<TokenEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenEntry {
+    name: String,
+    scopes: Vec<Scope>,
+    sha256: String,
+}
+
+impl Callers {
+    /// No tokens: everyone is `local`.
+    pub fn local() -> Callers {
+        Callers { tokens: Vec::new(), local: "local".into() }
+    }
+
+    /// The callers of a tokens file.
+    ///
+    /// # Errors
+    /// [`CallersError`].
+    pub fn from_toml(text: &str) -> Result<Callers, CallersError> {
+        let file: TokensFile = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].split('\n').count());
+            CallersError(format!("line {line}: {}", error.message().replace('\n', " ")))
+        })?;
+        if file.token.is_empty() || file.token.len() > ADMIN_TOKENS_MAX {
+            return Err(CallersError(format!("{} tokens, expected 1 to {ADMIN_TOKENS_MAX}", file.token.len())));
+        }
+        let mut tokens: Vec<Token> = Vec::new();
+        for (index, TokenEntry { name, scopes, sha256 }) in file.token.into_iter().enumerate() {
+            let wrong = |problem: &str| CallersError(format!("token {}: {problem}", index + 1));
+            let named = (1..=CALLER_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+            if !named || name == "local" {
+                return Err(wrong("the name is not 1 to 64 visible ASCII characters, or it is local"));
+            }
+            if tokens.iter().any(|token| *token.name == *name) {
+                return Err(wrong("another token has the same name"));
+            }
+            if scopes.is_empty() {
+                return Err(wrong("it has no scope: read, residents, devices, keys or trust"));
+            }
+            let hash = hex(sha256.as_bytes()).ok_or_else(|| wrong("sha256 is not 64 hexadecimal digits"))?;
+            if tokens.iter().any(|token| token.hash == hash) {
+                return Err(wrong("another token has the same sha256"));
+            }
+            tokens.push(Token { name: name.into(), scopes, hash });
+        }
+        Ok(Callers { tokens, local: "local".into() })
+    }
+
+    /// The name of the caller of a request, who must have `scope`.
+    pub(super) fn admit(&self, head: &Head<'_>, scope: Scope) -> Result<Arc<str>, Problem> {
+        if self.tokens.is_empty() {
+            return Ok(self.local.clone());
+        }
+        if head.get(Field::Authorization).is_none() {
+            return Err(problem::TOKEN_MISSING);
+        }
+        let token = negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)?;
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        // Every hash is compared, each in constant time, so that the time says nothing about which came close.
+        let found = self
+            .tokens
+            .iter()
+            .fold(None, |found, token| if bool::from(token.hash.ct_eq(&hash)) { Some(token) } else { found });
+        let token = found.ok_or(problem::TOKEN_INVALID)?;
+        if token.scopes.contains(&scope) { Ok(token.name.clone()) } else { Err(problem::SCOPE_MISSING) }
+    }
+}
+
+/// `N` bytes from twice as many hexadecimal digits.
+pub(super) fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::{Scan, parse};
+
+    fn file(name: &str, scopes: &str, token: &str) -> String {
+        let hash: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("[[token]]\nname = \"{name}\"\nscopes = [{scopes}]\nsha256 = \"{hash}\"\n")
+    }
+
+    #[test]
+    fn a_token_opens_what_its_scopes_say_and_nothing_else() {
+        let text = file("lab", "\"residents\"", "secret-1") + &file("ops", "\"read\", \"keys\"", "secret-2");
+        let callers = Callers::from_toml(&text).unwrap();
+        let admit = |field: &str, scope| {
+            let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n");
+            let head = parse(bytes.as_bytes(), &mut Scan::default()).unwrap().unwrap();
+            callers.admit(&head, scope).map(|name| name.to_string()).map_err(|problem| problem.word)
+        };
+        let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(admit(&bearer("secret-1"), Scope::Residents).unwrap(), "lab");
+        assert_eq!(admit(&bearer("secret-2"), Scope::Keys).unwrap(), "ops");
+        assert_eq!(admit(&bearer("secret-1"), Scope::Read), Err("scope-missing"));
+        assert_eq!(admit(&bearer("secret-3"), Scope::Read), Err("token-invalid"));
+        assert_eq!(admit("Authorization: Basic secret-1\r\n", Scope::Read), Err("token-invalid"));
+        assert_eq!(admit("", Scope::Read), Err("token-missing"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_is_refused_and_tells_no_hash() {
+        let good = file("lab", "\"read\"", "s");
+        for (text, named) in [
+            (String::new(), "0 tokens"),
+            ("token = 5".to_owned(), "line 1"),
+            (good.replace("name = \"lab\"\n", ""), "line 1: missing field `name`"),
+            (good.replace("lab", "local"), "token 1: the name"),
+            (good.replace("lab", ""), "token 1: the name"),
+            (good.replace("lab", "a b"), "token 1: the name"),
+            (good.replace("\"read\"", ""), "token 1: it has no scope"),
+            (good.replace("\"read\"", "\"write\""), "unknown variant"),
+            (good.replace("sha256 = \"", "sha256 = \"0"), "token 1: sha256"),
+            (good.clone() + &good, "token 2: another token has the same name"),
+            (good.clone() + &good.replace("lab", "lab2"), "token 2: another token has the same sha256"),
+            (good.clone() + "clear = \"s\"\n", "unknown field"),
+        ] {
+            let told = Callers::from_toml(&text).unwrap_err().to_string();
+            assert!(told.contains(named), "{told}");
+        }
+        let many: String = (0..=ADMIN_TOKENS_MAX).map(|n| file(&format!("n{n}"), "\"read\"", &n.to_string())).collect();
+        assert_eq!(Callers::from_toml(&many).unwrap_err().to_string(), "65 tokens, expected 1 to 64");
+    }
+}

@@ -1,0 +1,138 @@
+//! The token of a device: 48 characters that the server, or a collector with the same key, checks with one MAC.
+//!
+//! It owns the layout and the MAC, as [`session`](super::session) does for residents; it does not know which devices
+//! were revoked.
+//!
+//! ```text
+//! byte   0        1     2..4     4..12  12..16   16..20   20..36
+//!        version  kind  0        id     0        expires  MAC: BLAKE3, keyed, of bytes 0..20, cut to 16 bytes
+//! ```
+//! All integers are big-endian; the 36 bytes are written as base64url without padding, in exactly one spelling.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Characters of a token.
+pub const DEVICE_TOKEN_BYTES: usize = 48;
+
+/// What a device is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// Checks codes at a door, in a bus.
+    Scanner = 1,
+    /// Checks codes and takes samples.
+    Post = 2,
+}
+
+/// What a token says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Device {
+    pub id: u64,
+    pub kind: Kind,
+    /// The first second at which the token is over, since 1970-01-01T00:00:00Z.
+    pub expires_unix_s: u32,
+}
+
+/// The key of all device tokens.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct DeviceKey([u8; 32]);
+
+/// Why a token opens nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceError {
+    /// Not a token of ours: its form, or its MAC.
+    Invalid,
+    /// It was good until its time was over.
+    Expired,
+}
+
+impl DeviceKey {
+    /// Takes 32 secret, uniformly random bytes.
+    pub const fn new(key: [u8; 32]) -> DeviceKey {
+        DeviceKey(key)
+    }
+
+    fn mac(&self, signed: &[u8]) -> [u8; 16] {
+        let hash = blake3::keyed_hash(&self.0, signed);
+        std::array::from_fn(|at| hash.as_bytes()[at])
+    }
+
+    /// The token of `device`.
+    pub fn mint(&self, device: &Device) -> String {
+        let mut bytes = [0; 36];
+        bytes[..2].copy_from_slice(&[VERSION, device.kind as u8]);
+        bytes[4..12].copy_from_slice(&device.id.to_be_bytes());
+        bytes[16..20].copy_from_slice(&device.expires_unix_s.to_be_bytes());
+        let mac = self.mac(&bytes[..20]);
+        bytes[20..].copy_from_slice(&mac);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The device that `token` names, if the token is ours and not over at `now_unix_s`.
+    ///
+    /// # Errors
+    /// [`DeviceError`]; nothing about time is said of a token that is not ours.
+    pub fn check(&self, token: &[u8], now_unix_s: u64) -> Result<Device, DeviceError> {
+        let mut bytes = [0; 36];
+        if token.len() != DEVICE_TOKEN_BYTES || URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) != Ok(bytes.len()) {
+            return Err(DeviceError::Invalid);
+        }
+        let (signed, mac) = bytes.split_at(20);
+        if !bool::from(self.mac(signed).ct_eq(mac)) {
+            return Err(DeviceError::Invalid);
+        }
+        let kind = match (signed[0], signed[1]) {
+            (VERSION, 1) => Kind::Scanner,
+            (VERSION, 2) => Kind::Post,
+            _ => return Err(DeviceError::Invalid),
+        };
+        let id = signed[4..12].iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
+        let expires_unix_s = signed[16..20].iter().fold(0, |time, byte| time << 8 | u32::from(*byte));
+        if now_unix_s >= u64::from(expires_unix_s) {
+            return Err(DeviceError::Expired);
+        }
+        Ok(Device { id, kind, expires_unix_s })
+    }
+}
+
+/// Not that of a session, so that neither is ever taken for the other.
+const VERSION: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: Device = Device { id: 0x0123_4567_89AB_CDEF, kind: Kind::Post, expires_unix_s: 1_800_000_000 };
+
+    #[test]
+    fn what_was_minted_is_read_back_until_its_second() {
+        let key = DeviceKey::new([7; 32]);
+        for kind in [Kind::Scanner, Kind::Post] {
+            let device = Device { kind, ..DEVICE };
+            let token = key.mint(&device);
+            assert_eq!(token.len(), DEVICE_TOKEN_BYTES);
+            assert_eq!(key.check(token.as_bytes(), 1_799_999_999), Ok(device));
+            assert_eq!(key.check(token.as_bytes(), 1_800_000_000), Err(DeviceError::Expired));
+        }
+    }
+
+    #[test]
+    fn any_changed_bit_and_any_other_key_or_length_is_refused() {
+        let key = DeviceKey::new([7; 32]);
+        let bytes = URL_SAFE_NO_PAD.decode(key.mint(&DEVICE)).unwrap();
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let token = URL_SAFE_NO_PAD.encode(changed);
+            assert_eq!(key.check(token.as_bytes(), u64::MAX), Err(DeviceError::Invalid));
+        }
+        let other = DeviceKey::new([8; 32]).mint(&DEVICE);
+        for token in [other.as_bytes(), b"", &key.mint(&DEVICE).as_bytes()[..47], &[0xFF; 48]] {
+            assert_eq!(key.check(token, 0), Err(DeviceError::Invalid));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What operators ask besides residents: the audit, and that all test data goes.
+//!
+//! Writes and look-ups are in the audit, by the name of their caller, on disk before their answer; what only reads
+//! figures (`/metrics`, `/status.json`, `/admin/audit`) is not, and neither is a call that was refused.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::callers::Scope;
+use super::problem::{self, Problem};
+use super::writes::{Asker, AuditEntry, Then};
+use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
+use crate::http::head::Head;
+use crate::http::negotiate;
+use crate::journal::Record;
+use crate::limits::{AUDIT_ENTRIES_DEFAULT, AUDIT_ENTRIES_MAX};
+use crate::words::Now;
+
+/// How far the removal of test data is.
+#[derive(Clone, Debug)]
+pub enum Purge {
+    /// The call is being written down.
+    Audited,
+    /// So many owners have yet to settle the writes of test residents that they took before.
+    Held(usize),
+    /// The removal is being written down; then so many owners have yet to do it, and so many residents are gone.
+    Done(usize, u64),
+}
+
+impl Service {
+    pub(super) fn audit(&self, head: &Head<'_>) -> Result<Bytes, Problem> {
+        let limit = match negotiate::query_parameter(head.query, "limit") {
+            None => AUDIT_ENTRIES_DEFAULT,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=AUDIT_ENTRIES_MAX).contains(limit))
+                .ok_or(problem::QUERY_UNKNOWN)?,
+        };
+        let told = |entry: &AuditEntry| {
+            let AuditEntry { at, author, action, detail } = entry;
+            serde_json::json!({ "at": at, "author": **author, "action": action, "detail": detail })
+        };
+        let document: Vec<_> = self.writes.past.latest_audit(limit).map(told).collect();
+        Ok(Bytes::from(serde_json::Value::Array(document).to_string()))
+    }
+
+    pub(super) fn purge(&mut self, now: Now, asker: Asker, head: &Head<'_>) -> Result<Outcome, Problem> {
+        let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
+        self.write_audit(now, asker, &author, "DELETE /admin/test-data", "")?;
+        Ok(Outcome::Wait(Pending::Purge(author, Purge::Audited)))
+    }
+
+    /// One step after the other: were a test resident's write still on its way when the removal is written down, it
+    /// would be gone after a restart and here until then.
+    pub(super) fn purged(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        author: Arc<str>,
+        step: Purge,
+        answer: &Answer,
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
+        let shards = self.parts.shards;
+        let next = match (step, answer) {
+            (Purge::Audited, Answer::Done) => {
+                return Ok(Outcome::Ask(Ask::HoldTest, Pending::Purge(author, Purge::Held(shards))));
+            }
+            (Purge::Held(left @ 2..), Answer::Done) => Purge::Held(left - 1),
+            (Purge::Held(_), Answer::Done) => {
+                self.write(asker, &Record::PurgeTest { at_ms: now.unix_ms, author: &author }, Then::Purge)?;
+                Purge::Done(shards, 0)
+            }
+            (Purge::Done(left @ 2.., residents), Answer::Purged(more)) => Purge::Done(left - 1, residents + more),
+            (Purge::Done(_, residents), Answer::Purged(more)) => {
+                let body = format!(r#"{{"residents":{}}}"#, residents + more);
+                self.count(Route::TestData, 200);
+                let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
+                reply.inline(self.date.at(now.unix_s()), 200, &fields, body.as_bytes());
+                return Ok(Outcome::Answered);
+            }
+            (_, Answer::Failed) => return Err(problem::JOURNAL_FAILED),
+            _ => return Err(problem::BUSY),
+        };
+        Ok(Outcome::Wait(Pending::Purge(author, next)))
+    }
+}

@@ -1,0 +1,166 @@
+//! `/admin/residents`: what the city says about its residents, and what is known of one of them.
+//!
+//! ID numbers come in here and go no further than their keyed hash: no answer, log or record holds one, and errors of
+//! the JSON reader, which quote what they read, are told by their kind alone.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::callers::{Scope, hex};
+use super::problem::{self, Problem};
+use super::writes::{Asker, Change, StatusWrite};
+use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
+use crate::http::head::Head;
+use crate::limits::{JOURNAL_TEXT_BYTES_MAX, VERSION_AHEAD_MS_MAX};
+use crate::registry::id_number::IdNumber;
+use crate::words::{Now, ResidentNumber, Status};
+
+/// A line of `POST /admin/residents`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusLine<'a> {
+    #[serde(borrow)]
+    id_number: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resident: Option<Cow<'a, str>>,
+    tube: Option<IgnoredAny>,
+    #[serde(borrow)]
+    status: Option<Cow<'a, str>>,
+    version: Option<u64>,
+    #[serde(borrow)]
+    reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    remove: bool,
+    test: Option<bool>,
+    #[serde(default)]
+    region: u32,
+}
+
+/// The body of `POST /admin/residents/lookup`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LookupBody<'a> {
+    #[serde(borrow)]
+    id_number: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resident: Option<Cow<'a, str>>,
+}
+
+/// GB/T 2260 codes have six digits.
+const REGION_MAX: u32 = 999_999;
+
+impl Service {
+    /// The statement that a line makes.
+    pub(super) fn read_status(&self, now: Now, line: &[u8]) -> Result<StatusWrite, &'static Problem> {
+        let line: StatusLine<'_> = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
+        if line.tube.is_some() {
+            return Err(&problem::TUBE_NOT_SUPPORTED);
+        }
+        let (resident, check) = self.name(line.id_number.as_deref(), line.resident.as_deref())?;
+        let version = line.version.ok_or(&problem::LINE_MALFORMED)?;
+        if version > now.unix_ms.saturating_add(VERSION_AHEAD_MS_MAX) {
+            return Err(&problem::VERSION_AHEAD);
+        }
+        let status = match (line.status.as_deref(), line.remove) {
+            (None, true) => Status::Unknown,
+            (Some(word), false) => {
+                STATUSES.into_iter().find(|status| status.word() == word).ok_or(&problem::LINE_MALFORMED)?
+            }
+            _ => return Err(&problem::LINE_MALFORMED),
+        };
+        let reason = line.reason.unwrap_or_default();
+        if !is_keepable(&reason) {
+            return Err(&problem::TEXT_REFUSED);
+        }
+        if line.region > REGION_MAX {
+            return Err(&problem::LINE_MALFORMED);
+        }
+        let (remove, test, region, reason) = (line.remove, line.test, line.region, reason.into());
+        Ok(StatusWrite { resident, check, version, status, remove, test, region, reason })
+    }
+
+    /// Whom one of the two members names; with the check where it was the ID number.
+    fn name(
+        &self,
+        id_number: Option<&str>,
+        resident: Option<&str>,
+    ) -> Result<(ResidentNumber, Option<u64>), &'static Problem> {
+        match (id_number, resident) {
+            (Some(id_number), None) => {
+                let id = IdNumber::parse(id_number.as_bytes()).map_err(|_| &problem::ID_NUMBER_MALFORMED)?;
+                let (resident, check) = self.parts.settings.hash_key.number(&id);
+                Ok((resident, Some(check)))
+            }
+            (None, Some(text)) => {
+                let number = hex(text.as_bytes()).map(u64::from_be_bytes).ok_or(&problem::LINE_MALFORMED)?;
+                Ok((ResidentNumber(number), None))
+            }
+            _ => Err(&problem::LINE_MALFORMED),
+        }
+    }
+
+    /// First the call is written down, then the resident's owner is asked, then it is answered.
+    pub(super) fn lookup(&mut self, now: Now, asker: Asker, head: &Head<'_>, body: &[u8]) -> Result<Outcome, Problem> {
+        let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
+        super::check_content_type(head)?;
+        let body: LookupBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
+        let named = self.name(body.id_number.as_deref(), body.resident.as_deref());
+        let (resident, check) = named.map_err(|problem| match *problem {
+            problem::LINE_MALFORMED => problem::BODY_MALFORMED,
+            other => other,
+        })?;
+        let detail = format!("{:016x}", resident.0);
+        self.write_audit(now, asker, &author, "POST /admin/residents/lookup", &detail)?;
+        Ok(Outcome::Wait(Pending::Lookup { resident, check }))
+    }
+
+    pub(super) fn looked_up(
+        &mut self,
+        now: Now,
+        resident: ResidentNumber,
+        check: Option<u64>,
+        answer: Answer,
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
+        let history = match answer {
+            Answer::Done => return Ok(Outcome::Ask(Ask::History(resident), Pending::Lookup { resident, check })),
+            Answer::History(history) => history,
+            Answer::Failed => return Err(problem::JOURNAL_FAILED),
+            _ => return Err(problem::BUSY),
+        };
+        let found = self.parts.registry.read(resident);
+        let record = found.filter(|record| check.is_none_or(|check| check == record.check));
+        let record = record.ok_or(problem::UNKNOWN_RESIDENT)?;
+        let document = serde_json::json!({
+            "resident": format!("{:016x}", resident.0),
+            "status": record.status.word(),
+            "version": record.version,
+            "region": record.region,
+            "test": record.test,
+            "history": history.iter().map(told).collect::<Vec<_>>(),
+        });
+        self.count(Route::Lookup, 200);
+        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
+        reply.shared(self.date.at(now.unix_s()), 200, &fields, Bytes::from(document.to_string()));
+        Ok(Outcome::Answered)
+    }
+}
+
+/// A change as a look-up tells it.
+fn told(Change { version, status, at_ms, author, reason, .. }: &Change) -> serde_json::Value {
+    let (word, removed) = (status.map(Status::word), status.is_none());
+    serde_json::json!({
+        "version": version, "status": word, "removed": removed, "at": at_ms, "author": **author, "reason": reason,
+    })
+}
+
+const STATUSES: [Status; 4] = [Status::Unknown, Status::Green, Status::Yellow, Status::Red];
+
+/// Whether a text may go into the journal: it fits, and holds no ID number, for which there is no place there.
+pub(super) fn is_keepable(text: &str) -> bool {
+    let holds_id_number = || text.as_bytes().windows(18).any(|part| IdNumber::parse(part).is_ok());
+    text.len() <= JOURNAL_TEXT_BYTES_MAX && !holds_id_number()
+}

@@ -1,0 +1,202 @@
+//! `/scan/verify` and `/scan/records`: what doors ask, and what they have noted while nobody could be asked.
+//!
+//! A verdict never fails on the disk. It waits a moment for its record; without one it says `"recorded":false`, and the
+//! scanner keeps the scan, by the id in the answer, and brings it later. A scan that comes twice is written twice with
+//! one id, and told once by `journal export`.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::callers::hex;
+use super::device::{Device, DeviceError, Kind};
+use super::problem::{self, Problem};
+use super::residents::is_keepable;
+use super::writes::{Asker, Then};
+use super::{Answer, Outcome, Pending, Reply, Route, Service};
+use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
+use crate::http::head::Head;
+use crate::http::negotiate;
+use crate::journal::Record;
+use crate::registry::table::Record as Resident;
+use crate::words::{Now, Status};
+
+/// The body of `POST /scan/verify`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VerifyBody<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+    #[serde(borrow)]
+    place: Cow<'a, str>,
+}
+
+/// A line of `POST /scan/records`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordLine<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    at: u64,
+    #[serde(borrow)]
+    place: Cow<'a, str>,
+    #[serde(borrow)]
+    cti: Cow<'a, str>,
+    #[serde(borrow)]
+    result: Cow<'a, str>,
+}
+
+/// A scan as a line had it.
+pub(super) struct ScanLine {
+    id: [u8; 16],
+    at_ms: u64,
+    cti: [u8; 16],
+    result: &'static str,
+    place: Box<str>,
+    test: bool,
+}
+
+impl ScanLine {
+    pub(super) fn record<'a>(&'a self, received_ms: u64, device: &'a str) -> Record<'a> {
+        let ScanLine { id, at_ms, cti, result, ref place, test } = *self;
+        Record::Scan { id, at_ms, received_ms, cti, result, place, device, test }
+    }
+}
+
+/// A verdict that waits for its record.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    id: [u8; 16],
+    result: Verdict,
+    /// Of a good signature: the status that stands now, and the times.
+    known: Option<(Status, u64, u64)>,
+    test: bool,
+}
+
+/// Every verdict is padded to this with spaces, which JSON allows behind a value: its size tells nothing.
+const VERDICT_BYTES: usize = 176;
+
+/// What a scanner may have come to: the words of a verdict.
+const RESULTS: &str = "valid valid_in_grace expired not_yet_valid revoked bad_signature unknown_issuer clock_suspect \
+                       stale_trust malformed unknown_resident";
+
+impl Service {
+    /// The device whose token came with a request, which must be of one of these kinds.
+    pub(super) fn device(&self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Device, Problem> {
+        if super::is_foreign(head) {
+            return Err(problem::ORIGIN_REFUSED);
+        }
+        if head.get(crate::http::field::Field::Authorization).is_none() {
+            return Err(problem::TOKEN_MISSING);
+        }
+        let token = negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)?;
+        let device = self.parts.settings.device_key.check(token, now.unix_s()).map_err(|error| match error {
+            DeviceError::Invalid => problem::TOKEN_INVALID,
+            DeviceError::Expired => problem::TOKEN_EXPIRED,
+        })?;
+        if kinds.contains(&device.kind) { Ok(device) } else { Err(problem::SCOPE_MISSING) }
+    }
+
+    pub(super) fn scan_verify(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        head: &Head<'_>,
+        body: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
+        let device = self.device(now, head, &[Kind::Scanner])?;
+        super::check_content_type(head)?;
+        let body: VerifyBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
+        if !is_keepable(&body.place) {
+            return Err(problem::TEXT_REFUSED);
+        }
+        let verdict = verify::verify(&self.parts.settings.trust, body.code.as_bytes(), now.unix_s(), LEEWAY_S);
+        let resident = verdict.claims.as_ref().and_then(|claims| self.holder(claims));
+        let result = match verdict.outcome {
+            Verdict::Valid if resident.is_none() => Verdict::UnknownResident,
+            outcome => outcome,
+        };
+        let test = resident.is_some_and(|resident| resident.test)
+            || verdict.claims.as_ref().is_some_and(|claims| claims.env.word() == "test");
+        let mut id = [0; 16];
+        self.random.fill(&mut id);
+        let status = resident.map_or(Status::Unknown, |resident| resident.status);
+        let known = verdict.claims.as_ref().map(|claims| (status, claims.iat, claims.exp));
+        let record = Record::Scan {
+            id,
+            at_ms: now.unix_ms,
+            received_ms: now.unix_ms,
+            cti: verdict.claims.map_or([0; 16], |claims| claims.cti),
+            result: result.word(),
+            place: &body.place,
+            device: &name(&device),
+            test,
+        };
+        let verified = Box::new(Verified { id, result, known, test });
+        if self.write(asker, &record, Then::Answer).is_ok() {
+            return Ok(Outcome::Wait(Pending::Verify(verified)));
+        }
+        Ok(self.verified(now, &verified, &Answer::Busy, reply))
+    }
+
+    /// Whose code it is, by what only this server can read.
+    fn holder(&self, claims: &Claims) -> Option<Resident> {
+        let opened = self.parts.settings.issuer.open_cti(&claims.cti);
+        self.parts.registry.read(opened.resident).filter(|_| u64::from(opened.iat) == claims.iat)
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        now: Now,
+        verified: &Verified,
+        answer: &Answer,
+        reply: &mut Reply<'_>,
+    ) -> Outcome {
+        let recorded = matches!(answer, Answer::Done);
+        self.parts.counters.scans_unrecorded.add(u64::from(!recorded));
+        let id = u128::from_be_bytes(verified.id);
+        let mut text = format!(r#"{{"result":"{}""#, verified.result.word());
+        if let Some((status, iat, exp)) = verified.known {
+            text += &format!(r#","status":"{}","iat":{iat},"exp":{exp}"#, status.word());
+        }
+        if verified.test {
+            text += r#","env":"test""#;
+        }
+        text += &format!(r#","id":"{id:032x}","recorded":{recorded}}}"#);
+        let text = format!("{text:VERDICT_BYTES$}");
+        self.count(Route::ScanVerify, 200);
+        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
+        reply.inline(self.date.at(now.unix_s()), 200, &fields, text.as_bytes());
+        Outcome::Answered
+    }
+
+    /// The scan that a line tells of.
+    pub(super) fn read_scan(&self, line: &[u8]) -> Result<ScanLine, &'static Problem> {
+        let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
+        if !is_keepable(&line.place) {
+            return Err(&problem::TEXT_REFUSED);
+        }
+        // As `crypto.randomUUID()` writes it, or its digits alone.
+        let id = hex(line.id.as_bytes()).or_else(|| hex(line.id.replace('-', "").as_bytes()));
+        let result = RESULTS.split(' ').find(|result| *result == line.result);
+        let (id, cti, result) = id
+            .zip(hex(line.cti.as_bytes()))
+            .zip(result)
+            .map(|((id, cti), result)| (id, cti, result))
+            .ok_or(&problem::LINE_MALFORMED)?;
+        let opened = self.parts.settings.issuer.open_cti(&cti);
+        // A code of another issuer opens to a number that nobody has.
+        let test = self.parts.registry.read(opened.resident).is_some_and(|resident| resident.test);
+        Ok(ScanLine { id, at_ms: line.at, cti, result, place: line.place.into(), test })
+    }
+}
+
+/// How the journal names a device.
+pub(super) fn name(device: &Device) -> String {
+    let kind = match device.kind {
+        Kind::Scanner => "scanner",
+        Kind::Post => "post",
+    };
+    format!("{kind}-{:016x}", device.id)
+}

@@ -1,0 +1,502 @@
+//! What waits for the journal, and what is done once it is on disk.
+//!
+//! A shard appends the records of its own residents, and of the requests that came to it, to its own lane and keeps
+//! here what each was for, in the order of their tickets. When the journal says how many are durable, they are applied
+//! in that order, and only then answered. After the journal has failed nothing more is applied or acknowledged.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::problem::{self, Problem};
+use super::{Answer, Ask, Service};
+use crate::journal::{Port, Record, Refused};
+use crate::limits::{AUDIT_ENTRIES_MAX, HISTORY_CHANGES_MAX, TEST_HOLD_MS_MAX};
+use crate::registry::table::{Place, Record as Known, Saying, Statement};
+use crate::words::{Now, ResidentNumber, Status};
+
+/// A connection of one shard. Stale once the connection was removed: a lookup then finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConnectionId {
+    /// The place in the shard's slab.
+    pub index: u32,
+    /// Raised each time the place is given back.
+    pub generation: u32,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Asker {
+    pub shard: usize,
+    pub connection: ConnectionId,
+}
+
+/// What became of one line of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LineResult {
+    /// It is on disk, and applied.
+    Done,
+    /// Something newer, or the same, was said before.
+    Ignored,
+    /// It was not taken, for want of room: send it again.
+    Retry,
+    /// It was refused.
+    Error(&'static Problem),
+    /// Nothing is said about it: the line was empty.
+    Silent,
+}
+
+/// One statement about a resident, as a line said it.
+#[derive(Clone, Debug)]
+pub struct StatusWrite {
+    pub(super) resident: ResidentNumber,
+    /// Known where the line had the ID number: then an unknown resident is added.
+    pub(super) check: Option<u64>,
+    pub(super) version: u64,
+    pub(super) status: Status,
+    /// Instead of a status: forget the resident.
+    pub(super) remove: bool,
+    /// As the line had it; must agree with what is known.
+    pub(super) test: Option<bool>,
+    /// 0 where the line had none.
+    pub(super) region: u32,
+    pub(super) reason: Box<str>,
+}
+
+/// A change of status, as look-ups tell it; a removal has no status.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub(super) resident: ResidentNumber,
+    pub(super) version: u64,
+    pub(super) status: Option<Status>,
+    pub(super) at_ms: u64,
+    pub(super) author: Arc<str>,
+    pub(super) reason: Box<str>,
+    pub(super) test: bool,
+}
+
+/// An operator's call; its detail is never an ID number, a session or a token.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    pub(super) at: u64,
+    pub(super) author: Arc<str>,
+    pub(super) action: Box<str>,
+    pub(super) detail: Box<str>,
+}
+
+/// What is remembered of the journal besides the registry: the latest changes and calls. Filled at start by the replay.
+#[derive(Clone, Default, Debug)]
+pub struct Past {
+    changes: VecDeque<Change>,
+    audit: VecDeque<AuditEntry>,
+}
+
+impl Past {
+    /// Takes note of a record of the journal, in the order of their sequence.
+    pub fn note(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Status { resident, version, status, remove, test, at_ms, author, reason, .. } => {
+                let (author, reason) = (author.into(), reason.into());
+                let status = (!remove).then_some(status);
+                self.change(Change { resident, version, status, at_ms, author, reason, test });
+            }
+            Record::Audit { at_ms, author, action, detail } => {
+                let (author, action, detail) = (author.into(), action.into(), detail.into());
+                self.audit(AuditEntry { at: at_ms, author, action, detail });
+            }
+            Record::PurgeTest { .. } => self.changes.retain(|change| !change.test),
+            Record::Sessions { .. } | Record::Scan { .. } => {}
+        }
+    }
+
+    /// The part of it that shard `own` of `shards` answers for; the calls belong to the admin shard, which is `shards`.
+    pub fn share(&self, own: usize, shards: usize) -> Past {
+        let owned = |change: &&Change| own < shards && change.resident.0 % shards as u64 == own as u64;
+        let changes = self.changes.iter().filter(owned).cloned().collect();
+        Past { changes, audit: if own == shards { self.audit.clone() } else { VecDeque::new() } }
+    }
+
+    fn change(&mut self, change: Change) {
+        keep_latest(&mut self.changes, change, HISTORY_CHANGES_MAX);
+    }
+
+    fn audit(&mut self, entry: AuditEntry) {
+        keep_latest(&mut self.audit, entry, AUDIT_ENTRIES_MAX);
+    }
+
+    /// The latest calls, newest first.
+    pub(super) fn latest_audit(&self, limit: usize) -> impl Iterator<Item = &AuditEntry> {
+        self.audit.iter().rev().take(limit)
+    }
+}
+
+fn keep_latest<T>(queue: &mut VecDeque<T>, entry: T, max: usize) {
+    if queue.len() == max {
+        queue.pop_front();
+    }
+    queue.push_back(entry);
+}
+
+/// What is done once a record is durable.
+pub(super) enum Then {
+    /// Nothing but the answer.
+    Answer,
+    Audit(AuditEntry),
+    /// Lines whose records are all on disk with this one.
+    Lines(Vec<(u64, LineResult)>),
+    Statuses {
+        author: Arc<str>,
+        at_ms: u64,
+        /// What is answered already, and where what was taken is to be answered.
+        lines: Vec<(u64, LineResult)>,
+        taken: Vec<(usize, StatusWrite, Place)>,
+    },
+    Sessions {
+        resident: ResidentNumber,
+        session: u32,
+    },
+    /// The removal of test residents is on disk: every owner does it.
+    Purge,
+}
+
+struct Waiting {
+    ticket: u64,
+    asker: Asker,
+    then: Then,
+}
+
+/// What [`Service::poll_durable`] has for an asker.
+pub enum Due {
+    /// Its answer.
+    Answer(Answer),
+    /// What the owners must do on its behalf.
+    Ask(Ask),
+}
+
+/// One shard's side of the journal.
+pub(super) struct Writes {
+    port: Port,
+    /// In the order of their tickets.
+    waiting: VecDeque<Waiting>,
+    pub(super) past: Past,
+    /// Writes of test residents are put off until then, in monotonic milliseconds.
+    hold_test_until_ms: u64,
+    /// Test residents are being forgotten: for whom, how many so far, and from where in the table to go on.
+    purging: Option<(Asker, usize, usize)>,
+    /// Removals of test data that were asked for here.
+    purges: u64,
+}
+
+impl Writes {
+    pub(super) fn new(port: Port, past: Past) -> Writes {
+        Writes { port, waiting: VecDeque::new(), past, hold_test_until_ms: 0, purging: None, purges: 0 }
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.port.is_failed()
+    }
+
+    fn wait(&mut self, ticket: u64, asker: Asker, then: Then) {
+        self.waiting.push_back(Waiting { ticket, asker, then });
+    }
+}
+
+impl LineResult {
+    /// What a refusal of the journal means for a line.
+    fn refused(refused: Refused) -> LineResult {
+        match refused {
+            Refused::Full => LineResult::Retry,
+            Refused::Failed => LineResult::Error(&problem::JOURNAL_FAILED),
+            Refused::Space => LineResult::Error(&problem::JOURNAL_FULL),
+        }
+    }
+
+    /// Why the whole request may be refused with it, if nothing of it was taken.
+    pub(super) fn unavailable(self) -> Option<Problem> {
+        match self {
+            LineResult::Retry => Some(problem::BUSY),
+            LineResult::Error(problem) if problem.status == 503 => Some(*problem),
+            _ => None,
+        }
+    }
+}
+
+impl Ask {
+    /// Its answer when the owner's queue is full.
+    pub fn refused(self) -> Answer {
+        match self {
+            Ask::Statuses(statuses) => {
+                Answer::Lines(statuses.lines.iter().map(|(line, _)| (*line, LineResult::Retry)).collect())
+            }
+            _ => Answer::Busy,
+        }
+    }
+}
+
+impl Service {
+    fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
+        let appended = self.writes.port.append(record);
+        let counters = &self.parts.counters;
+        if appended.is_ok() { &counters.journal_appended } else { &counters.journal_refused }.add(1);
+        appended
+    }
+
+    /// Writes down a call; its answer, to `asker`, comes once that is durable.
+    pub(super) fn write_audit(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        author: &Arc<str>,
+        action: &str,
+        detail: &str,
+    ) -> Result<(), Problem> {
+        let at = now.unix_ms;
+        let entry = AuditEntry { at, author: author.clone(), action: action.into(), detail: detail.into() };
+        self.write(asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
+    }
+
+    /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
+    pub(super) fn write(&mut self, asker: Asker, record: &Record<'_>, then: Then) -> Result<(), Problem> {
+        let ticket = self.append(record).map_err(unavailable)?;
+        self.writes.wait(ticket, asker, then);
+        Ok(())
+    }
+
+    /// Writes down scans that came as lines. What was not taken is answered at once, by what is returned.
+    pub(super) fn write_scans(&mut self, asker: Asker, scans: &[(u64, Record<'_>)]) -> Vec<(u64, LineResult)> {
+        let (mut taken, mut refused, mut last) = (Vec::new(), Vec::new(), 0);
+        for (line, record) in scans {
+            match self.append(record) {
+                Ok(ticket) => {
+                    last = ticket;
+                    taken.push((*line, LineResult::Done));
+                }
+                Err(why) => refused.push((*line, LineResult::refused(why))),
+            }
+        }
+        if !taken.is_empty() {
+            self.writes.wait(last, asker, Then::Lines(taken));
+        }
+        refused
+    }
+
+    /// Writes down statements about residents that this shard owns. `Some`: nothing of them waits for the journal.
+    pub(super) fn write_statuses(&mut self, now: Now, asker: Asker, statuses: Statuses) -> Option<Answer> {
+        let Statuses { author, lines: writes, .. } = statuses;
+        let (mut lines, mut taken, mut last) = (Vec::with_capacity(writes.len()), Vec::new(), 0);
+        for (line, write) in writes {
+            match self.take_status(now, &author, &write) {
+                Ok((ticket, write, place)) => {
+                    last = ticket;
+                    taken.push((lines.len(), write, place));
+                    lines.push((line, LineResult::Done));
+                }
+                Err(result) => lines.push((line, result)),
+            }
+        }
+        if taken.is_empty() {
+            return Some(Answer::Lines(lines));
+        }
+        self.writes.wait(last, asker, Then::Statuses { author, at_ms: now.unix_ms, lines, taken });
+        None
+    }
+
+    /// Appends one statement, completed by what is known of the resident, unless the registry already answers it.
+    fn take_status(
+        &mut self,
+        now: Now,
+        author: &str,
+        write: &StatusWrite,
+    ) -> Result<(u64, StatusWrite, Place), LineResult> {
+        let registry = self.parts.registry.clone();
+        let known = registry.read(write.resident).or_else(|| registry.removed(write.resident));
+        let (check, test) = self.check_status(now, known.as_ref(), write)?;
+        let place = registry.reserve(write.resident).map_err(|_| LineResult::Error(&problem::REGISTRY_FULL))?;
+        let StatusWrite { resident, version, status, remove, region, ref reason, .. } = *write;
+        let at_ms = now.unix_ms;
+        let record = Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason };
+        match self.append(&record) {
+            Ok(ticket) => Ok((ticket, StatusWrite { check: Some(check), test: Some(test), ..write.clone() }, place)),
+            Err(refused) => {
+                registry.release(place);
+                Err(LineResult::refused(refused))
+            }
+        }
+    }
+
+    /// Whether a statement can be taken, by the resident's record as it is applied now (`known`, which may be of one who
+    /// was removed); and with which check and mark.
+    fn check_status(&self, now: Now, known: Option<&Known>, write: &StatusWrite) -> Result<(u64, bool), LineResult> {
+        let (check, test) = match (known, write.check) {
+            (Some(known), Some(check)) if known.check != check => {
+                return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
+            }
+            (Some(known), _) if write.version <= known.version => {
+                self.parts.counters.statuses_ignored.add(1);
+                return Err(LineResult::Ignored);
+            }
+            // Otherwise the removal of test data could take a person with it.
+            (Some(known), _) if write.test.is_some_and(|test| test != known.test) => {
+                return Err(LineResult::Error(&problem::TEST_MARK_DIFFERS));
+            }
+            (Some(known), _) => (known.check, known.test),
+            (None, None) => return Err(LineResult::Error(&problem::UNKNOWN_RESIDENT)),
+            (None, Some(check)) => (check, write.test == Some(true)),
+        };
+        if test && now.mono_ms() < self.writes.hold_test_until_ms { Err(LineResult::Retry) } else { Ok((check, test)) }
+    }
+
+    /// Ends all sessions of a resident whom this shard owns. `Some`: it does not wait for the journal.
+    pub(super) fn write_sessions(&mut self, asker: Asker, resident: ResidentNumber, up_to: u32) -> Option<Answer> {
+        let Some(record) = self.parts.registry.read(resident) else { return Some(Answer::Unknown) };
+        // After 4 billion sign-outs nobody could sign out any more, which is later than any resident lives.
+        let session = record.session.max(up_to).saturating_add(1);
+        let written = Record::Sessions { resident, session, test: record.test };
+        match self.write(asker, &written, Then::Sessions { resident, session }) {
+            Ok(()) => None,
+            Err(problem::JOURNAL_FAILED) => Some(Answer::Failed),
+            Err(_) => Some(Answer::Busy),
+        }
+    }
+
+    /// Puts off writes of test residents, and answers once those that were taken before are applied.
+    pub(super) fn hold_test(&mut self, now: Now, asker: Asker) -> Option<Answer> {
+        self.writes.hold_test_until_ms = now.mono_ms() + TEST_HOLD_MS_MAX;
+        let Some(Waiting { ticket, .. }) = self.writes.waiting.back() else { return Some(Answer::Done) };
+        let ticket = *ticket;
+        self.writes.wait(ticket, asker, Then::Answer);
+        None
+    }
+
+    /// Begins to forget the test residents that this shard owns.
+    pub(super) fn purge_test(&mut self, now: Now, asker: Asker) {
+        self.writes.hold_test_until_ms = now.mono_ms() + TEST_HOLD_MS_MAX;
+        self.writes.past.changes.retain(|change| !change.test);
+        self.writes.purges += 1;
+        self.writes.purging = Some((asker, 0, 0));
+    }
+
+    /// Whether [`poll_purged`](Self::poll_purged) has more to do.
+    pub fn is_purging(&self) -> bool {
+        self.writes.purging.is_some()
+    }
+
+    /// Forgets some more test residents, for a time that requests can wait; the answer once that was all.
+    pub fn poll_purged(&mut self, own: usize) -> Option<(Asker, Answer)> {
+        let (asker, before, from) = self.writes.purging.take()?;
+        let (purged, next) = self.parts.registry.purge_test(own as u64, self.parts.shards as u64, from);
+        let purged = before + purged;
+        if let Some(next) = next {
+            self.writes.purging = Some((asker, purged, next));
+            return None;
+        }
+        self.writes.hold_test_until_ms = 0;
+        self.writes.port.set_purges(self.writes.purges);
+        Some((asker, Answer::Purged(purged as u64)))
+    }
+
+    /// The latest changes of a resident whom this shard owns, newest first.
+    pub(super) fn history(&self, resident: ResidentNumber) -> Vec<Change> {
+        self.writes.past.changes.iter().rev().filter(|change| change.resident == resident).cloned().collect()
+    }
+
+    /// Whether the journal's thread must be woken.
+    pub fn poll_journal_bell(&mut self) -> bool {
+        self.writes.port.poll_bell()
+    }
+
+    /// Applies the next write that has become durable, or gives up the next that never will, and says what is due.
+    pub fn poll_durable(&mut self) -> Option<(Asker, Due)> {
+        let next = self.writes.waiting.front()?;
+        // What was durable before the failure is told before it.
+        let failed = self.writes.port.is_failed();
+        let durable = next.ticket <= self.writes.port.durable();
+        if !durable && !failed {
+            return None;
+        }
+        let Waiting { ticket, asker, then } = self.writes.waiting.pop_front()?;
+        if !durable {
+            return Some((asker, Due::Answer(self.give_up(then))));
+        }
+        let due = self.apply(then);
+        self.writes.port.set_applied(ticket);
+        Some((asker, due))
+    }
+
+    fn apply(&mut self, then: Then) -> Due {
+        let count = match &then {
+            Then::Lines(lines) => lines.len(),
+            Then::Statuses { taken, .. } => taken.len(),
+            _ => 1,
+        };
+        self.parts.counters.journal_acknowledged.add(count as u64);
+        Due::Answer(match then {
+            Then::Answer => Answer::Done,
+            Then::Audit(entry) => {
+                self.writes.past.audit(entry);
+                Answer::Done
+            }
+            Then::Lines(lines) => Answer::Lines(lines),
+            Then::Statuses { author, at_ms, mut lines, taken } => {
+                for (at, write, place) in taken {
+                    lines[at].1 = self.apply_status(&author, at_ms, write, place);
+                }
+                Answer::Lines(lines)
+            }
+            Then::Sessions { resident, session } => {
+                // Nothing changes where they were ended twice at once.
+                self.parts.registry.end_sessions(resident, session);
+                Answer::Done
+            }
+            Then::Purge => {
+                self.writes.purges += 1;
+                self.writes.port.set_purges(self.writes.purges);
+                return Due::Ask(Ask::PurgeTest);
+            }
+        })
+    }
+
+    fn apply_status(&mut self, author: &Arc<str>, at_ms: u64, write: StatusWrite, place: Place) -> LineResult {
+        let StatusWrite { resident, check, version, status, remove, test, region, reason } = write;
+        let (check, test) = (check.unwrap_or_default(), test == Some(true));
+        let saying = if remove { Saying::Removed } else { Saying::Is(status) };
+        if !self.parts.registry.apply(&Statement { resident, check, version, saying, test, region }, place) {
+            self.parts.counters.statuses_ignored.add(1);
+            return LineResult::Ignored;
+        }
+        let (author, status) = (author.clone(), (!remove).then_some(status));
+        self.writes.past.change(Change { resident, version, status, at_ms, author, reason, test });
+        LineResult::Done
+    }
+
+    fn give_up(&mut self, then: Then) -> Answer {
+        let failed = |lines: Vec<(u64, LineResult)>| {
+            lines.into_iter().map(|(line, result)| match result {
+                LineResult::Done => (line, LineResult::Error(&problem::JOURNAL_FAILED)),
+                settled => (line, settled),
+            })
+        };
+        match then {
+            Then::Lines(lines) | Then::Statuses { lines, .. } => Answer::Lines(failed(lines).collect()),
+            _ => Answer::Failed,
+        }
+    }
+}
+
+/// Statements of one request about residents of one owner, each with the number of its line.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Statuses {
+    /// The shard that owns all of them.
+    pub owner: usize,
+    pub author: Arc<str>,
+    pub lines: Vec<(u64, StatusWrite)>,
+}
+
+fn unavailable(refused: Refused) -> Problem {
+    match refused {
+        Refused::Full => problem::BUSY,
+        Refused::Failed => problem::JOURNAL_FAILED,
+        Refused::Space => problem::JOURNAL_FULL,
+    }
+}

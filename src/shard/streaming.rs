@@ -1,0 +1,134 @@
+//! A connection whose request is a stream of lines: bytes go in as they come, answers go out in order, and neither
+//! waits for the other as long as the lines between them are few.
+//!
+//! While too many lines wait for their answers nothing is read, so that a fast sender is held back by its own
+//! connection. A client that sends without end and never reads is closed by the limit of a send.
+
+use super::connection::{Connection, Context, EndReason};
+use crate::http::body::Body;
+use crate::http::head::Head;
+use crate::http::response::CONTINUE;
+use crate::limits::{ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX};
+use crate::service::problem::{self, Problem};
+use crate::service::{Answer, Reply, ReplyTarget, Stream, Written};
+
+/// Such a request.
+pub(super) struct Streaming {
+    body: Body,
+    pub(super) stream: Box<Stream>,
+    target: ReplyTarget,
+    /// More of the body must have come by then: what it may stall, and what its bytes have earned, up to as much again.
+    pub(super) body_deadline_ms: u64,
+    /// Another line must be answered by then.
+    answer_deadline_ms: u64,
+}
+
+impl Streaming {
+    /// When, in monotonic milliseconds, the client or the journal is too late.
+    pub(super) fn deadline_ms(&self) -> u64 {
+        let answer = self.stream.is_waiting().then_some(self.answer_deadline_ms);
+        let body = self.stream.takes_input().then_some(self.body_deadline_ms);
+        // One of them is due, or all is written and on its way.
+        answer.into_iter().chain(body).min().unwrap_or(self.answer_deadline_ms)
+    }
+}
+
+impl Connection {
+    pub(super) fn begin_lines(
+        &mut self,
+        context: &mut Context<'_>,
+        head: &Head<'_>,
+        is_alone: bool,
+        stream: Box<Stream>,
+    ) {
+        if head.expect_continue && is_alone {
+            self.slot(context.buffers).head.push(CONTINUE);
+        }
+        let now_ms = context.now.mono_ms();
+        self.streaming = Some(Box::new(Streaming {
+            body: Body::new(head.framing),
+            stream,
+            target: ReplyTarget::streaming(head, self.is_spent(context)),
+            body_deadline_ms: now_ms + BODY_MS_MAX,
+            answer_deadline_ms: now_ms + ANSWER_MS_MAX,
+        }));
+    }
+
+    /// Takes more of the body; the lines that are whole now are on their way to their owners.
+    pub(super) fn consume_lines(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
+        let Some(streaming) = &mut self.streaming else { return 0 };
+        let (now_ms, stream) = (context.now.mono_ms(), &mut *streaming.stream);
+        let consumed = match streaming.body.decode(data, &mut stream.input, u64::MAX) {
+            Ok(progress) => {
+                let earned_ms = progress.consumed as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
+                streaming.body_deadline_ms = (streaming.body_deadline_ms + earned_ms).min(now_ms + BODY_MS_MAX);
+                if !stream.is_waiting() {
+                    streaming.answer_deadline_ms = now_ms + ANSWER_MS_MAX;
+                }
+                context.service.read_lines(context.now, context.asker, stream, progress.done, context.asks);
+                progress.consumed
+            }
+            Err(error) => {
+                stream.fail(Problem::from_body(error));
+                data.len()
+            }
+        };
+        self.write_lines(context);
+        consumed
+    }
+
+    pub(super) fn handle_lines_answer(&mut self, context: &mut Context<'_>, answer: Answer) {
+        let Some(streaming) = &mut self.streaming else { return };
+        let (now_ms, was_full) = (context.now.mono_ms(), !streaming.stream.takes_input());
+        streaming.stream.take(answer);
+        streaming.answer_deadline_ms = now_ms + ANSWER_MS_MAX;
+        self.write_lines(context);
+        if let Some(streaming) = &mut self.streaming
+            && was_full
+        {
+            // It was us who did not read.
+            streaming.body_deadline_ms = now_ms + BODY_MS_MAX;
+        }
+    }
+
+    /// Writes what answers are there, unless a send is in flight: its end asks again.
+    pub(super) fn write_lines(&mut self, context: &mut Context<'_>) {
+        if self.sending.is_some() || self.ending.is_some() {
+            return;
+        }
+        let Some(streaming) = &mut self.streaming else { return };
+        let target = streaming.target;
+        let output = self.output.get_or_insert_with(|| context.buffers.slot());
+        let mut reply = Reply::new(target, output);
+        match context.service.write_lines(context.now, &mut streaming.stream, &mut reply) {
+            Written::Open => {}
+            Written::Whole => {
+                self.streaming = None;
+                if target.closes() {
+                    self.end(context.now, EndReason::Closed, true);
+                }
+            }
+            Written::Failed(fault) => {
+                self.streaming = None;
+                self.end(context.now, EndReason::of(fault), true);
+            }
+        }
+    }
+
+    /// No more of the body will be read.
+    pub(super) fn fail_lines(&mut self, context: &mut Context<'_>, problem: Problem) {
+        let Some(streaming) = &mut self.streaming else { return };
+        streaming.stream.fail(problem);
+        self.write_lines(context);
+    }
+
+    /// The client has stalled, or the journal is late.
+    pub(super) fn handle_lines_deadline(&mut self, context: &mut Context<'_>) {
+        let Some(streaming) = &mut self.streaming else { return };
+        if streaming.stream.is_waiting() && context.now.mono_ms() >= streaming.answer_deadline_ms {
+            streaming.stream.give_up(problem::JOURNAL_LATE);
+            return self.write_lines(context);
+        }
+        self.fail_lines(context, problem::BODY_TIMED_OUT);
+    }
+}
