@@ -9,15 +9,21 @@
 //! folder written is found by who binds and writes. `cli` calls it; the pure rooms take the values they need.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
+
 use crate::limits::{
     ASSET_FILE_BYTES_DEFAULT, ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN,
-    CONFIG_FILE_BYTES_MAX, CPUS_MAX, SESSION_DAYS_MAX,
+    CONFIG_FILE_BYTES_MAX, CPUS_MAX, JOURNAL_DISK_BYTES_DEFAULT, JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX,
+    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, ZEROCOPY_BYTES_DEFAULT, ZEROCOPY_BYTES_MIN,
 };
+use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
+use crate::sys::regular_file;
 
 mod settings;
 mod values;
@@ -28,16 +34,21 @@ use settings::{ENVIRONMENT_PREFIX, Settings, Source};
 pub const DATA_FOLDER: &str = "/var/lib/onecode";
 
 /// Every key of the file, in the order in which `check-config` prints them.
-pub const KEYS: [&str; 19] = [
+pub const KEYS: [&str; 25] = [
     "data",
     "keys_dir",
     "issuer",
     "listen.address",
     "admin.address",
     "admin.host_names",
+    "admin.tokens_file",
     "runtime.shards",
     "runtime.cpus",
     "runtime.driver",
+    "registry.capacity",
+    "journal.cpu",
+    "journal.scan_days",
+    "journal.disk_bytes_max",
     "auth.jwks_file",
     "auth.issuer",
     "auth.audience",
@@ -48,6 +59,7 @@ pub const KEYS: [&str; 19] = [
     "code.life_s",
     "assets.dir",
     "assets.file_bytes_max",
+    "assets.zerocopy_threshold_bytes",
 ];
 
 /// Which driver moves the bytes.
@@ -63,56 +75,71 @@ pub enum DriverChoice {
 
 /// Who signs residents in. All of it is set or none.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "`issuer` and `audience` are what an assertion must carry as `iss` and `aud`")]
 pub struct Auth {
     /// The public keys of the issuer of assertions; read again on SIGHUP.
     pub jwks_file: PathBuf,
-    /// The `iss` that an assertion must carry.
     pub issuer: String,
-    /// The `aud` that an assertion must carry.
     pub audience: String,
-    /// The claim that holds the ID number.
-    pub id_claim: String,
     /// Where the page sends a resident who has no session.
     pub login_url: Option<String>,
 }
 
 /// The effective configuration, checked as a whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name of the key says it all")]
 pub struct Config {
-    /// The data folder.
     pub data: PathBuf,
-    /// Where keys are kept; by default `keys` in the data folder.
     pub keys_dir: PathBuf,
     /// The region code that goes into `iss` of each code.
     pub issuer: String,
-    /// The public listener.
     pub listen_address: SocketAddr,
-    /// The admin listener; always a loopback address.
+    /// A loopback address unless callers have tokens.
     pub admin_address: SocketAddr,
+    /// Who may call there; read again on SIGHUP. Without it everyone who reaches the listener is `local`.
+    pub admin_tokens_file: Option<PathBuf>,
     /// Names that `Host` may have on the admin listener, lower case, beside IP literals and `localhost`.
     pub admin_host_names: Vec<String>,
     /// Shards of the public listener, 1 or more.
     pub shards: usize,
     /// The CPUs to pin the shards to, in this order and at least as many; `None` leaves the choice to the driver.
     pub cpus: Option<Vec<u16>>,
-    /// The driver.
     pub driver: DriverChoice,
+    /// Residents that the registry has room for; `None` is a quarter more than it has at start.
+    pub registry_capacity: Option<u32>,
+    /// The CPU of the journal's thread; `None`: wherever the kernel puts it.
+    pub journal_cpu: Option<u16>,
+    /// Days that scans and the audit are kept, 1 or more.
+    pub journal_scan_days: u32,
+    /// Bytes that the journal's files may take; then writes are refused.
+    pub journal_disk_bytes_max: u64,
     /// Sign-in by assertion; without it `POST /person/app/session` answers 503 outside the demo.
     pub auth: Option<Auth>,
-    /// Days that a session lives, 1..=365.
+    /// The claim of an assertion that holds the ID number.
+    pub id_claim: String,
     pub session_days: u32,
-    /// Seconds of a window.
     pub code_window_s: u32,
-    /// Seconds that a code lives; at least two windows.
+    /// At least two windows.
     pub code_life_s: u32,
     /// The operator's own pages, beside ours or in their place.
     pub assets_dir: Option<PathBuf>,
     /// The largest file of those on the wire, compressed and with its head.
     pub assets_file_bytes_max: u32,
+    /// From this length on a file is sent without a copy to other hosts, where driver and kernel can.
+    pub zerocopy_threshold_bytes: u32,
     sources: BTreeMap<&'static str, Source>,
 }
 
 impl Config {
+    /// A key with the place where it was set, before a message about what it names.
+    pub fn place(&self, key: &str) -> String {
+        format!("{}: {key}", self.source(key))
+    }
+
+    fn source(&self, key: &str) -> String {
+        self.sources.get(key).map_or_else(|| "default".to_owned(), Source::to_string)
+    }
+
     /// Whether nobody has set this key.
     pub fn is_default(&self, key: &str) -> bool {
         !self.sources.contains_key(key)
@@ -120,87 +147,62 @@ impl Config {
 }
 
 /// Values given by the flags of a command; a flag that was not given is `None`.
-#[derive(Clone, Default, Debug)]
+#[derive(clap::Args, Clone, Default, Debug)]
+#[allow(missing_docs, reason = "each is the flag of its name")]
 pub struct Overrides {
-    /// `--data`.
-    pub data: Option<PathBuf>,
-    /// `--keys-dir`.
+    #[arg(skip)]
     pub keys_dir: Option<PathBuf>,
-    /// `--issuer`.
+    #[arg(skip)]
     pub issuer: Option<String>,
-    /// `--listen`.
+    /// Address of the public listener; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// `--admin`.
+    /// Address of the admin listener
+    #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
-    /// `--shards`.
+    /// Data folder
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Shards of the public listener, one thread each
+    #[arg(long, value_name = "N")]
     pub shards: Option<String>,
-    /// `--cpus`.
+    /// CPUs to pin the shards to, such as 0-3,8
+    #[arg(long, value_name = "LIST")]
     pub cpus: Option<String>,
-    /// `--driver`.
+    /// Driver: auto, uring or monoio
+    #[arg(long, value_name = "NAME")]
     pub driver: Option<String>,
 }
 
-/// Why a configuration was refused. Displays as one line that names the place and the fix.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// Why a configuration was refused, in one line that names the place and the fix.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ConfigError {
     /// A file cannot be read, or is no file of its kind.
-    File {
-        /// The file as it was named.
-        file: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A key that onecode does not have.
-    UnknownKey {
-        /// File and line, or the environment.
-        place: String,
-        /// The full dotted name, or the variable.
-        key: String,
-        /// A key whose name is close.
-        hint: Option<String>,
-    },
-    /// A key that must be set is not.
-    Missing {
-        /// The key.
-        key: &'static str,
-        /// How to set it.
-        fix: &'static str,
-    },
-    /// A value that its key cannot have, by itself or beside another value.
-    Value {
-        /// Where the value was set.
-        place: String,
-        /// The key.
-        key: &'static str,
-        /// What was expected and what came.
-        problem: String,
-    },
+    #[error("{file}: {problem}")]
+    File { file: String, problem: String },
+    #[error("{place}: unknown key {key}; {}", hinted(hint.as_deref()))]
+    UnknownKey { place: String, key: String, hint: Option<String> },
+    #[error("{key} is not set: {fix}")]
+    Missing { key: &'static str, fix: &'static str },
+    /// `malformed`: the key cannot have it at all, rather than not here or not beside the others.
+    #[error("{place}: {key}: {problem}")]
+    Value { place: String, key: &'static str, problem: String, malformed: bool },
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ConfigError::File { file, problem } => write!(f, "{file}: {problem}"),
-            ConfigError::UnknownKey { place, key, hint: Some(hint) } => {
-                write!(f, "{place}: unknown key {key}; did you mean {hint}?")
-            }
-            ConfigError::UnknownKey { place, key, hint: None } => {
-                write!(f, "{place}: unknown key {key}; `onecode check-config` prints the known ones")
-            }
-            ConfigError::Missing { key, fix } => write!(f, "{key} is not set: {fix}"),
-            ConfigError::Value { place, key, problem } => write!(f, "{place}: {key}: {problem}"),
-        }
-    }
+fn hinted(hint: Option<&str>) -> String {
+    hint.map_or("`onecode check-config` prints the known ones".into(), |hint| format!("did you mean {hint}?"))
 }
-
-impl std::error::Error for ConfigError {}
 
 impl ConfigError {
-    /// Whether it is a flag of the command line that is wrong.
+    /// Whether a flag of the command line has a value that it cannot have. What only a rule refuses, such as an admin
+    /// address that others reach, is a wrong configuration wherever it was set.
     pub fn is_of_a_flag(&self) -> bool {
         match self {
-            ConfigError::File { file: place, .. } | ConfigError::Value { place, .. } => place.starts_with("--"),
-            ConfigError::UnknownKey { .. } | ConfigError::Missing { .. } => false,
+            ConfigError::File { file: place, .. } | ConfigError::Value { place, malformed: true, .. } => {
+                place.starts_with("--")
+            }
+            _ => false,
         }
     }
 }
@@ -214,7 +216,8 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
     flags: Overrides,
 ) -> Result<Config, ConfigError> {
-    let text = file.map(|path| read_bounded(path).map(|text| (path.display().to_string(), text))).transpose()?;
+    let read = |path: &Path| Ok((path.display().to_string(), read_bounded(path, |path| File::open(path))?));
+    let text = file.map(read).transpose()?;
     // A container's CPU quota counts here, unlike in a count of the machine's CPUs.
     let cpus_available = std::thread::available_parallelism().map_or(1, usize::from);
     join(text.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), environment, flags, cpus_available)
@@ -243,21 +246,34 @@ impl Config {
     /// The file cannot be read or holds no key to check an assertion with.
     pub fn read_verifier(&self) -> Result<Option<Verifier>, ConfigError> {
         let Some(auth) = &self.auth else { return Ok(None) };
-        let text = read_bounded(&auth.jwks_file)?;
-        let verifier = Verifier::from_jwks(&text, &auth.issuer, &auth.audience, &auth.id_claim).map_err(|error| {
-            ConfigError::File { file: auth.jwks_file.display().to_string(), problem: error.to_string() }
-        })?;
-        Ok(Some(verifier))
+        let refused = |problem: String| ConfigError::File { file: self.place("auth.jwks_file"), problem };
+        // Read again on SIGHUP by the thread that hears signals: nothing there may keep it waiting.
+        let text = read_bounded(&auth.jwks_file, regular_file::open).map_err(|error| refused(error.to_string()))?;
+        let verifier = Verifier::from_jwks(&text, &auth.issuer, &auth.audience, &self.id_claim);
+        verifier.map(Some).map_err(|error| refused(format!("{}: {error}", auth.jwks_file.display())))
+    }
+
+    /// Reads and checks the tokens of admin callers. At start, in `check-config`, and on SIGHUP.
+    ///
+    /// # Errors
+    /// The file cannot be read, others can read it, or it is not what [`Callers`] takes.
+    pub fn read_callers(&self) -> Result<Callers, ConfigError> {
+        use std::os::unix::fs::MetadataExt;
+        let Some(path) = &self.admin_tokens_file else { return Ok(Callers::local()) };
+        let refuse = |problem: String| ConfigError::File { file: path.display().to_string(), problem };
+        let text = read_bounded(path, regular_file::open)?;
+        let metadata = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        if metadata.mode() & 0o077 != 0 {
+            let mode = metadata.mode() & 0o777;
+            return Err(refuse(format!("mode {mode:o} lets others at the admin tokens: make it 600")));
+        }
+        Callers::from_toml(&text).map_err(|error| refuse(error.to_string()))
     }
 
     /// Each key, its value, and where that came from; null is the value of a key that is not set. Texts, numbers and
     /// lists of texts are spelled in JSON as in TOML, so `KEY = VALUE` is a line of a configuration file.
     pub fn entries(&self) -> Vec<(&'static str, serde_json::Value, String)> {
-        let entry = |&key| {
-            let source = self.sources.get(key).map_or_else(|| "default".to_owned(), Source::to_string);
-            (key, self.value(key).unwrap_or_default(), source)
-        };
-        KEYS.iter().map(entry).collect()
+        KEYS.iter().map(|&key| (key, self.value(key).unwrap_or_default(), self.source(key))).collect()
     }
 
     fn value(&self, key: &str) -> Option<serde_json::Value> {
@@ -270,21 +286,27 @@ impl Config {
             "listen.address" => self.listen_address.to_string().into(),
             "admin.address" => self.admin_address.to_string().into(),
             "admin.host_names" => self.admin_host_names.clone().into(),
+            "admin.tokens_file" => path(self.admin_tokens_file.as_ref()?),
             "runtime.shards" => self.shards.into(),
             "runtime.cpus" => {
                 self.cpus.as_ref().map_or_else(|| "auto".to_owned(), |cpus| values::cpu_list(cpus)).into()
             }
             "runtime.driver" => values::driver_word(self.driver).into(),
+            "registry.capacity" => self.registry_capacity?.into(),
+            "journal.cpu" => self.journal_cpu?.into(),
+            "journal.scan_days" => self.journal_scan_days.into(),
+            "journal.disk_bytes_max" => self.journal_disk_bytes_max.into(),
             "auth.jwks_file" => path(&auth?.jwks_file),
             "auth.issuer" => auth?.issuer.clone().into(),
             "auth.audience" => auth?.audience.clone().into(),
-            "auth.id_claim" => auth?.id_claim.clone().into(),
+            "auth.id_claim" => self.id_claim.clone().into(),
             "auth.login_url" => auth?.login_url.clone()?.into(),
             "auth.session_days" => self.session_days.into(),
             "code.window_s" => self.code_window_s.into(),
             "code.life_s" => self.code_life_s.into(),
             "assets.dir" => path(self.assets_dir.as_ref()?),
             "assets.file_bytes_max" => self.assets_file_bytes_max.into(),
+            "assets.zerocopy_threshold_bytes" => self.zerocopy_threshold_bytes.into(),
             _ => return None,
         })
     }
@@ -308,7 +330,7 @@ fn join(
 
 impl Settings {
     fn check(self, cpus_available: usize) -> Result<Config, ConfigError> {
-        let data = self.text("data")?.map_or_else(|| PathBuf::from(DATA_FOLDER), PathBuf::from);
+        let data = PathBuf::from(self.text("data")?.unwrap_or_else(|| DATA_FOLDER.to_owned()));
         let keys_dir = self.text("keys_dir")?.map_or_else(|| data.join("keys"), PathBuf::from);
         let (shards, cpus) = self.shards(cpus_available)?;
         let (code_window_s, code_life_s) = self.code_times()?;
@@ -317,12 +339,22 @@ impl Settings {
             data,
             issuer: self.parsed("issuer", values::issuer)?.unwrap_or_else(|| "CN-610100".to_owned()),
             listen_address: self.parsed("listen.address", values::address)?.unwrap_or(([127, 0, 0, 1], 8080).into()),
-            admin_address: self.parsed("admin.address", values::loopback)?.unwrap_or(([127, 0, 0, 1], 8081).into()),
-            admin_host_names: self.host_names()?,
+            admin_address: self.parsed("admin.address", values::address)?.unwrap_or(([127, 0, 0, 1], 8081).into()),
+            admin_tokens_file: self.text("admin.tokens_file")?.map(PathBuf::from),
+            admin_host_names: self
+                .texts("admin.host_names", "[\"ops.example\"]", values::host_name)?
+                .unwrap_or_default(),
             shards,
             cpus,
             driver: self.parsed("runtime.driver", values::driver)?.unwrap_or(DriverChoice::Auto),
+            registry_capacity: self.integer("registry.capacity", 1..=REGISTRY_RESIDENTS_MAX)?,
+            journal_cpu: self.integer("journal.cpu", 0..=CPUS_MAX - 1)?,
+            journal_scan_days: self.integer("journal.scan_days", 1..=JOURNAL_SCAN_DAYS_MAX)?.unwrap_or(14),
+            journal_disk_bytes_max: self
+                .integer("journal.disk_bytes_max", JOURNAL_DISK_BYTES_MIN..=i64::MAX as u64)?
+                .unwrap_or(JOURNAL_DISK_BYTES_DEFAULT),
             auth: self.auth()?,
+            id_claim: self.text("auth.id_claim")?.unwrap_or_else(|| "id_number".to_owned()),
             session_days: self.integer("auth.session_days", 1..=SESSION_DAYS_MAX)?.unwrap_or(30),
             code_window_s,
             code_life_s,
@@ -330,13 +362,19 @@ impl Settings {
             assets_file_bytes_max: self
                 .integer("assets.file_bytes_max", 1..=ASSET_FILE_BYTES_MAX)?
                 .unwrap_or(ASSET_FILE_BYTES_DEFAULT),
+            zerocopy_threshold_bytes: self
+                .integer("assets.zerocopy_threshold_bytes", ZEROCOPY_BYTES_MIN..=ASSET_FILE_BYTES_MAX)?
+                .unwrap_or(ZEROCOPY_BYTES_DEFAULT),
             sources: BTreeMap::new(),
         };
+        // Whoever reaches the admin listener may do everything there where callers have no tokens.
+        if config.admin_tokens_file.is_none() && !config.admin_address.ip().to_canonical().is_loopback() {
+            let why = "is not a loopback address, and without admin.tokens_file no other may be bound";
+            return Err(self.refuse("admin.address", format!("{} {why}", config.admin_address)));
+        }
         if values::collide(config.listen_address, config.admin_address) {
-            let problem = format!(
-                "{} and listen.address {} are one address: give them two ports",
-                config.admin_address, config.listen_address
-            );
+            let (admin, listen) = (config.admin_address, config.listen_address);
+            let problem = format!("{admin} and listen.address {listen} are one address: give them two ports");
             return Err(self.refuse("admin.address", problem));
         }
         Ok(Config { sources: self.into_sources(), ..config })
@@ -370,29 +408,11 @@ impl Settings {
         Ok((window_s, life_s))
     }
 
-    fn host_names(&self) -> Result<Vec<String>, ConfigError> {
-        let key = "admin.host_names";
-        let Some(names) = self.texts(key, "[\"ops.example\"]")? else { return Ok(Vec::new()) };
-        let is_name = |name: &String| {
-            let label_ok = |label: &str| {
-                !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            };
-            name.len() <= 253 && name.split('.').all(label_ok)
-        };
-        match names.iter().find(|name| !is_name(name)) {
-            Some(name) => Err(self.refuse(key, format!("{name:?} is not a host name (no scheme, no port)"))),
-            None => Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect()),
-        }
-    }
-
     fn auth(&self) -> Result<Option<Auth>, ConfigError> {
         let Some(jwks_file) = self.text("auth.jwks_file")? else {
-            for key in ["auth.issuer", "auth.audience", "auth.id_claim", "auth.login_url"] {
-                if self.is_set(key) {
-                    return Err(self.refuse(key, "is set, but auth.jwks_file is not: nobody could sign in".into()));
-                }
-            }
-            return Ok(None);
+            let alone = ["auth.issuer", "auth.audience", "auth.login_url"].into_iter().find(|key| self.is_set(key));
+            let problem = "is set, but auth.jwks_file is not: nobody could sign in";
+            return alone.map_or(Ok(None), |key| Err(self.refuse(key, problem.into())));
         };
         let with_jwks = |key: &'static str| {
             let fix = "auth.jwks_file is set, and an assertion is only good with its issuer and audience";
@@ -402,19 +422,16 @@ impl Settings {
             jwks_file: jwks_file.into(),
             issuer: with_jwks("auth.issuer")?,
             audience: with_jwks("auth.audience")?,
-            id_claim: self.text("auth.id_claim")?.unwrap_or_else(|| "id_number".to_owned()),
             login_url: self.parsed("auth.login_url", values::login_url)?,
         }))
     }
 }
 
-fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    use std::io::Read;
+fn read_bounded(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
     let refuse = |problem: String| ConfigError::File { file: path.display().to_string(), problem };
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let mut bounded = file.take(CONFIG_FILE_BYTES_MAX + 1);
-    bounded.read_to_end(&mut bytes).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    let read = open(path).and_then(|file| file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    read.map_err(|error| refuse(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
         return Err(refuse(format!("is larger than {CONFIG_FILE_BYTES_MAX} bytes, so it is the wrong file")));
     }
@@ -508,13 +525,14 @@ mod tests {
         let variables: std::collections::BTreeSet<String> = KEYS.map(variable_of).into();
         assert_eq!(variables.len(), KEYS.len());
         assert!(!KEYS.map(variable_of).iter().any(|name| is_foreign(&name[ENVIRONMENT_PREFIX.len()..])));
-        let full = "[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n";
+        let full = "admin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n";
         let unset = |text: &str| {
             let entries = with_file(text).unwrap().entries();
             assert!(entries.iter().map(|(key, ..)| *key).eq(KEYS), "every key is shown, set or not");
             entries.iter().filter(|(_, value, _)| value.is_null()).count()
         };
-        assert_eq!((unset(full), unset("")), (0, 6));
+        assert_eq!((unset(full), unset("")), (0, 8));
+        assert_eq!(with_file("").unwrap().id_claim, "id_number");
     }
 
     #[test]
@@ -524,8 +542,11 @@ mod tests {
             ("issuer = \"CN-610100-123456\"", "issuer"),
             ("issuer = 5", "issuer: expected a string, got a number"),
             ("listen.address = \"localhost:80\"", "listen.address"),
-            ("listen = 4", "unknown key listen"),
-            ("admin.address = \"0.0.0.0:8081\"", "not a loopback address"),
+            ("listen = 4", "unknown key listen; did you mean listen.address?"),
+            (
+                "admin.address = \"0.0.0.0:8081\"",
+                "onecode.toml:2: admin.address: 0.0.0.0:8081 is not a loopback address",
+            ),
             ("admin.address = \"127.0.0.1:8080\"", "give them two ports"),
             ("admin.host_names = [\"https://x\"]", "admin.host_names"),
             ("admin.host_names = [1]", "admin.host_names"),
@@ -538,6 +559,12 @@ mod tests {
             ("runtime.cpus = \"+1\"", "runtime.cpus"),
             ("runtime.cpus = \"1024\"", "runtime.cpus"),
             ("runtime.driver = \"epoll\"", "runtime.driver"),
+            ("registry.capacity = 0", "registry.capacity: 0 is not a whole number from 1 to 2000000000"),
+            ("registry.capacity = \"all\"", "registry.capacity"),
+            ("journal.cpu = 1024", "journal.cpu: 1024 is not a whole number from 0 to 1023"),
+            ("journal.scan_days = 0", "journal.scan_days"),
+            ("journal.disk_bytes_max = 1000", "journal.disk_bytes_max: 1000 is not a whole number from 536870912 to"),
+            ("journal.disk_bytes_max = \"64G\"", "journal.disk_bytes_max"),
             ("auth.session_days = 366", "auth.session_days"),
             ("auth.issuer = \"i\"", "auth.issuer: is set, but auth.jwks_file is not"),
             ("auth.login_url = \"https://x\"", "auth.login_url"),
@@ -584,6 +611,34 @@ mod tests {
         assert!(line(with_environment("ONECODE_CODE_WINDOW_S", "60s")).contains("\"60s\" is not a whole number"));
         let config = with_environment("ONECODE_ADMIN_HOST_NAMES", "Ops.example, b.example").unwrap();
         assert_eq!(config.admin_host_names, ["ops.example", "b.example"]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_though_a_stronger_one_covers_it() {
+        let covered = |file: &str, flags: Overrides| {
+            let environment = [("ONECODE_RUNTIME_SHARDS".to_owned(), "2".to_owned())].into_iter();
+            join(Some(("f.toml", file)), environment, flags, 9)
+        };
+        let data = || Overrides { data: Some("/d".into()), ..Overrides::default() };
+        assert_eq!(line(covered("data = 5", data())), "f.toml:1: data: expected a string, got a number");
+        assert!(line(covered("runtime.shards = \"many\"", data())).starts_with("f.toml:1: runtime.shards: "));
+        let shards = Overrides { shards: Some("x".into()), ..data() };
+        assert!(line(covered("runtime.shards = 0", shards)).starts_with("f.toml:1: "), "the first one is named");
+        let admin = Overrides { admin: Some("127.0.0.1:1".into()), ..data() };
+        let config = covered("admin.address = \"0.0.0.0:1\"\nruntime.shards = 7", admin).unwrap();
+        assert_eq!((config.admin_address.port(), config.shards), (1, 2), "rules are for what counts");
+    }
+
+    #[test]
+    fn a_flag_is_wrong_when_it_cannot_be_read_and_a_configuration_when_a_rule_refuses_it() {
+        let of_a_flag = |flags| join(None, std::iter::empty(), flags, 9).unwrap_err().is_of_a_flag();
+        for (text, malformed) in [("here", true), ("0.0.0.0:1", false), ("127.0.0.1:8080", false)] {
+            assert_eq!(of_a_flag(Overrides { admin: Some(text.into()), ..Overrides::default() }), malformed, "{text}");
+        }
+        for (shards, cpus, malformed) in [("0", "0-3", true), ("5", "0-3", false), ("1", "0,0", true)] {
+            let flags = Overrides { shards: Some(shards.into()), cpus: Some(cpus.into()), ..Overrides::default() };
+            assert_eq!(of_a_flag(flags), malformed, "{shards} {cpus}");
+        }
     }
 
     #[test]

@@ -69,8 +69,10 @@ fn count(output: &Output, name: &str) -> u64 {
 fn assert_taken(output: &Output, rows: u64, rejected: u64) {
     assert_eq!(output.status.code(), Some(i32::from(rejected > 0)), "{}", stderr(output));
     assert_eq!((count(output, "rows"), count(output, "rejected")), (rows, rejected));
-    let sum: u64 =
-        ["inserted", "updated", "older", "duplicates", "rejected"].map(|name| count(output, name)).iter().sum();
+    let sum: u64 = ["inserted", "updated", "older", "duplicates", "conflicts", "rejected"]
+        .map(|name| count(output, name))
+        .iter()
+        .sum();
     assert_eq!(rows, sum);
 }
 
@@ -178,6 +180,14 @@ fn replace_takes_the_file_as_the_whole() {
     let output = site.import(csv(&[(2, "red,1700000000001"), (4, "red,1700000000001")]), &["--replace"]);
     assert_taken(&output, 2, 0);
     assert_eq!(["inserted", "updated", "removed", "residents"].map(|name| count(&output, name)), [1, 1, 2, 2]);
+    // The same file again changes nothing and says so; one that differs in the status alone is an update.
+    let output = site.import(csv(&[(2, "red,1700000000001"), (4, "green,1700000000001")]), &["--replace"]);
+    assert_taken(&output, 2, 0);
+    assert_eq!(["duplicates", "updated", "conflicts", "inserted"].map(|name| count(&output, name)), [1, 1, 0, 0]);
+    let twice = [(2, "red,1700000000001"), (2, "green,1700000000001"), (2, "red,1700000000001")];
+    let output = site.import(csv(&twice), &[]);
+    assert_taken(&output, 3, 0);
+    assert_eq!(["duplicates", "conflicts"].map(|name| count(&output, name)), [2, 1], "each row is counted once");
 }
 
 #[test]
@@ -237,6 +247,35 @@ fn an_unusable_data_folder_is_named() {
     let site = Site::new();
     fs::write(site.data(), "a file").unwrap();
     assert_ended(&site.import(csv(&[(1, "green,1700000000001")]), &[]), 73, site.data().to_str().unwrap());
+}
+
+#[test]
+fn rejects_that_cannot_be_written_are_the_data_folders_fault_only_within_it() {
+    let site = Site::new();
+    let good = csv(&[(1, "green,1700000000001")]);
+    fs::create_dir_all(site.data().join("rejects.csv")).unwrap();
+    assert_ended(&site.import(&good, &[]), 73, "rejects.csv: cannot be written");
+    let elsewhere = site.outer.path().join("none/rejects.csv");
+    assert_ended(&site.import(&good, &["--rejects", elsewhere.to_str().unwrap()]), 74, "none/rejects.csv: cannot");
+}
+
+#[test]
+fn a_registry_behind_a_link_is_refused_by_name_and_the_link_stays() {
+    let site = Site::new();
+    let good = csv(&[(1, "green,1700000000001")]);
+    let (link, target) = (site.data().join("registry.snapshot"), site.outer.path().join("volume"));
+    fs::create_dir(site.data()).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    assert_refused(&site.import(&good, &[]), "registry.snapshot: is a symbolic link");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_onecode"));
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(site.data());
+    let output = serve.output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(stderr(&output).contains("registry.snapshot: is a symbolic link"), "{}", stderr(&output));
+    fs::write(&target, "a registry").unwrap();
+    assert_refused(&site.import(&good, &["--replace"]), "registry.snapshot: is a symbolic link");
+    assert!(link.is_symlink() && fs::read_to_string(&target).unwrap() == "a registry");
+    assert!(!site.data().join("keys").exists(), "no keys for a registry that may have others");
 }
 
 #[test]
@@ -342,7 +381,7 @@ fn a_full_disk_leaves_the_old_registry_whole() {
     assert_taken(&site.import(csv(&[(1, "green,1700000000001")]), &[]), 1, 0);
     let before = site.snapshot();
     let many: Vec<_> = (1..100_000).map(|n| (n, "red,1700000000002")).collect();
-    assert_ended(&site.import(csv(&many), &[]), 74, "cannot be replaced, the old one stands: No space left on device");
+    assert_ended(&site.import(csv(&many), &[]), 73, "cannot be replaced, the old one stands: No space left on device");
     assert_eq!(site.snapshot(), before);
     let mut names: Vec<_> = fs::read_dir(site.data()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
@@ -351,6 +390,6 @@ fn a_full_disk_leaves_the_old_registry_whole() {
     // So full that not even one rejected row can be written down.
     let filled = fs::write(site.data().join("filler"), vec![0; 4 << 20]);
     assert!(filled.is_err());
-    assert_ended(&site.import(format!("{HEADER}\n").repeat(9_000), &[]), 74, "No space left on device");
+    assert_ended(&site.import(format!("{HEADER}\n").repeat(9_000), &[]), 73, "No space left on device");
     assert_eq!(site.snapshot(), before);
 }

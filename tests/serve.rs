@@ -254,6 +254,9 @@ fn a_wrong_configuration_is_named_by_key_and_place() {
         let line = refusal(onecode().args(["serve", flag, value, "--data"]).arg(site.data()), 2);
         assert!(line.contains(flag) && line.contains(value), "{line}");
     }
+    for (flag, value) in [("--admin", "0.0.0.0:1"), ("--admin", "127.0.0.1:8080"), ("--cpus", "1023")] {
+        refusal(onecode().args(["serve", flag, value, "--data"]).arg(site.data()), 78);
+    }
     let temporary = site.path("temporary");
     fs::create_dir(&temporary).unwrap();
     for (words, status, says) in [

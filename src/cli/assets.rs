@@ -4,25 +4,42 @@
 //! `NAME.html`. A name that carries a hash (`app-3f9a0c12.js`) may be kept for ever, every other one asks each time.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::Fatal;
+use super::{Ended, Fatal};
+use crate::limits::ASSET_FILE_BYTES_MAX;
 use crate::service::asset_pack::{CacheClass, Packed, pack};
+use crate::sys::regular_file;
 
 /// Reads and packs the folder. Each file must fit the budget on the wire, in its smallest encoding.
 ///
 /// # Errors
 /// A file that cannot be read, is larger than the budget, or is of no known kind; the exit status and the reason.
-pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, (Fatal, String)> {
+pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> {
     let mut packed = Vec::new();
-    read_folder(folder, "/", bytes_max, &mut packed)?;
+    read_folder(folder, "/", bytes_max, &mut Vec::new(), &mut packed)?;
     // The first language of a path is its default, and ours is Chinese.
     packed.sort_by_key(|asset| asset.language.as_deref() != Some("zh-CN"));
     Ok(packed)
 }
 
-fn read_folder(folder: &Path, route: &str, bytes_max: u32, packed: &mut Vec<Packed>) -> Result<(), (Fatal, String)> {
+/// `around` names the folders that this one lies in, by device and inode.
+fn read_folder(
+    folder: &Path,
+    route: &str,
+    bytes_max: u32,
+    around: &mut Vec<(u64, u64)>,
+    packed: &mut Vec<Packed>,
+) -> Result<(), Ended> {
     let refused = |path: &Path, reason: String| (Fatal::Configuration, format!("{}: {reason}", path.display()));
+    let metadata = fs::metadata(folder).map_err(|error| refused(folder, error.to_string()))?;
+    let own = (metadata.dev(), metadata.ino());
+    if around.contains(&own) {
+        return Err(refused(folder, "is a link to a folder around it".to_owned()));
+    }
+    around.push(own);
     let entries = fs::read_dir(folder).map_err(|error| refused(folder, error.to_string()))?;
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -35,12 +52,19 @@ fn read_folder(folder: &Path, route: &str, bytes_max: u32, packed: &mut Vec<Pack
             return Err(refused(&path, "a path of a URL has letters, digits, and - _ . ~ only".to_owned()));
         }
         if path.is_dir() {
-            read_folder(&path, &format!("{route}{name}/"), bytes_max, packed)?;
+            read_folder(&path, &format!("{route}{name}/"), bytes_max, around, packed)?;
             continue;
         }
-        let content_type =
-            content_type(&name).ok_or_else(|| refused(&path, "files of this kind are not served".to_owned()))?;
-        let body = fs::read(&path).map_err(|error| refused(&path, error.to_string()))?;
+        let unknown = || refused(&path, "files of this kind are not served".to_owned());
+        let content_type = content_type(&name).ok_or_else(unknown)?;
+        let mut body = Vec::new();
+        // One byte more than any file may have, so that a wrong one is not compressed for hours.
+        let bounded = regular_file::open(&path).map(|file| file.take(u64::from(ASSET_FILE_BYTES_MAX) + 1));
+        let read = bounded.and_then(|mut file| file.read_to_end(&mut body));
+        read.map_err(Fatal::Configuration.at(path.display()))?;
+        if body.len() > ASSET_FILE_BYTES_MAX as usize {
+            return Err(refused(&path, format!("is larger than {ASSET_FILE_BYTES_MAX} bytes")));
+        }
         let (route, language) = place(route, &name);
         let cache = if is_hashed(&name) { CacheClass::Immutable } else { CacheClass::Revalidate };
         let asset = pack(&route, language.as_deref(), content_type, cache, &body)
@@ -52,6 +76,7 @@ fn read_folder(folder: &Path, route: &str, bytes_max: u32, packed: &mut Vec<Pack
         }
         packed.push(asset);
     }
+    around.pop();
     Ok(())
 }
 

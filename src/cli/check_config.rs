@@ -1,13 +1,13 @@
 //! `onecode check-config`: what a configuration comes to, or why it is refused.
 //!
-//! It reads what `serve` would read, the JWKS included, and binds and writes nothing.
+//! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too. It binds and writes
+//! nothing.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Fatal;
-use crate::config::{self, Config, ConfigError, Overrides};
+use super::{Ended, serve};
+use crate::config::{self, Config, Overrides};
 
 /// Arguments of `check-config`.
 #[derive(clap::Args)]
@@ -20,25 +20,16 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the effective configuration with the source of each value; exit status 0, 78 if it is refused, or 74 if it
-/// cannot be printed.
+/// Prints the effective configuration with the source of each value; exit status 0, that of `serve` if it is refused
+/// (78), or 74 if it cannot be printed.
 pub fn run(args: Args) -> ExitCode {
-    match check(&args) {
-        Ok(config) => {
-            let shown = if args.json { json(&config) } else { text(&config) };
-            match io::stdout().lock().write_all(shown.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => Fatal::File.because(format_args!("standard output: {error}")),
-            }
-        }
-        Err(error) => Fatal::Configuration.because(error),
-    }
+    check(&args).map_or_else(|(fatal, reason)| fatal.because(reason), |()| ExitCode::SUCCESS)
 }
 
-fn check(args: &Args) -> Result<Config, ConfigError> {
+fn check(args: &Args) -> Result<(), Ended> {
     let config = config::load(args.config.as_deref(), config::environment()?, Overrides::default())?;
-    config.read_verifier()?;
-    Ok(config)
+    serve::prepare(&config)?;
+    super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())
 }
 
 /// Lines that are themselves a configuration file.

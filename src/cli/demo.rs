@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Ended, Fatal, counted, serve, snapshot_refused};
+use super::{Ended, Fatal, counted, registry, serve};
 use crate::config::Config;
-use crate::registry::data_folder::{DataFolder, replace_file};
+use crate::registry::data_folder::{DataFolder, is_there, replace_file};
 use crate::registry::demo;
-use crate::registry::snapshot;
+use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
 use crate::service::Settings;
+use crate::service::device::{Device, Kind};
 use crate::service::session::{self, Session};
 use crate::words::Now;
 
@@ -19,6 +20,8 @@ use crate::words::Now;
 const MARK: &str = "demo";
 /// Where a load script finds sessions.
 const SESSIONS: &str = "sessions.txt";
+/// Where a scanner's token is, and that of a sampling post.
+const TOKENS: [(&str, Kind); 2] = [("scanner-token.txt", Kind::Scanner), ("post-token.txt", Kind::Post)];
 const RESIDENTS: u32 = 100_000;
 
 /// A demo in its data folder.
@@ -54,25 +57,28 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
         config.data.clone()
     };
     // A lock alone is what a start leaves that did not come to more, such as on a full disk.
-    let occupied = fs::read_dir(&path).is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name() != "lock"));
-    if occupied && !is_demo(&path) {
+    let occupied = || fs::read_dir(&path).is_ok_and(|all| all.flatten().any(|entry| entry.file_name() != "lock"));
+    let check = || {
         let reason =
             format!("{}: --demo takes an empty data folder or one of its own, and leaves others alone", path.display());
-        return Err((Fatal::Configuration, reason));
+        if occupied() && !is_demo(&path) { Err((Fatal::Configuration, reason)) } else { Ok(()) }
+    };
+    // Under the lock, since another demo may be making this folder just now. One that never had a lock is nobody's of
+    // ours, and is not given one.
+    if let Err(refused) = check()
+        && !path.join("lock").exists()
+    {
+        return Err(refused);
     }
     let folder = serve::open_folder_at(&path)?;
+    check()?;
     let residents = match fs::read_to_string(path.join(MARK)) {
         Ok(text) => {
-            let made: u32 = text
-                .trim()
-                .parse()
-                .map_err(|_| (Fatal::Configuration, format!("{}: not the demo's mark", path.join(MARK).display())))?;
+            let no_mark = |_| (Fatal::Configuration, format!("{}: not the demo's mark", path.join(MARK).display()));
+            let made: u32 = text.trim().parse().map_err(no_mark)?;
             if wanted.is_some_and(|wanted| wanted != made) {
-                let reason = format!(
-                    "{} holds a demo of {}; leave out --residents, or take an empty folder",
-                    path.display(),
-                    counted(made.into(), "resident")
-                );
+                let (path, made) = (path.display(), counted(made.into(), "resident"));
+                let reason = format!("{path} holds a demo of {made}; leave out --residents, or take an empty folder");
                 return Err((Fatal::Configuration, reason));
             }
             made
@@ -81,7 +87,7 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
             let residents = wanted.unwrap_or(RESIDENTS);
             // Before anything else is made: a start that fails on the way is then taken up by the next one.
             replace_file(&path.join(MARK), 0o600, |file| writeln!(file, "{residents}"))
-                .map_err(|error| (Fatal::File, format!("{}: {error}", path.join(MARK).display())))?;
+                .map_err(Fatal::Folder.at(path.join(MARK).display()))?;
             residents
         }
     };
@@ -90,35 +96,43 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
 }
 
 impl Demo {
-    /// The demo's residents, made now or before, and a fresh session for each in `sessions.txt`.
-    pub(super) fn registry(&self, settings: &Settings, now: Now) -> Result<Table, Ended> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| (Fatal::File, format!("{what}: {error}"));
+    /// The demo's residents, made now or before, and how far the journal is folded into them.
+    pub(super) fn registry(&self, config: &Config, settings: &Settings, now: Now) -> Result<(Table, u64), Ended> {
         let key_id = settings.hash_key.id();
-        let capacity =
-            (self.residents as usize + self.residents as usize / 4).max(crate::limits::REGISTRY_RESIDENTS_MIN);
-        let registry = if self.snapshot.exists() {
-            let loaded = snapshot::Snapshot::open(&self.snapshot, key_id).and_then(|snapshot| snapshot.load(capacity));
-            loaded.map_err(|error| snapshot_refused(&error))?
+        if is_there(&self.snapshot) {
+            let (table, meta) = registry::load(config, &self.snapshot, key_id)?;
+            Ok((table, meta.folded_to))
         } else {
-            let registry = Table::with_capacity(capacity);
+            let table = registry::empty(registry::capacity(config, self.residents as usize, &self.folder)?)?;
             for record in demo::records(self.residents, &settings.hash_key, now.unix_ms) {
-                registry.write(&record).map_err(|error| failed("the demo's registry", &error))?;
+                table.write(&record).map_err(Fatal::Folder.at("the demo's registry"))?;
             }
-            snapshot::store(&self.snapshot, key_id, now.unix_ms, registry.sorted())
-                .map_err(|error| snapshot_refused(&error))?;
-            registry
-        };
-        self.write_sessions(settings, now).map_err(|error| failed(SESSIONS, &error))?;
-        Ok(registry)
+            let meta = Meta { key_id, created_unix_ms: now.unix_ms, folded_to: 0 };
+            snapshot::store(&self.snapshot, &meta, &table, &mut |_| Ok(()))?;
+            Ok((table, 0))
+        }
+    }
+
+    /// A fresh session for each resident in `sessions.txt`, and the tokens of two devices beside it.
+    pub(super) fn write_tokens(&self, settings: &Settings, table: &Table, now: Now) -> Result<(), Ended> {
+        self.write_sessions(settings, table, now).map_err(Fatal::File.at(SESSIONS))?;
+        for (index, (name, kind)) in (1..).zip(TOKENS) {
+            let expires_unix_s = u32::try_from(now.unix_s() + settings.session_s).unwrap_or(u32::MAX);
+            let token = settings.device_key.mint(&Device { id: index, kind, expires_unix_s });
+            replace_file(&self.folder.join(name), 0o600, |file| writeln!(file, "{token}"))
+                .map_err(Fatal::File.at(name))?;
+        }
+        Ok(())
     }
 
     /// One session a line, all lines of one length, so that a load script reads line N by its offset.
-    fn write_sessions(&self, settings: &Settings, now: Now) -> std::io::Result<()> {
+    fn write_sessions(&self, settings: &Settings, table: &Table, now: Now) -> std::io::Result<()> {
         let expires_unix_s = u32::try_from(now.unix_s() + settings.session_s).unwrap_or(u32::MAX);
         replace_file(&self.folder.join(SESSIONS), 0o600, |file| {
             (1..=self.residents).try_for_each(|number| {
                 let (resident, _) = settings.hash_key.number(&demo::id_number(number));
-                let session = Session { resident, number: 0, expires_unix_s };
+                let number = table.read(resident).map_or(0, |record| record.session);
+                let session = Session { resident, number, expires_unix_s };
                 file.write_all(&session::mint(&settings.session_key, &session))?;
                 file.write_all(b"\n")
             })
@@ -129,11 +143,13 @@ impl Demo {
     pub(super) fn announce(&self, address: SocketAddr, admin: SocketAddr) {
         let sessions = self.folder.join(SESSIONS);
         let sessions = sessions.display();
+        let scanner = self.folder.join(TOKENS[0].0);
         serve::say(&[
             format!("onecode demo: {}, test codes only", counted(u64::from(self.residents), "synthetic resident")),
             format!("  page      http://{address}/"),
             format!("  admin     http://{admin}/status.json  and /metrics"),
             format!("  sessions  {sessions}  (one a line)"),
+            format!("  scanner   {}  (the token of a door; a sampling post's is beside it)", scanner.display()),
             format!(
                 "  curl -H \"Authorization: Bearer $(head -n 1 {sessions})\" http://{address}/person/app/refreshQRCode"
             ),
@@ -159,5 +175,12 @@ mod tests {
         assert_eq!(open(None).unwrap(), 7);
         fs::remove_file(outer.path().join(MARK)).unwrap();
         assert_eq!(open(None).unwrap_err().0, Fatal::Configuration, "a folder of others");
+        let other = DataFolder::open(outer.path(), 7, "onecode serve").unwrap();
+        let (fatal, reason) = open(None).unwrap_err();
+        assert!(fatal == Fatal::Held && reason.contains("process 7 (onecode serve)"), "half made by another: {reason}");
+        drop(other);
+        fs::remove_file(outer.path().join("lock")).unwrap();
+        assert_eq!(open(None).unwrap_err().0, Fatal::Configuration);
+        assert!(!outer.path().join("lock").exists(), "nothing is made in it");
     }
 }

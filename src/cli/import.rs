@@ -12,24 +12,31 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Ended, Fatal, Place, counted, snapshot_refused};
+use super::{Ended, Fatal, Place, counted, state};
+use crate::journal::reading;
+use crate::journal::recover::segment_path;
 use crate::registry::data_folder::DataFolder;
 use crate::registry::id_number::HashKey;
 use crate::registry::import::{ImportError, Mode, Reject, Report, import};
-use crate::registry::snapshot::{self, Snapshot};
+use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
 
 /// Merge a CSV file of residents into the registry: the newest row about each wins.
 ///
+/// What the journal holds of writes while serving is applied first.
+///
 /// The header names the columns id_number, status and updated_at, and may name region and test; the text is UTF-8 or
 /// GB18030. A server on the data folder is stopped first and reads the registry when it is started again.
+///
+/// What is printed adds up: each of the rows is inserted, updated, older than what was held, a duplicate of it, in
+/// conflict with it (the same time and something else: the stricter stands) or rejected.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Exit status: 0 every row was taken; 1 some were rejected, the others taken; 2 wrong usage; and, \
                         with the registry as it was: 73 the data folder cannot be created or written; 74 a file cannot \
-                        be read or written; 75 the data folder is in use; 78 bad configuration, keys, registry or file \
-                        of residents. When only the counts or the list of rejected rows cannot be written, that is 74 \
-                        too, and says that the import is done."
+                        be read or written; 75 the data folder is in use; 78 bad configuration, or one that cannot be \
+                        read, keys, registry or file of residents. When only the counts or the list of rejected rows cannot be written, that is 74, \
+                        or 73 for a list in the data folder, and says that the import is done."
 )]
 pub struct Args {
     /// The CSV file, or - for standard input
@@ -48,7 +55,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the command.
 pub fn run(args: Args) -> ExitCode {
     match run_import(&args) {
         Ok(report) if report.rejected == 0 => ExitCode::SUCCESS,
@@ -60,22 +66,24 @@ pub fn run(args: Args) -> ExitCode {
 /// The reason is one line for the operator: cause and, where there is one, the way out.
 fn run_import(args: &Args) -> Result<Report, Ended> {
     let config = args.place.load(None)?;
-    let file_failed =
-        |path: &Path, error: &dyn std::fmt::Display| (Fatal::File, format!("{}: {error}", path.display()));
+    let file_failed = Fatal::File.at(args.file.display());
     // Opened first: a mistyped name should not make a data folder.
-    let input = open_input(&args.file).map_err(|error| file_failed(&args.file, &error))?;
-    let metadata = input.metadata().map_err(|error| file_failed(&args.file, &error))?;
+    let input = open_input(&args.file).map_err(&file_failed)?;
+    let metadata = input.metadata().map_err(&file_failed)?;
     let length_bytes = metadata.is_file().then_some(metadata.len());
-    let folder = DataFolder::open(&config.data, std::process::id(), "onecode import");
-    let folder = folder.map_err(|error| super::folder_refused(&error))?;
+    let folder = DataFolder::open(&config.data, std::process::id(), "onecode import")?;
     let keyring = super::open_keyring(&config)?;
     let key = HashKey::new(*keyring.hash_key.expose());
 
     // A row has at least 18 + 3 + 13 characters, two commas and a line end: this is a little more than there are.
     let rows_expected = usize::try_from(length_bytes.unwrap_or(0) / 37).unwrap_or(0);
-    let held = load(&folder.snapshot_path(), &key, rows_expected)?;
+    let (held, folded_to) = load(&folder, &key, rows_expected)?;
     let rejects_path = args.rejects.clone().unwrap_or_else(|| config.data.join("rejects.csv"));
-    let rejects_failed = |error: io::Error| file_failed(&rejects_path, &format_args!("cannot be written: {error}"));
+    let rejects_failed = |error: io::Error| {
+        let within = error.raw_os_error().is_some() && rejects_path.starts_with(&config.data);
+        let fatal = if within { Fatal::Folder } else { Fatal::File };
+        (fatal, format!("{}: cannot be written: {error}", rejects_path.display()))
+    };
     let mut rejects = RejectsFile::create(&rejects_path, &metadata).map_err(rejects_failed)?;
 
     let now_unix_ms = super::now().unix_ms;
@@ -86,8 +94,13 @@ fn run_import(args: &Args) -> Result<Report, Ended> {
     let imported = import(input, held, mode, &key, versions, rows_expected, &mut |reject| rejects.add(reject));
     progress.finish_and_clear();
     let (table, report) = imported.map_err(|error| {
-        let of_a_file = matches!(error, ImportError::Read { .. } | ImportError::Rejects(_));
-        (if of_a_file { Fatal::File } else { Fatal::Configuration }, format!("{}: {error}", args.file.display()))
+        let fatal = match error {
+            ImportError::Rejects(error) => return rejects_failed(error),
+            ImportError::Read { .. } => Fatal::File,
+            ImportError::Memory(_) => Fatal::System,
+            _ => Fatal::Configuration,
+        };
+        (fatal, format!("{}: {error}", args.file.display()))
     })?;
     rejects.finish().map_err(rejects_failed)?;
     let rejected = (report.rejected > 0).then(|| {
@@ -101,15 +114,14 @@ fn run_import(args: &Args) -> Result<Report, Ended> {
         return Err((Fatal::Configuration, reason));
     }
 
-    snapshot::store(&folder.snapshot_path(), key.id(), now_unix_ms, table.sorted())
-        .map_err(|error| snapshot_refused(&error))?;
+    let meta = Meta { key_id: key.id(), created_unix_ms: now_unix_ms, folded_to };
+    snapshot::store(&folder.snapshot_path(), &meta, &table, &mut |_| Ok(()))?;
     let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));
     rejects.keep().map_err(|error| done(rejects_failed(error)))?;
     if let Some(rejected) = rejected {
         eprintln!("onecode: import: {rejected}");
     }
-    let printed = print_report(&report, table.len(), args.json);
-    printed.map_err(|error| done((Fatal::File, format!("standard output: {error}"))))?;
+    super::print(told(&report, table.len(), args.json).as_bytes()).map_err(done)?;
     Ok(report)
 }
 
@@ -125,14 +137,17 @@ fn open_input(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// The registry that is there, with room for the rows to come; an empty one if there is none.
-fn load(path: &Path, key: &HashKey, rows_expected: usize) -> Result<Table, Ended> {
-    if !path.try_exists().map_err(|error| (Fatal::File, format!("{}: {error}", path.display())))? {
-        return Ok(Table::with_capacity(rows_expected));
-    }
-    let snapshot = Snapshot::open(path, key.id()).map_err(|error| snapshot_refused(&error))?;
-    let rows = usize::try_from(snapshot.rows()).unwrap_or(usize::MAX);
-    snapshot.load(rows.saturating_add(rows_expected)).map_err(|error| snapshot_refused(&error))
+/// What is there, with room for the rows to come, and the last record of the journal that is in it. That one is on disk
+/// for certain, before a snapshot may say so.
+fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Table, u64), Ended> {
+    let (table, replayed) = state::open(folder.path(), key.id(), rows_expected)?;
+    let journal = state::journal_folder(folder.path());
+    let synced = reading::names(&journal).and_then(|names| match names.last() {
+        Some(newest) => File::open(segment_path(&journal, *newest))?.sync_all(),
+        None => Ok(()),
+    });
+    synced.map_err(Fatal::File.at(journal.display()))?;
+    Ok((table, replayed.end.next - 1))
 }
 
 /// The list of wrong rows, written aside and put in place at the end. It is always written, so that no list of an
@@ -149,13 +164,13 @@ const REJECTS_HEADER: &[u8] = b"line,column,reason\n";
 impl RejectsFile {
     fn create(path: &Path, input: &fs::Metadata) -> io::Result<RejectsFile> {
         let there = fs::metadata(path).ok();
-        if there
-            .as_ref()
-            .is_some_and(|there| (there.dev(), there.ino()) == (input.dev(), input.ino()) && there.is_file())
-        {
+        let is_input = |there: &fs::Metadata| (there.dev(), there.ino()) == (input.dev(), input.ino());
+        if there.as_ref().is_some_and(|there| is_input(there) && there.is_file()) {
             return Err(io::Error::other("it is the file that is imported; name another for --rejects"));
         }
         if there.is_some_and(|there| !there.is_file()) {
+            // To open a pipe that nobody reads would wait for ever; this way it is refused (open(2), O_NONBLOCK).
+            let _reader_is_there = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
             let file = BufWriter::new(OpenOptions::new().write(true).open(path)?);
             return RejectsFile { file, path: path.to_owned(), aside: None }.begun();
         }
@@ -224,16 +239,14 @@ fn progress_bar(length_bytes: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    match length_bytes {
-        Some(length_bytes) => ProgressBar::new(length_bytes).with_style(
-            ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}").expect("a literal template"),
-        ),
-        None => ProgressBar::no_length()
-            .with_style(ProgressStyle::with_template("{spinner} {bytes}").expect("a literal template")),
-    }
+    let (bar, template) = match length_bytes {
+        Some(length_bytes) => (ProgressBar::new(length_bytes), "{wide_bar} {bytes}/{total_bytes} {eta}"),
+        None => (ProgressBar::no_length(), "{spinner} {bytes}"),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("a literal template"))
 }
 
-fn print_report(report: &Report, residents: usize, json: bool) -> io::Result<()> {
+fn told(report: &Report, residents: usize, json: bool) -> String {
     let counts = [
         ("rows", report.rows),
         ("inserted", report.inserted),
@@ -245,10 +258,9 @@ fn print_report(report: &Report, residents: usize, json: bool) -> io::Result<()>
         ("removed", report.removed),
         ("residents", residents as u64),
     ];
-    let mut stdout = io::stdout().lock();
     if json {
         let facts: Vec<String> = counts.iter().map(|(name, count)| format!("\"{name}\":{count}")).collect();
-        return writeln!(stdout, "{{{}}}", facts.join(","));
+        return format!("{{{}}}\n", facts.join(","));
     }
-    counts.iter().try_for_each(|(name, count)| writeln!(stdout, "{name:<10} {count:>12}"))
+    counts.iter().map(|(name, count)| format!("{name:<10} {count:>12}\n")).collect()
 }

@@ -1,23 +1,22 @@
-//! `onecode keys`: makes, rotates, lists, revokes and exports the keys of a server.
+//! `onecode keys`: makes, rotates, lists, revokes, exports and imports the keys of a server.
 //!
 //! It reads the clock and the operating system's randomness and hands both to the keyring, which does the rest. No
 //! subcommand prints a secret; `export` writes them sealed under a passphrase, which never stands on a command line.
 
-use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use super::{Ended, Fatal, Place, keyring_fatal};
+use super::{Ended, Fatal, Place, random};
 use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey, write_private};
 use crate::code::sealed::{self, SealedError};
+use crate::sys::regular_file;
 
 /// Manage the keys of a server.
 #[derive(clap::Args)]
@@ -61,6 +60,17 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// Restore the keys that `keys export` wrote, where there are none or damaged ones
+    ///
+    /// What was rotated or revoked since the export is again as it was then.
+    Import {
+        /// What `keys export` wrote
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// A file whose first line is the passphrase; the first line of standard input without it
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::ValueEnum, Clone, Copy)]
@@ -71,11 +81,15 @@ enum Rotated {
     Session,
 }
 
-/// Runs the command.
 pub fn run(args: Args) -> ExitCode {
     let done = args.place.load(None).and_then(|config| {
+        if let Command::Import { file, passphrase_file } = &args.command {
+            let keyring = open_export(file, passphrase_file.as_deref())?;
+            super::check_keys_belong(&config, &keyring)?;
+            keyring.restore(&config.keys_dir)?;
+        }
+        super::check_keys_kept(&config)?;
         execute(args.command, &config.keys_dir, args.json)
-            .map_err(|error| -> Ended { (error.fatal(), error.to_string()) })
     });
     done.unwrap_or_else(|(fatal, reason)| fatal.because(reason))
 }
@@ -87,48 +101,40 @@ fn parse_kid(text: &str) -> Result<Kid, &'static str> {
 /// What is said when keys are changed: the server holds those that it has read.
 const RELOAD: &str = "a running server takes this up when it is sent SIGHUP";
 
-fn execute(command: Command, folder: &Path, json: bool) -> Result<ExitCode, KeysError> {
-    let now = unix_s();
+fn execute(command: Command, folder: &Path, json: bool) -> Result<ExitCode, Ended> {
+    let now = super::now().unix_s();
     match command {
         Command::Generate => {
             // On a copy first: a keyring in which nothing is missing is not written again.
-            if Keyring::open_or_create(folder, now, os_random)?.complete(now, os_random)? > 0 {
-                Keyring::update(folder, |keyring| keyring.complete(now, os_random))?;
+            if Keyring::open_or_create(folder, now, random)?.complete(now, random)? > 0 {
+                Keyring::update(folder, |keyring| keyring.complete(now, random))?;
             }
         }
         Command::Rotate { what: Rotated::Signing, lead_hours } => {
             let lead_s = u64::from(lead_hours) * 3_600;
-            let kid = Keyring::update(folder, |keyring| keyring.rotate_signing(now, lead_s, os_random))?;
+            let kid = Keyring::update(folder, |keyring| keyring.rotate_signing(now, lead_s, random))?;
             eprintln!("onecode: {kid} signs from {} on; {RELOAD}", rfc3339(now + lead_s));
         }
         Command::Rotate { what: Rotated::Session, .. } => {
-            let epoch = Keyring::update(folder, |keyring| keyring.rotate_session(os_random))?;
+            let epoch = Keyring::update(folder, |keyring| keyring.rotate_session(random))?;
             eprintln!("onecode: sessions of epochs before {epoch} are over; {RELOAD}");
         }
         Command::List => {}
+        Command::Import { .. } => eprintln!("onecode: the keys are restored; {RELOAD}"),
         Command::Revoke { kid } => {
-            if !Keyring::update(folder, |keyring| keyring.revoke(kid, now, os_random))? {
+            if !Keyring::update(folder, |keyring| keyring.revoke(kid, now, random))? {
                 eprintln!("onecode: no key {kid} in {}: `keys list` shows them", folder.display());
                 return Ok(ExitCode::from(1));
             }
             eprintln!("onecode: {kid} is revoked; {RELOAD}");
         }
         Command::Export { out, passphrase_file } => {
-            let keyring = Keyring::open(folder)?;
-            export(&keyring, out.as_deref(), passphrase_file.as_deref())?;
+            export(&Keyring::open(folder)?, out.as_deref(), passphrase_file.as_deref())?;
             return Ok(ExitCode::SUCCESS);
         }
     }
     print(&Keyring::open(folder)?, now, json)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Random bytes of the operating system, for every key a command makes.
-///
-/// # Errors
-/// The system has none to give.
-pub fn os_random(bytes: &mut [u8]) -> io::Result<()> {
-    getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))
 }
 
 /// What `keys list` shows of a key. Times are in Unix seconds.
@@ -151,7 +157,7 @@ struct Listing {
     session_epoch: u32,
 }
 
-fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), KeysError> {
+fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), Ended> {
     let listed = |key: &SigningKey| Listed {
         kid: key.kid,
         env: key.env.word(),
@@ -165,10 +171,9 @@ fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), KeysError> {
         keys: keyring.signing_keys().iter().map(listed).collect(),
         session_epoch: keyring.session_key().epoch,
     };
-    let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, &listing).map_err(|error| KeysError::Output(error.into()))?;
-        return writeln!(out).map_err(KeysError::Output);
+        let listed = serde_json::to_string(&listing).map_err(Fatal::File.at("standard output"))?;
+        return super::print(format!("{listed}\n").as_bytes());
     }
     let mut text = String::new();
     for key in &listing.keys {
@@ -185,31 +190,37 @@ fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), KeysError> {
         text.push('\n');
     }
     text += &format!("session epoch {}\n", listing.session_epoch);
-    out.write_all(text.as_bytes()).map_err(KeysError::Output)
+    super::print(text.as_bytes())
 }
 
-fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>) -> Result<(), KeysError> {
-    let passphrase = match passphrase_file {
-        Some(path) => File::open(path)
-            .and_then(|file| first_line(io::BufReader::new(file)))
-            .map_err(|error| KeysError::Passphrase(path.to_path_buf(), error))?,
-        None => {
-            let stdin = io::stdin();
-            if stdin.is_terminal() {
-                eprint!("passphrase (shown as typed; --passphrase-file takes it from a file): ");
-            }
-            first_line(stdin.lock()).map_err(|error| KeysError::Passphrase("standard input".into(), error))?
+fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
+    let Some(path) = file else {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            eprint!("passphrase (shown as typed; --passphrase-file takes it from a file): ");
         }
+        return first_line(stdin.lock()).map_err(Fatal::File.at("no passphrase from standard input"));
     };
-    let sealed = sealed::seal(keyring, &passphrase, os_random).map_err(KeysError::Sealed)?;
-    match out {
-        Some(path) => write_private(path, &sealed)
-            .map_err(|error| KeysError::Keyring(KeyringError::Io { path: path.to_path_buf(), error })),
-        None => {
-            let mut out = io::stdout().lock();
-            out.write_all(&sealed).and_then(|()| out.flush()).map_err(KeysError::Output)
-        }
-    }
+    let line = File::open(path).and_then(|file| first_line(io::BufReader::new(file)));
+    line.map_err(Fatal::File.at(format_args!("no passphrase from {}", path.display())))
+}
+
+/// The keys of a file that `keys export` wrote.
+pub(super) fn open_export(path: &Path, passphrase_file: Option<&Path>) -> Result<Keyring, Ended> {
+    let mut sealed = Vec::new();
+    let read = regular_file::open(path).and_then(|file| file.take(EXPORT_BYTES_MAX).read_to_end(&mut sealed));
+    read.map_err(Fatal::File.at(path.display()))?;
+    Ok(sealed::open_sealed(&sealed, &passphrase(passphrase_file)?)?)
+}
+
+/// Twice what any keyring has.
+const EXPORT_BYTES_MAX: u64 = 2 << 20;
+
+fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>) -> Result<(), Ended> {
+    let passphrase = passphrase(passphrase_file)?;
+    let sealed = sealed::seal(keyring, &passphrase, random)?;
+    let Some(path) = out else { return super::print(&sealed) };
+    write_private(path, &sealed).map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
 }
 
 /// The first line without its end, of at most 4 KiB.
@@ -225,10 +236,6 @@ fn first_line(input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(line)
 }
 
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
-}
-
 /// A time for people; one that no calendar has stays a number.
 pub(super) fn rfc3339(unix_s: u64) -> String {
     i64::try_from(unix_s)
@@ -238,38 +245,10 @@ pub(super) fn rfc3339(unix_s: u64) -> String {
         .unwrap_or_else(|| unix_s.to_string())
 }
 
-enum KeysError {
-    Keyring(KeyringError),
-    Sealed(SealedError),
-    Passphrase(PathBuf, io::Error),
-    Output(io::Error),
-}
-
-impl KeysError {
-    fn fatal(&self) -> Fatal {
-        match self {
-            KeysError::Sealed(SealedError::Passphrase) => Fatal::Usage,
-            KeysError::Output(_) | KeysError::Passphrase(..) => Fatal::File,
-            KeysError::Keyring(error) => keyring_fatal(error),
-            KeysError::Sealed(_) => Fatal::Configuration,
-        }
-    }
-}
-
-impl fmt::Display for KeysError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeysError::Keyring(error) => error.fmt(f),
-            KeysError::Sealed(error) => error.fmt(f),
-            KeysError::Passphrase(path, error) => write!(f, "no passphrase from {}: {error}", path.display()),
-            KeysError::Output(error) => write!(f, "standard output: {error}"),
-        }
-    }
-}
-
-impl From<KeyringError> for KeysError {
-    fn from(error: KeyringError) -> KeysError {
-        KeysError::Keyring(error)
+impl From<SealedError> for Ended {
+    fn from(error: SealedError) -> Ended {
+        let wrong = matches!(error, SealedError::Passphrase);
+        (if wrong { Fatal::Usage } else { Fatal::Configuration }, error.to_string())
     }
 }
 
@@ -277,6 +256,7 @@ impl From<KeyringError> for KeysError {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::os::unix::fs::PermissionsExt;
 
     #[derive(Parser)]
     struct Cli {
@@ -347,5 +327,24 @@ mod tests {
         assert_eq!(export("long"), ExitCode::from(74), "what is there is not overwritten");
         let opened = sealed::open_sealed(&std::fs::read(path("out")).unwrap(), b"a sentence kept in the safe").unwrap();
         assert_eq!(opened.hash_key_id(), Keyring::open(Path::new(&keys)).unwrap().hash_key_id());
+
+        let import = |file: &str, passphrase: &str| {
+            run(parsed(&["import", "--keys-dir", &keys, &path(file), "--passphrase-file", &path(passphrase)]))
+        };
+        let keyring = Path::new(&keys).join("keyring.json");
+        let whole = std::fs::read(&keyring).unwrap();
+        assert_eq!(import("out", "long"), ExitCode::from(78), "a good keyring is not overwritten");
+        std::fs::write(&keyring, "{").unwrap();
+        assert_eq!(import("out", "short"), ExitCode::from(78), "another passphrase");
+        assert_eq!((import("none", "long"), import("long", "long")), (ExitCode::from(74), ExitCode::from(78)));
+        assert_eq!(std::fs::read(&keyring).unwrap(), b"{");
+        assert_eq!(import("out", "long"), ExitCode::SUCCESS);
+        assert_eq!(std::fs::read(&keyring).unwrap(), whole);
+        std::fs::write(&keyring, "{\"format\":2}").unwrap();
+        assert_eq!(import("out", "long"), ExitCode::from(78), "of a later version is not damaged");
+        std::fs::remove_dir_all(&keys).unwrap();
+        assert_eq!(import("out", "long"), ExitCode::SUCCESS);
+        assert_eq!(std::fs::read(&keyring).unwrap(), whole);
+        assert_eq!(std::fs::metadata(&keyring).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

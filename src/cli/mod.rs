@@ -1,16 +1,21 @@
 //! The commands, one file each, and what they share: the exit statuses and the one line on stderr.
 
 mod assets;
-pub mod check_config;
+mod check_config;
 mod demo;
-pub mod import;
-pub mod keys;
-pub mod serve;
+mod fold;
+mod import;
+mod journal;
+mod keys;
+mod registry;
+mod serve;
 mod settings;
-pub mod verify;
+mod state;
+mod verify;
 
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,36 +55,66 @@ impl Fatal {
         eprintln!("onecode: {reason}");
         ExitCode::from(self as u8)
     }
+
+    /// For `map_err`: the error as it is.
+    fn ended<E: Display>(self) -> impl Fn(E) -> Ended {
+        move |error| (self, error.to_string())
+    }
+
+    /// For `map_err`: the error behind the place that it is of.
+    fn at<E: Display>(self, place: impl Display) -> impl Fn(E) -> Ended {
+        move |error| (self, format!("{place}: {error}"))
+    }
 }
 
 /// Why a command ended early: the exit status and the line on stderr.
 type Ended = (Fatal, String);
 
-fn config_refused(error: &ConfigError) -> Ended {
-    (if error.is_of_a_flag() { Fatal::Usage } else { Fatal::Configuration }, error.to_string())
-}
-
-fn folder_refused(error: &DataFolderError) -> Ended {
-    let fatal = match error {
-        DataFolderError::Busy { .. } => Fatal::Held,
-        DataFolderError::Unusable { .. } => Fatal::Folder,
-        DataFolderError::Exposed { .. } => Fatal::Configuration,
-    };
-    (fatal, error.to_string())
-}
-
-fn keyring_fatal(error: &KeyringError) -> Fatal {
-    match error {
-        KeyringError::Io { error, .. } if error.kind() != std::io::ErrorKind::NotFound => Fatal::File,
-        KeyringError::Folder { .. } => Fatal::Folder,
-        KeyringError::Random(_) => Fatal::System,
-        _ => Fatal::Configuration,
+impl From<ConfigError> for Ended {
+    fn from(error: ConfigError) -> Ended {
+        (if error.is_of_a_flag() { Fatal::Usage } else { Fatal::Configuration }, error.to_string())
     }
 }
 
-fn snapshot_refused(error: &SnapshotError) -> Ended {
-    let of_the_file = matches!(error, SnapshotError::Io { .. } | SnapshotError::Store { .. });
-    (if of_the_file { Fatal::File } else { Fatal::Configuration }, error.to_string())
+impl From<DataFolderError> for Ended {
+    fn from(error: DataFolderError) -> Ended {
+        let fatal = match error {
+            DataFolderError::Busy { .. } => Fatal::Held,
+            DataFolderError::Unusable { .. } => Fatal::Folder,
+            DataFolderError::Exposed { .. } => Fatal::Configuration,
+        };
+        (fatal, error.to_string())
+    }
+}
+
+impl From<KeyringError> for Ended {
+    fn from(error: KeyringError) -> Ended {
+        let fatal = match &error {
+            KeyringError::Io { error, .. } if error.kind() != io::ErrorKind::NotFound => Fatal::File,
+            KeyringError::Folder { .. } => Fatal::Folder,
+            KeyringError::Random(_) => Fatal::System,
+            _ => Fatal::Configuration,
+        };
+        (fatal, error.to_string())
+    }
+}
+
+impl From<SnapshotError> for Ended {
+    fn from(error: SnapshotError) -> Ended {
+        let fatal = match error {
+            SnapshotError::Io { .. } => Fatal::File,
+            SnapshotError::Store { .. } => Fatal::Folder,
+            SnapshotError::Memory { .. } => Fatal::System,
+            _ => Fatal::Configuration,
+        };
+        (fatal, error.to_string())
+    }
+}
+
+/// Writes to standard output, at once.
+fn print(text: &[u8]) -> Result<(), Ended> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).map_err(Fatal::File.at("standard output"))
 }
 
 /// Where data and keys are: for each command that touches them what it is for `serve`.
@@ -100,34 +135,35 @@ impl Place {
     fn load(&self, issuer: Option<String>) -> Result<Config, Ended> {
         let (data, keys_dir) = (self.data.clone(), self.keys_dir.clone());
         let flags = Overrides { data, keys_dir, issuer, ..Overrides::default() };
-        let environment = config::environment().map_err(|error| config_refused(&error))?;
-        config::load(self.config.as_deref(), environment, flags).map_err(|error| config_refused(&error))
+        Ok(config::load(self.config.as_deref(), config::environment()?, flags)?)
     }
 }
 
 /// The keys of a data folder, which the caller holds; made if there are none and no registry needs the lost ones.
 fn open_keyring(config: &Config) -> Result<Keyring, Ended> {
-    let snapshot = config.data.join(SNAPSHOT_FILE);
-    if snapshot.exists() && !config.keys_dir.join(KEYRING_FILE).exists() {
-        return Err(keys_lost(&snapshot, &config.keys_dir));
-    }
-    Keyring::open_or_create(&config.keys_dir, now().unix_s(), random)
-        .map_err(|error| (keyring_fatal(&error), error.to_string()))
+    check_keys_kept(config)?;
+    Ok(Keyring::open_or_create(&config.keys_dir, now().unix_s(), random)?)
 }
 
-fn keys_lost(snapshot: &Path, keys_dir: &Path) -> Ended {
-    // To be told the id of its key a snapshot is opened with another one's.
-    match Snapshot::open(snapshot, [0; 8]) {
-        Err(SnapshotError::HashKey { needed, .. }) => {
-            let (needed, keyring) = (u64::from_be_bytes(needed), keys_dir.join(KEYRING_FILE));
-            let (snapshot, keyring) = (snapshot.display(), keyring.display());
-            let reason = format!(
-                "{snapshot}: the registry was made with hash key {needed:016x}, and {keyring} is missing: restore the keys"
-            );
-            (Fatal::Configuration, reason)
-        }
-        Err(error) => snapshot_refused(&error),
-        Ok(_) => (Fatal::Configuration, format!("{}: made with no hash key", snapshot.display())),
+/// Refuses a registry without its keys: new ones would make strangers of all who are in it.
+fn check_keys_kept(config: &Config) -> Result<(), Ended> {
+    let (snapshot, keyring) = (config.data.join(SNAPSHOT_FILE), config.keys_dir.join(KEYRING_FILE));
+    if keyring.exists() {
+        return Ok(());
+    }
+    let Some(needed) = state::key_needed(&snapshot)? else { return Ok(()) };
+    let (snapshot, needed, keyring) = (snapshot.display(), u64::from_be_bytes(needed), keyring.display());
+    let reason = format!(
+        "{snapshot}: the registry was made with hash key {needed:016x}, and {keyring} is missing: restore the keys"
+    );
+    Err((Fatal::Configuration, reason))
+}
+
+/// Refuses keys that are not those of the registry that is there.
+fn check_keys_belong(config: &Config, keyring: &Keyring) -> Result<(), Ended> {
+    match Snapshot::open(&config.data.join(SNAPSHOT_FILE), keyring.hash_key_id()) {
+        Err(error @ SnapshotError::HashKey { .. }) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -148,14 +184,17 @@ const EXIT_STATUSES: &str = "\
 Exit status:
    0  done
    1  the answer is no: an invalid code, rejected rows
-   2  wrong usage
+   2  wrong usage: an unknown flag, or a value that its flag cannot have
   69  an address cannot be listened on (it is named, and who holds it)
   70  internal error: the process ended rather than serve half alive
   71  the system refused threads, descriptors or memory
   73  the data folder cannot be created or written
-  74  a file cannot be read or written
+  74  a file, the input or the output cannot be read or written
   75  the data folder is in use by another process (it is named)
-  78  bad configuration, keys, registry or file of residents";
+  78  bad configuration, keys, registry or file of residents; a configuration,
+      or a file that it names, that cannot be read; a value of a flag that is
+      well-formed but refused by a rule, such as an admin address that is not
+      a loopback address";
 
 #[derive(Subcommand)]
 enum Command {
@@ -165,20 +204,35 @@ enum Command {
     CheckConfig(check_config::Args),
     /// Import residents from a CSV file into the registry.
     Import(import::Args),
-    /// Make, rotate, list, revoke and export keys.
+    /// Make, rotate, list, revoke, export and import keys.
     Keys(keys::Args),
+    /// Inspect, verify or export the journal.
+    Journal(journal::Args),
     /// Verify codes offline.
     Verify(verify::Args),
 }
 
 /// Runs the command that the arguments name and returns its exit status.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told(&error),
+    };
+    match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::CheckConfig(args) => check_config::run(args),
         Command::Import(args) => import::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Journal(args) => journal::run(args),
         Command::Verify(args) => verify::run(args),
+    }
+}
+
+/// Prints what clap has to say: help that was asked for, or what is wrong with the arguments.
+fn told(error: &clap::Error) -> ExitCode {
+    match error.print().and_then(|()| io::stdout().flush()) {
+        Err(failed) if !error.use_stderr() => Fatal::File.because(format_args!("standard output: {failed}")),
+        _ => ExitCode::from(if error.use_stderr() { Fatal::Usage as u8 } else { 0 }),
     }
 }
 
@@ -188,13 +242,15 @@ pub(crate) fn now() -> Now {
 }
 
 /// Fills `bytes` from the system's generator; for keys.
-pub(crate) fn random(bytes: &mut [u8]) -> std::io::Result<()> {
-    getrandom::fill(bytes).map_err(std::io::Error::other)
+pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes).map_err(io::Error::other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::snapshot::{self, Meta};
+    use crate::registry::table::Table;
 
     #[test]
     fn a_registry_without_its_keys_gets_no_new_ones() {
@@ -203,13 +259,15 @@ mod tests {
         let config = place.load(None).unwrap();
         let keyring = open_keyring(&config).unwrap();
         let path = folder.path().join(SNAPSHOT_FILE);
-        crate::registry::snapshot::store(&path, [7; 8], 0, std::iter::empty()).unwrap();
+        let meta = Meta { key_id: [7; 8], created_unix_ms: 0, folded_to: 0 };
+        snapshot::store(&path, &meta, &Table::with_capacity(0), &mut |_| Ok(())).unwrap();
         assert_eq!(open_keyring(&config).unwrap().hash_key_id(), keyring.hash_key_id());
         std::fs::remove_dir_all(&config.keys_dir).unwrap();
         let (fatal, reason) = open_keyring(&config).unwrap_err();
         assert_eq!(fatal, Fatal::Configuration);
         assert!(reason.contains("hash key 0707070707070707") && reason.contains("restore the keys"), "{reason}");
         assert!(!config.keys_dir.exists());
+        assert_eq!(check_keys_belong(&config, &keyring).unwrap_err().0, Fatal::Configuration);
     }
 
     #[test]

@@ -1,37 +1,48 @@
 //! `onecode serve`: puts the rooms together, starts a thread a shard, and stays with the signals until the end.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{Ended, Fatal, counted, demo};
+use super::fold::Durable;
+use super::state::{self, Replayed};
+use super::{Ended, Fatal, counted, demo, registry};
+use crate::code::keyring::{Keyring, KeyringError};
 use crate::config::{self, Config, DriverChoice, Overrides};
 use crate::driver::{self, Bell, Seat, Taken};
+use crate::journal::{Lane, Port, writer};
+use crate::limits::{
+    ADMIN_CONNECTIONS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
+    SHARD_DESCRIPTORS_MAX,
+};
 use crate::observe::Observer;
-use crate::registry::data_folder::DataFolder;
-use crate::registry::snapshot::Snapshot;
+use crate::registry::data_folder::{DataFolder, is_there};
 use crate::registry::table::Table;
 use crate::service::assets::Library;
 use crate::service::counters::Counters;
 use crate::service::{Parts, Role, Service, Settings};
 use crate::shard::Shard;
 use crate::shard::mailbox::{INBOX_MESSAGES_MAX, Inbox, Mailbox, Message};
+use crate::sys::open_files;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
-#[command(after_help = "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys and the JWKS \
-                        again.\nExit status: 0 ended by a signal; 2 a wrong flag; 69 an address cannot be listened on; \
-                        70 internal error; 71 the system refused threads, descriptors or memory; 73 the data folder \
+#[command(after_help = "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, the JWKS \
+                        and the admin tokens again.\nExit status: 0 ended by a signal; 2 an unknown flag, or a value that its flag cannot have; 69 an address cannot be listened on; \
+                        70 internal error; 71 the system refused threads, descriptors (RLIMIT_NOFILE \
+                        included) or memory; 73 the data folder \
                         cannot be created or written; 74 a file cannot be read or written; 75 the data folder is in \
-                        use; 78 bad configuration, keys or registry\nExamples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml")]
+                        use; 78 bad configuration, in a flag \
+                        or elsewhere, keys or registry, or a configuration, JWKS or page that cannot be \
+                        read\nExamples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml")]
 pub struct Args {
     /// Configuration file (TOML); without it flags, ONECODE_… variables and defaults apply
     #[arg(long, value_name = "FILE")]
@@ -42,34 +53,15 @@ pub struct Args {
     /// How many residents the demo has
     #[arg(long, value_name = "N", requires = "demo", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     residents: Option<u32>,
-    /// Address of the public listener; port 0 takes a free one
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
-    /// Address of the admin listener
-    #[arg(long, value_name = "ADDR")]
-    admin: Option<String>,
-    /// Data folder
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Shards of the public listener, one thread each
-    #[arg(long, value_name = "N")]
-    shards: Option<String>,
-    /// CPUs to pin the shards to, such as 0-3,8
-    #[arg(long, value_name = "LIST")]
-    cpus: Option<String>,
-    /// Driver: auto, uring or monoio
-    #[arg(long, value_name = "NAME")]
-    driver: Option<String>,
+    #[command(flatten)]
+    flags: Overrides,
 }
 
 /// Serves until a signal ends it.
 pub fn run(args: Args) -> ExitCode {
     let served = serve(args);
     demo::remove_temporary();
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((fatal, reason)) => fatal.because(reason),
-    }
+    served.map_or_else(|(fatal, reason)| fatal.because(reason), |()| ExitCode::SUCCESS)
 }
 
 /// A process that serves: what the signals' thread needs.
@@ -80,18 +72,19 @@ struct Serving {
     inboxes: Vec<Arc<Inbox>>,
     bells: Arc<[Bell]>,
     threads: Vec<JoinHandle<()>>,
+    durable: Durable,
 }
 
 fn serve(args: Args) -> Result<(), Ended> {
     end_on_panic();
     let now = super::now();
-    let (demo_wanted, residents) = (args.demo, args.residents);
-    let mut config = configure(args)?;
-    check_cpus(&config)?;
+    let mut config = config::load(args.config.as_deref(), config::environment()?, args.flags)?;
+    let (library, taken) = prepare(&config)?;
+    let connections_max = share_descriptors(config.shards)?;
     // Registered before anything is started, so that no signal finds the default action.
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|error| (Fatal::System, error.to_string()))?;
-    let (folder, demo) = if demo_wanted {
-        let (folder, demo) = demo::open(&config, residents, now)?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Fatal::System.ended())?;
+    let (folder, demo) = if args.demo {
+        let (folder, demo) = demo::open(&config, args.residents, now)?;
         (folder, Some(demo))
     } else {
         (open_folder(&config)?, None)
@@ -103,20 +96,29 @@ fn serve(args: Args) -> Result<(), Ended> {
         }
     }
     let demo_residents = demo.as_ref().map(|demo| demo.residents);
-    let settings = Arc::new(super::settings::make(&config, demo_residents, 1, now.unix_ms)?);
-    let registry = Arc::new(match &demo {
-        Some(demo) => demo.registry(&settings, now)?,
-        None => load_registry(&folder, &settings)?,
-    });
+    let keyring = super::open_keyring(&config)?;
+    let settings = Arc::new(super::settings::make(&config, &keyring, demo_residents, 1, now.unix_ms)?);
+    let began = Instant::now();
+    let (table, folded_to) = match &demo {
+        Some(demo) => demo.registry(&config, &settings, now)?,
+        None => load_registry(&config, &folder, &settings)?,
+    };
+    let replayed = state::replay(&table, folder.path(), folded_to)?;
+    if let Some(demo) = &demo {
+        demo.write_tokens(&settings, &table, now)?;
+    }
+    let table = Arc::new(table);
+    registry::settle(&table, began);
+    registry::watch(table.clone()).map_err(Fatal::System.ended())?;
     let public = bind(config.listen_address, config.shards)?;
     let admin = bind(config.admin_address, 1)?;
-    let address = local_address(&public)?;
-    let admin_address = local_address(&admin)?;
-    let taken = choose(config.driver)?;
+    let address = public[0].local_addr().map_err(Fatal::System.ended())?;
+    let admin_address = admin[0].local_addr().map_err(Fatal::System.ended())?;
     let shards = counted(config.shards as u64, "shard");
     eprintln!("onecode: driver {taken}; {shards}; data {}", folder.path().display());
-    let listeners = public.into_iter().chain(admin).collect();
-    let serving = start(config, demo_residents, settings, registry, &taken, listeners, now.unix_ms)?;
+    let public = public.into_iter().map(|listener| (listener, connections_max));
+    let listeners = public.chain(admin.into_iter().map(|listener| (listener, ADMIN_CONNECTIONS_MAX))).collect();
+    let serving = start(config, demo_residents, settings, (table, replayed), library, &taken, listeners)?;
     match &demo {
         Some(demo) => demo.announce(address, admin_address),
         None => eprintln!("onecode: serving on http://{address}, admin on http://{admin_address}"),
@@ -125,59 +127,73 @@ fn serve(args: Args) -> Result<(), Ended> {
     Ok(())
 }
 
-fn configure(args: Args) -> Result<Config, Ended> {
-    let environment = config::environment().map_err(|error| super::config_refused(&error))?;
-    let flags = Overrides {
-        data: args.data,
-        listen: args.listen,
-        admin: args.admin,
-        shards: args.shards,
-        cpus: args.cpus,
-        driver: args.driver,
-        ..Overrides::default()
-    };
-    config::load(args.config.as_deref(), environment, flags).map_err(|error| super::config_refused(&error))
+/// Everything that can be refused before anything is made, bound or announced; `check-config` asks the same.
+pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
+    check_cpus(config)?;
+    config.read_verifier()?;
+    config.read_callers()?;
+    let operators = config.assets_dir.as_deref().map(|dir| {
+        let named = |(fatal, reason)| (fatal, format!("{}: {reason}", config.place("assets.dir")));
+        super::assets::read(dir, config.assets_file_bytes_max).map_err(named)
+    });
+    let library = Library::new(operators.transpose()?.unwrap_or_default());
+    Ok((library.map_err(Fatal::System.ended())?, choose(config.driver)?))
 }
 
-/// Refuses CPUs that this process may not run on, before anything is made or announced.
+/// Refuses CPUs that this process may not run on.
 fn check_cpus(config: &Config) -> Result<(), Ended> {
     let allowed = driver::allowed_cpus();
-    let cpus = config.cpus.iter().flatten();
-    match cpus.copied().find(|cpu| !allowed.is_empty() && !allowed.contains(&usize::from(*cpu))) {
-        Some(cpu) => {
-            Err((Fatal::Configuration, format!("runtime.cpus: this process may not use CPU {cpu}: leave it out")))
-        }
-        None => Ok(()),
+    let cpus = config.cpus.iter().flatten().map(|cpu| ("runtime.cpus", cpu));
+    let mut cpus = cpus.chain(config.journal_cpu.iter().map(|cpu| ("journal.cpu", cpu)));
+    let barred = cpus.find(|(_, cpu)| !allowed.is_empty() && !allowed.contains(&usize::from(**cpu)));
+    let refused = |(key, cpu)| format!("{key}: this process may not use CPU {cpu}: leave it out");
+    barred.map_or(Ok(()), |barred| Err((Fatal::Configuration, refused(barred))))
+}
+
+/// Connections that each public shard may have: an equal share of the descriptors that this process may still open,
+/// less what it needs itself, so that no flood of connections takes the admin listener's.
+fn share_descriptors(shards: usize) -> Result<usize, Ended> {
+    let system = |reason: String| (Fatal::System, format!("open files: {reason}"));
+    let limit = open_files::raise_limit().map_err(|error| system(error.to_string()))?;
+    let own = (shards + 1) * SHARD_DESCRIPTORS_MAX + PROCESS_DESCRIPTORS_MAX + ADMIN_CONNECTIONS_MAX;
+    let taken = open_files::count() + own as u64;
+    let share = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX) / shards;
+    if share < SHARD_CONNECTIONS_MIN {
+        let least = taken + (shards * SHARD_CONNECTIONS_MIN) as u64;
+        let need = counted(shards as u64, "shard");
+        return Err(system(format!("the limit of {limit} (RLIMIT_NOFILE) is less than the {least} that {need} need")));
     }
+    if share < SHARD_CONNECTIONS_MAX {
+        let (all, wanted) = (share * shards, taken + (shards * SHARD_CONNECTIONS_MAX) as u64);
+        eprintln!(
+            "onecode: open files: the limit of {limit} (RLIMIT_NOFILE) allows {all} connections, {share} on each shard; \
+             for all that a shard can hold raise it to {wanted}"
+        );
+    }
+    Ok(share.min(SHARD_CONNECTIONS_MAX))
 }
 
 /// Takes hold of a data folder for serving.
 pub(super) fn open_folder_at(path: &std::path::Path) -> Result<DataFolder, Ended> {
-    DataFolder::open(path, std::process::id(), "onecode serve").map_err(|error| super::folder_refused(&error))
+    Ok(DataFolder::open(path, std::process::id(), "onecode serve")?)
 }
 
 fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
     let folder = open_folder_at(&config.data)?;
     if demo::is_demo(folder.path()) {
-        let path = folder.path().display();
-        return Err((
-            Fatal::Configuration,
-            format!("{path} was made by the demo: serve it with --demo, or take another"),
-        ));
+        let reason = "was made by the demo: serve it with --demo, or take another";
+        return Err((Fatal::Configuration, format!("{} {reason}", folder.path().display())));
     }
     Ok(folder)
 }
 
-fn load_registry(folder: &DataFolder, settings: &Settings) -> Result<Table, Ended> {
+fn load_registry(config: &Config, folder: &DataFolder, settings: &Settings) -> Result<(Table, u64), Ended> {
     let path = folder.snapshot_path();
-    if !path.exists() {
+    if !is_there(&path) {
         eprintln!("onecode: {} is not there yet: nobody is in the registry until `onecode import`", path.display());
-        return Ok(Table::with_capacity(crate::limits::REGISTRY_RESIDENTS_MIN));
+        return Ok((registry::empty(registry::capacity(config, 0, &path)?)?, 0));
     }
-    let snapshot = Snapshot::open(&path, settings.hash_key.id()).map_err(|error| super::snapshot_refused(&error))?;
-    let rows = usize::try_from(snapshot.rows()).unwrap_or(usize::MAX);
-    let capacity = rows.saturating_add(rows / 4).max(crate::limits::REGISTRY_RESIDENTS_MIN);
-    snapshot.load(capacity).map_err(|error| super::snapshot_refused(&error))
+    registry::load(config, &path, settings.hash_key.id()).map(|(table, meta)| (table, meta.folded_to))
 }
 
 fn choose(choice: DriverChoice) -> Result<Taken, Ended> {
@@ -186,57 +202,62 @@ fn choose(choice: DriverChoice) -> Result<Taken, Ended> {
         DriverChoice::Uring => driver::Choice::Uring,
         DriverChoice::Monoio => driver::Choice::Monoio,
     };
-    driver::choose(choice).map_err(|reason| (Fatal::Configuration, format!("runtime.driver: {reason}")))
+    driver::choose(choice).map_err(Fatal::Configuration.at("runtime.driver"))
 }
 
 fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Ended> {
-    driver::bind(address, count).map_err(|error| (Fatal::Address, error.to_string()))
+    driver::bind(address, count).map_err(Fatal::Address.ended())
 }
 
-fn local_address(listeners: &[TcpListener]) -> Result<SocketAddr, Ended> {
-    listeners[0].local_addr().map_err(|error| (Fatal::System, error.to_string()))
-}
-
-/// Starts a thread for each listener; the last one is the admin listener's, one more shard that owns no resident.
+/// Starts a thread for each listener, with the connections it may have; the last one is the admin listener's, one more
+/// shard that owns no resident.
 fn start(
     config: Config,
     demo_residents: Option<u32>,
     settings: Arc<Settings>,
-    registry: Arc<Table>,
+    (registry, mut replayed): (Arc<Table>, Replayed),
+    library: Library,
     taken: &Taken,
-    listeners: Vec<TcpListener>,
-    started_unix_ms: u64,
+    listeners: Vec<(TcpListener, usize)>,
 ) -> Result<Serving, Ended> {
     let system = |error: io::Error| (Fatal::System, error.to_string());
     let count = listeners.len();
     let counters: Vec<Arc<CachePadded<Counters>>> = (0..count).map(|_| Arc::default()).collect();
-    let observer =
-        Arc::new(Observer::new(counters.clone(), registry.clone(), taken.name().to_owned(), started_unix_ms));
-    let operators = config.assets_dir.as_deref().map(|dir| super::assets::read(dir, config.assets_file_bytes_max));
-    let library = Arc::new(Library::new(operators.transpose()?.unwrap_or_default()).map_err(system)?);
+    let started_unix_ms = settings.started_unix_ms;
+    let library = Arc::new(library);
     let inboxes: Vec<Arc<Inbox>> = (0..count).map(|_| Arc::new(Inbox::new(INBOX_MESSAGES_MAX))).collect();
     let (bells, pulls): (Vec<_>, Vec<_>) =
         (0..count).map(|_| driver::bell()).collect::<io::Result<Vec<_>>>().map_err(system)?.into_iter().unzip();
-    let bells: Arc<[Bell]> = bells.into();
+    let lanes: Vec<Arc<Lane>> = (0..count).map(|_| Lane::new()).collect();
+    let past = std::mem::take(&mut replayed.past);
+    let keyed = (registry.clone(), settings.hash_key.id());
+    let (durable, bells) = Durable::start(&config, &config.data, keyed, replayed, lanes.clone(), bells)?;
+    let driver = taken.name().to_owned();
+    let observer =
+        Arc::new(Observer::new(counters.clone(), registry.clone(), durable.folding.clone(), driver, started_unix_ms));
     let cpus =
         config.cpus.clone().map_or_else(driver::allowed_cpus, |cpus| cpus.into_iter().map(usize::from).collect());
     let mut threads = Vec::new();
     let seats = listeners.into_iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
-    for (index, (((listener, pull), counters), mailbox)) in seats.enumerate() {
+    for (index, ((((listener, connections_max), pull), counters), mailbox)) in seats.enumerate() {
         let public = index + 1 < count;
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
-        let library = library.clone();
+        let (library, pages) = (library.clone(), library.arena());
         let seed = fastrand::u64(..);
+        let (port, past) = (Port::new(lanes[index].clone()), past.share(index, count - 1));
         let role = if public { Role::Public } else { Role::Admin };
         let seat = Seat {
             shard: Box::new(move |now| {
                 let shards = count - 1;
-                let parts = Parts { role, shards, settings, registry, counters, overview, library, seed };
-                Shard::new(Service::new(parts), mailbox, now)
+                let payloads = if public { PAYLOAD_CACHE_SLOTS } else { 0 };
+                let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, seed };
+                Shard::new(Service::new(parts, port, past), mailbox, connections_max, now)
             }),
             listener,
             pull,
             bells: bells.clone(),
+            pages,
+            zerocopy_threshold_bytes: config.zerocopy_threshold_bytes as usize,
             cpu: (public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
         };
         let name = if public { format!("shard-{index}") } else { "admin".to_owned() };
@@ -251,7 +272,7 @@ fn start(
         });
         threads.push(thread.map_err(system)?);
     }
-    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads })
+    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable })
 }
 
 impl Serving {
@@ -270,12 +291,12 @@ impl Serving {
             // A panic in it has ended the process already.
             let _ = thread.join();
         }
+        self.durable.stop();
     }
 
     /// Reads keys and JWKS again; bad ones change nothing.
     fn reload(&mut self) {
-        let generation = self.settings.generation + 1;
-        match super::settings::make(&self.config, self.demo_residents, generation, self.settings.started_unix_ms) {
+        match self.read_again() {
             Ok(settings) => {
                 self.settings = Arc::new(settings);
                 let settings = self.settings.clone();
@@ -284,6 +305,22 @@ impl Serving {
             }
             Err((_, reason)) => eprintln!("onecode: keys and sign-in stay as they were: {reason}"),
         }
+    }
+
+    /// Never makes keys: those that this process was started with are the ones that its registry needs.
+    fn read_again(&self) -> Result<Settings, Ended> {
+        let keyring = Keyring::open(&self.config.keys_dir).map_err(|error| match error {
+            KeyringError::Io { path, error } => (Fatal::File, format!("{}: {error}: restore the keys", path.display())),
+            error => error.into(),
+        })?;
+        let Settings { generation, started_unix_ms, hash_key, .. } = &*self.settings;
+        let settings =
+            super::settings::make(&self.config, &keyring, self.demo_residents, generation + 1, *started_unix_ms)?;
+        if settings.hash_key.id() != hash_key.id() {
+            let reason = format!("{}: another hash key than the registry's", self.config.keys_dir.display());
+            return Err((Fatal::Configuration, format!("{reason}: restore the keys")));
+        }
+        Ok(settings)
     }
 
     fn tell(&self, message: impl Fn() -> Message) {
@@ -301,19 +338,17 @@ impl Serving {
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if thread::current().name() == Some(writer::PROBE_THREAD) {
+            // It was only tried whether glommio runs here; the journal's log line says that it does not.
+            return;
+        }
         report(info);
         demo::remove_temporary();
         std::process::exit(i32::from(Fatal::Panic as u8));
     }));
 }
 
-/// Writes lines for a person to stdout.
 pub(super) fn say(lines: &[String]) {
-    let mut text = String::new();
-    for line in lines {
-        let _ = writeln!(text, "{line}");
-    }
     // Nobody may be listening, which is no reason not to serve.
-    let _ = io::stdout().write_all(text.as_bytes());
-    let _ = io::stdout().flush();
+    let _ = super::print(format!("{}\n", lines.join("\n")).as_bytes());
 }

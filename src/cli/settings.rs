@@ -1,37 +1,35 @@
-//! From the configuration, the keyring and the JWKS to the settings that the shards hold; at start and on SIGHUP.
+//! From the configuration, the keyring, the JWKS and the admin tokens to the settings that the shards hold; at start and on SIGHUP.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::Fatal;
+use super::{Ended, Fatal};
 use crate::code::claims::Issuer;
+use crate::code::keyring::Keyring;
 use crate::code::qr::Painter;
 use crate::code::window::Window;
 use crate::config::Config;
 use crate::registry::id_number::HashKey;
 use crate::service::Settings;
+use crate::service::device::DeviceKey;
 use crate::service::session::SessionKey;
 
-/// Reads what must be read and makes one whole set of settings.
-///
-/// # Errors
-/// The exit status and the reason.
+/// Reads the JWKS and makes, of that and the keyring, one whole set of settings.
 pub(super) fn make(
     config: &Config,
+    keyring: &Keyring,
     demo_residents: Option<u32>,
     generation: u32,
     started_unix_ms: u64,
-) -> Result<Settings, (Fatal, String)> {
-    let refused = |reason: String| (Fatal::Configuration, reason);
-    let keyring = super::open_keyring(config)?;
-    let issuer = Issuer::new(&keyring, &config.issuer).map_err(|error| refused(error.to_string()))?;
-    let window = Window::new(config.code_window_s, config.code_life_s).map_err(|error| refused(error.to_string()))?;
+) -> Result<Settings, Ended> {
+    let issuer = Issuer::new(keyring, &config.issuer).map_err(Fatal::Configuration.ended())?;
+    let window = Window::new(config.code_window_s, config.code_life_s).map_err(Fatal::Configuration.ended())?;
     let session = keyring.session_key();
     let session_key = SessionKey::new(session.epoch, *session.key.expose())
-        .ok_or_else(|| refused("the session epoch of the keyring is beyond its range".to_owned()))?;
-    let verifier = config.read_verifier().map_err(|error| refused(error.to_string()))?;
+        .ok_or("the session epoch of the keyring is beyond its range")
+        .map_err(Fatal::Configuration.ended())?;
     let jwks = keyring.jwks_json(&config.issuer);
     let hash = Sha256::digest(jwks.as_bytes());
     Ok(Settings {
@@ -40,9 +38,12 @@ pub(super) fn make(
         painter: Painter::new(),
         window,
         session_key,
+        device_key: DeviceKey::new(*keyring.device_key.expose()),
+        callers: config.read_callers()?,
+        trust: keyring.trusted(&config.issuer),
         session_s: u64::from(config.session_days) * 86_400,
         hash_key: Arc::new(HashKey::new(*keyring.hash_key.expose())),
-        verifier,
+        verifier: config.read_verifier()?,
         login_url: config.auth.as_ref().and_then(|auth| auth.login_url.clone()),
         demo_residents,
         jwks: Bytes::from(jwks),

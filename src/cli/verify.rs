@@ -3,28 +3,28 @@
 //! It reads codes from its argument or, one a line, from standard input, and writes one line for each. It asks no
 //! server, and never repeats a code.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::keys::rfc3339;
-use super::{Ended, Fatal, Place, keyring_fatal};
+use super::{Ended, Fatal, Place};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
+use crate::limits::CONFIG_FILE_BYTES_MAX;
 
 /// Say what codes are worth.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 every code is valid or valid_in_grace; 1 one is not, or there is none; 2 wrong \
-                        usage; 74 a file, the input or the output cannot be read or written; 78 bad configuration or \
-                        no keys to trust"
+                        usage; 74 a file, the input or the output cannot be read or written; 78 bad configuration, or \
+                        one that cannot be read, or no keys to trust"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -45,7 +45,6 @@ pub struct Args {
     code: Option<String>,
 }
 
-/// Runs the command.
 pub fn run(args: Args) -> ExitCode {
     let trust = match trusted(&args) {
         Ok(trust) => trust,
@@ -70,10 +69,16 @@ pub fn run(args: Args) -> ExitCode {
 fn trusted(args: &Args) -> Result<Trust, Ended> {
     let Some(path) = &args.trust else {
         let config = args.place.load(args.issuer.clone())?;
-        let keyring = Keyring::open(&config.keys_dir).map_err(|error| (keyring_fatal(&error), error.to_string()))?;
-        return Ok(keyring.trusted(&config.issuer));
+        super::check_keys_kept(&config)?;
+        return Ok(Keyring::open(&config.keys_dir)?.trusted(&config.issuer));
     };
-    let json = fs::read(path).map_err(|error| (Fatal::File, format!("{}: {error}", path.display())))?;
+    let failed = Fatal::File.at(path.display());
+    let mut json = Vec::new();
+    let mut bounded = File::open(path).map_err(&failed)?.take(CONFIG_FILE_BYTES_MAX + 1);
+    bounded.read_to_end(&mut json).map_err(&failed)?;
+    if json.len() as u64 > CONFIG_FILE_BYTES_MAX {
+        return Err(failed(io::Error::other(format!("is larger than {CONFIG_FILE_BYTES_MAX} bytes"))));
+    }
     let refused = |error| (Fatal::Configuration, format!("{} cannot be trusted: {error}", path.display()));
     Trust::from_jwks(&json).map_err(refused)
 }
@@ -92,7 +97,7 @@ impl Check {
     fn lines(&mut self, mut input: impl BufRead, mut out: impl Write) -> io::Result<()> {
         let mut line = Vec::new();
         while read_line(&mut input, &mut line)? {
-            let verdict = verify(&self.trust, &line, self.at.unwrap_or_else(unix_s), LEEWAY_S);
+            let verdict = verify(&self.trust, &line, self.at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
             self.codes += 1;
             self.refused += u64::from(!verdict.outcome.counts());
             if self.json {
@@ -170,13 +175,9 @@ fn in_words(verdict: &Verdict) -> String {
     format!("{word} {} {issuer} from {iat} until {exp}{test}", claims.status)
 }
 
-fn parse_time(text: &str) -> Result<u64, String> {
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "not a time such as 2026-01-31T08:00:00+08:00")?;
     u64::try_from(time.unix_timestamp()).map_err(|_| "a time before 1970".to_owned())
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 #[cfg(test)]
@@ -185,6 +186,7 @@ mod tests {
     use crate::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
     use crate::words::{ResidentNumber, Status};
     use clap::Parser;
+    use std::fs;
 
     const IAT: u64 = 1_780_000_000;
 
@@ -199,7 +201,7 @@ mod tests {
     }
 
     fn keyring() -> Keyring {
-        Keyring::generate(IAT, super::super::keys::os_random).unwrap()
+        Keyring::generate(IAT, super::super::random).unwrap()
     }
 
     fn code(keyring: &Keyring, test: bool) -> String {
@@ -244,7 +246,7 @@ mod tests {
         let keyring = keyring();
         let code = code(&keyring, false);
         assert_eq!(exit(&["--data", data, &code]), ExitCode::from(78));
-        keyring.store(&folder.path().join("keys")).unwrap();
+        keyring.restore(&folder.path().join("keys")).unwrap();
         fs::write(&file, keyring.jwks_json(DEFAULT_ISSUER)).unwrap();
         let at = ["--at", "2026-05-29T04:27:00+08:00"];
         for place in [["--data", data], ["--trust", trust]] {

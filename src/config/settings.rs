@@ -38,9 +38,10 @@ enum Raw {
     Other(&'static str),
 }
 
-/// The values set for the keys, the strongest source of each.
+/// The values set for the keys, the strongest last. Weaker ones are read too, so that a wrong one is not found on the
+/// day on which it counts.
 #[derive(Default)]
-pub(super) struct Settings(BTreeMap<&'static str, (Raw, Source)>);
+pub(super) struct Settings(BTreeMap<&'static str, Vec<(Raw, Source)>>);
 
 impl Settings {
     pub(super) fn add_file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
@@ -58,7 +59,7 @@ impl Settings {
                 let hint = nearest(&path, KEYS.into_iter()).map(str::to_owned);
                 return Err(ConfigError::UnknownKey { place: source.to_string(), key: path, hint });
             };
-            self.0.insert(key, (raw(value), source));
+            self.0.entry(key).or_default().push((raw(value), source));
         }
         Ok(())
     }
@@ -76,7 +77,7 @@ impl Settings {
                 let hint = nearest(&variable, KEYS.map(variable_of).iter().map(String::as_str)).map(str::to_owned);
                 return Err(ConfigError::UnknownKey { place: "environment".into(), key: one_line(&variable), hint });
             };
-            self.0.insert(key, (Raw::Untyped(value), Source::Environment(variable)));
+            self.0.entry(key).or_default().push((Raw::Untyped(value), Source::Environment(variable)));
         }
         Ok(())
     }
@@ -98,7 +99,7 @@ impl Settings {
         ];
         for (key, flag, value) in given {
             if let Some(value) = value {
-                self.0.insert(key, (Raw::Untyped(value), Source::Flag(flag)));
+                self.0.entry(key).or_default().push((Raw::Untyped(value), Source::Flag(flag)));
             }
         }
         Ok(())
@@ -110,29 +111,26 @@ impl Settings {
 
     /// Where each value that is set was set.
     pub(super) fn into_sources(self) -> BTreeMap<&'static str, Source> {
-        self.0.into_iter().map(|(key, (_, source))| (key, source)).collect()
+        self.0.into_iter().filter_map(|(key, mut values)| Some((key, values.pop()?.1))).collect()
     }
 
     /// The text of a key, never empty.
     pub(super) fn text(&self, key: &'static str) -> Result<Option<String>, ConfigError> {
-        match self.0.get(key) {
-            None => Ok(None),
-            Some((Raw::Text(text) | Raw::Untyped(text), _)) if text.is_empty() => {
-                Err(self.refuse(key, "is empty: give it a value or leave it out".into()))
-            }
-            Some((Raw::Text(text) | Raw::Untyped(text), _)) => Ok(Some(text.clone())),
-            Some((other, _)) => Err(self.refuse(key, expected("a string", other))),
-        }
+        self.parsed(key, |text| Ok(text.to_owned()))
     }
 
-    /// The list of texts of a key; in a variable its parts are separated by commas.
-    pub(super) fn texts(&self, key: &'static str, example: &str) -> Result<Option<Vec<String>>, ConfigError> {
-        match self.0.get(key) {
-            None => Ok(None),
-            Some((Raw::Texts(texts), _)) => Ok(Some(texts.clone())),
-            Some((Raw::Untyped(texts), _)) => Ok(Some(texts.split(',').map(|text| text.trim().to_owned()).collect())),
-            Some((other, _)) => Err(self.refuse(key, expected(&format!("a list such as {example}"), other))),
-        }
+    /// The list of texts of a key, each by way of `parse`; in a variable its parts are separated by commas.
+    pub(super) fn texts(
+        &self,
+        key: &'static str,
+        example: &str,
+        parse: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<Option<Vec<String>>, ConfigError> {
+        self.read(key, |raw| match raw {
+            Raw::Texts(texts) => texts.iter().map(|text| parse(text)).collect(),
+            Raw::Untyped(texts) => texts.split(',').map(|text| parse(text.trim())).collect(),
+            other => Err(expected(&format!("a list such as {example}"), other)),
+        })
     }
 
     pub(super) fn parsed<T>(
@@ -140,38 +138,59 @@ impl Settings {
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
-        let parse = |text: String| parse(&text).map_err(|problem| self.refuse(key, problem));
-        self.text(key)?.map(parse).transpose()
+        self.read(key, |raw| match raw {
+            Raw::Text(text) | Raw::Untyped(text) if text.is_empty() => {
+                Err("is empty: give it a value or leave it out".to_owned())
+            }
+            Raw::Text(text) | Raw::Untyped(text) => parse(text),
+            other => Err(expected("a string", other)),
+        })
     }
 
-    pub(super) fn integer(
+    pub(super) fn integer<N: Copy + PartialOrd + fmt::Display + TryFrom<i64>>(
         &self,
         key: &'static str,
-        range: std::ops::RangeInclusive<u32>,
-    ) -> Result<Option<u32>, ConfigError> {
+        range: std::ops::RangeInclusive<N>,
+    ) -> Result<Option<N>, ConfigError> {
         let wanted = format!("a whole number from {} to {}", range.start(), range.end());
-        let (number, given) = match self.0.get(key) {
-            None => return Ok(None),
-            Some((Raw::Integer(number), _)) => (Some(*number), number.to_string()),
-            Some((Raw::Untyped(text), _)) => (text.parse().ok(), format!("{text:?}")),
-            Some((other, _)) => return Err(self.refuse(key, expected(&wanted, other))),
-        };
-        match number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number)) {
-            Some(number) => Ok(Some(number)),
-            None => Err(self.refuse(key, format!("{given} is not {wanted}"))),
-        }
+        self.read(key, |raw| {
+            let (number, given) = match raw {
+                Raw::Integer(number) => (Some(*number), number.to_string()),
+                Raw::Untyped(text) => (text.parse().ok(), format!("{text:?}")),
+                other => return Err(expected(&wanted, other)),
+            };
+            let number = number.and_then(|number| N::try_from(number).ok()).filter(|number| range.contains(number));
+            number.ok_or_else(|| format!("{given} is not {wanted}"))
+        })
     }
 
+    /// The strongest value of a key; all of them must be readable.
+    fn read<T>(&self, key: &'static str, read: impl Fn(&Raw) -> Result<T, String>) -> Result<Option<T>, ConfigError> {
+        let mut strongest = None;
+        for (raw, source) in self.0.get(key).into_iter().flatten() {
+            let malformed = |problem: String| ConfigError::Value {
+                place: source.to_string(),
+                key,
+                problem: one_line(&problem),
+                malformed: true,
+            };
+            strongest = Some(read(raw).map_err(malformed)?);
+        }
+        Ok(strongest)
+    }
+
+    /// Refuses the value that counts, which is well-formed, by a rule.
     pub(super) fn refuse(&self, key: &'static str, problem: String) -> ConfigError {
-        let place = self.0.get(key).map_or_else(|| "default".to_owned(), |(_, source)| source.to_string());
-        ConfigError::Value { place, key, problem: one_line(&problem) }
+        let strongest = self.0.get(key).and_then(|values| values.last());
+        let place = strongest.map_or_else(|| "default".to_owned(), |(_, source)| source.to_string());
+        ConfigError::Value { place, key, problem: one_line(&problem), malformed: false }
     }
 }
 
 /// All values below `table` with their dotted names and where the name of each begins in the text.
 fn flatten<'a>(table: &'a DeTable<'_>, prefix: &str, leaves: &mut Vec<(String, usize, &'a DeValue<'a>)>) {
     for (name, value) in table {
-        let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let bare = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
         let quoted = name.get_ref().is_empty() || !name.get_ref().bytes().all(bare);
         // Quoted as in the file, so that "a.b" is not taken for b in section a.
         let name_shown = if quoted { format!("{:?}", name.get_ref()) } else { name.get_ref().to_string() };
@@ -224,15 +243,18 @@ pub(super) fn is_foreign(name: &str) -> bool {
     ours.contains(&name) || name.starts_with("TEST_") || service || name == "PORT" || name.starts_with("PORT_")
 }
 
-/// The candidate closest to `name`: the same last part in another section, or a few letters away.
+/// The candidate closest to `name`: in the section of that name, a few letters away, or the same last part in another
+/// section.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let far = 1 + name.len() / 5;
-    let close = candidates.clone().map(|candidate| (edit_distance(name, candidate), candidate)).min()?;
-    if close.0 <= far {
-        return Some(close.1);
-    }
-    candidates.into_iter().find(|candidate| last(candidate) == last(name))
+    // The name of a section with a value: meant is one of its keys, and its first one most often.
+    let within = |path: &&str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    let close = || {
+        let near = candidates.clone().map(|candidate| (edit_distance(name, candidate), candidate)).min();
+        near.filter(|(distance, _)| *distance <= 1 + name.len() / 5).map(|(_, candidate)| candidate)
+    };
+    let namesake = || candidates.clone().find(|candidate| last(candidate) == last(name));
+    candidates.clone().find(within).or_else(close).or_else(namesake)
 }
 
 /// Letters to insert, delete or replace (Levenshtein) between two names.

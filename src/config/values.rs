@@ -20,13 +20,13 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address and a port such as 127.0.0.1:8080 or [::]:8080"))
 }
 
-pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address = address(text)?;
-    // Whoever reaches the admin listener may do everything there until callers have tokens.
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(address);
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let label_ok =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if text.len() <= 253 && text.split('.').all(label_ok) {
+        return Ok(text.to_ascii_lowercase());
     }
-    Err(format!("{address} is not a loopback address, and without admin tokens no other may be bound"))
+    Err(format!("{text:?} is not a host name (no scheme, no port)"))
 }
 
 /// Whether two listeners would ask for one port of one address. A wildcard covers every address, and `[::]` those of

@@ -1,21 +1,48 @@
 //! Reads every room's counters and the kernel's, for the admin listener; no room knows it.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
 
+use crate::journal;
 use crate::registry::table::Table;
 use crate::service::counters::{Counter, Counters, END_REASONS, RESULTS};
 use crate::service::{Overview, Route};
 use crate::words::Now;
 
+/// What the journal's thread counts, and the fold.
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Folding {
+    pub journal: Arc<journal::Counters>,
+    /// Snapshots written.
+    pub folds: AtomicU64,
+    /// Attempts that came to nothing.
+    pub failures: AtomicU64,
+    /// The last record that the snapshot is known to have.
+    pub folded_to: AtomicU64,
+    pub disk_bytes: AtomicU64,
+    /// Writes are refused for want of space.
+    pub shut: AtomicBool,
+}
+
+impl Folding {
+    /// Nothing folded yet.
+    pub fn new(journal: Arc<journal::Counters>) -> Folding {
+        let (folds, failures, folded_to, disk_bytes, shut) = Default::default();
+        Folding { journal, folds, failures, folded_to, disk_bytes, shut }
+    }
+}
+
 /// What one process shows of itself.
 pub struct Observer {
     counters: Vec<Arc<CachePadded<Counters>>>,
     registry: Arc<Table>,
+    folding: Arc<Folding>,
     driver: String,
     started_unix_ms: u64,
 }
@@ -25,10 +52,11 @@ impl Observer {
     pub fn new(
         counters: Vec<Arc<CachePadded<Counters>>>,
         registry: Arc<Table>,
+        folding: Arc<Folding>,
         driver: String,
         started_unix_ms: u64,
     ) -> Observer {
-        Observer { counters, registry, driver, started_unix_ms }
+        Observer { counters, registry, folding, driver, started_unix_ms }
     }
 
     fn sum(&self, of: impl Fn(&Counters) -> &Counter) -> u64 {
@@ -36,18 +64,48 @@ impl Observer {
     }
 }
 
-/// The counts that are one number each: name, help, which.
+/// The counts that are one number each: name without `onecode_` and `_total`, help, which.
 type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
 
-const COUNTS: [Count; 6] = [
-    ("onecode_signatures_total", "Codes signed.", |counters| &counters.signatures),
-    ("onecode_payload_hits_total", "Refreshes answered from this window's payload.", |counters| &counters.payload_hits),
-    ("onecode_received_bytes_total", "Bytes received.", |counters| &counters.received_bytes),
-    ("onecode_sent_bytes_total", "Bytes handed to the kernel for sending.", |counters| &counters.sent_bytes),
-    ("onecode_connections_accepted_total", "Connections accepted.", |counters| &counters.accepted),
-    ("onecode_connections_refused_total", "Connections closed at once, all places being taken.", |counters| {
-        &counters.refused
-    }),
+const COUNTS: [Count; 14] = [
+    ("signatures", "Codes signed.", |all| &all.signatures),
+    ("payload_hits", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
+    ("received_bytes", "Bytes received.", |all| &all.received_bytes),
+    ("sent_bytes", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),
+    ("ring_overflows", "Completions that found the ring's queue full; stays 0.", |all| &all.ring_overflows),
+    ("zerocopy_sends", "Pages sent without a copy.", |all| &all.zerocopy_sends),
+    ("zerocopy_copies", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
+    ("connections_accepted", "Connections accepted.", |all| &all.accepted),
+    (
+        "connections_refused",
+        "Connections closed at once, all places being taken, and accepts that failed for want of descriptors.",
+        |all| &all.refused,
+    ),
+    ("journal_appended", "Records handed to the journal.", |all| &all.journal_appended),
+    ("journal_acknowledged", "Records answered once they were on disk.", |all| &all.journal_acknowledged),
+    ("journal_refused", "Records not taken: a lane was full, or the journal has failed.", |all| &all.journal_refused),
+    ("statuses_ignored", "Statements about residents that were no news.", |all| &all.statuses_ignored),
+    ("scans_unrecorded", "Verdicts that went out without their record on disk.", |all| &all.scans_unrecorded),
+];
+
+/// What the journal and the fold tell: name, kind, help, which, and what that is divided by for the unit of the name.
+type Told = (&'static str, &'static str, &'static str, fn(&Folding) -> u64, u32);
+
+const JOURNAL: [Told; 14] = [
+    ("records_total", "counter", "Records on disk, by this process.", |all| all.journal.records.load(Relaxed), 1),
+    ("batches_total", "counter", "Batches that they were written in.", |all| all.journal.batches.load(Relaxed), 1),
+    ("bytes_total", "counter", "Bytes written, padding included.", |all| all.journal.bytes.load(Relaxed), 1),
+    ("syncs_total", "counter", "Syncs asked of the disk.", |all| all.journal.syncs.load(Relaxed), 1),
+    ("sync_seconds_total", "counter", "Time that they took.", |all| all.journal.sync_us.load(Relaxed), 1_000_000),
+    ("sync_seconds_max", "gauge", "The longest of them.", |all| all.journal.sync_us_max.load(Relaxed), 1_000_000),
+    ("segments_total", "counter", "Segments begun.", |all| all.journal.segments.load(Relaxed), 1),
+    ("durable_to", "gauge", "The last record on disk.", |all| all.journal.durable_to.load(Relaxed), 1),
+    ("folded_to", "gauge", "The last record in this process's last snapshot.", |all| all.folded_to.load(Relaxed), 1),
+    ("folds_total", "counter", "Snapshots written.", |all| all.folds.load(Relaxed), 1),
+    ("fold_failures_total", "counter", "Snapshots that failed.", |all| all.failures.load(Relaxed), 1),
+    ("disk_bytes", "gauge", "The journal's files.", |all| all.disk_bytes.load(Relaxed), 1),
+    ("full", "gauge", "1 while writes are refused: journal.disk_bytes_max.", |all| all.shut.load(Relaxed).into(), 1),
+    ("failed", "gauge", "1 once a write or a sync has failed.", |all| all.journal.failed.load(Relaxed).into(), 1),
 ];
 
 impl Overview for Observer {
@@ -56,22 +114,17 @@ impl Overview for Observer {
         describe(&mut text, "onecode_build_info", "gauge", "Always 1; the version and the driver that runs.");
         let version = env!("CARGO_PKG_VERSION");
         line(&mut text, format_args!("onecode_build_info{{version=\"{version}\",driver=\"{}\"}} 1", self.driver));
-        describe(
-            &mut text,
-            "onecode_requests_total",
-            "counter",
-            "Answers, by route and by the hundreds of the status.",
-        );
-        for route in Route::ALL {
+        let help = "Answers, by route and by the hundreds of the status.";
+        describe(&mut text, "onecode_requests_total", "counter", help);
+        for (route, name) in Route::ALL {
             for (index, result) in RESULTS.iter().enumerate() {
                 let count = self.sum(|counters| &counters.answers[route as usize][index]);
-                let labels = format_args!("route=\"{}\",result=\"{result}\"", route.name());
+                let labels = format_args!("route=\"{name}\",result=\"{result}\"");
                 line(&mut text, format_args!("onecode_requests_total{{{labels}}} {count}"));
             }
         }
         for (name, help, which) in COUNTS {
-            describe(&mut text, name, "counter", help);
-            line(&mut text, format_args!("{name} {}", self.sum(which)));
+            figure(&mut text, &format!("onecode_{name}_total"), "counter", help, &self.sum(which));
         }
         describe(&mut text, "onecode_connections_open", "gauge", "Connections open now, by shard.");
         for (shard, counters) in self.counters.iter().enumerate() {
@@ -82,30 +135,44 @@ impl Overview for Observer {
             let count = self.sum(|counters| &counters.ended[index]);
             line(&mut text, format_args!("onecode_connections_ended_total{{reason=\"{reason}\"}} {count}"));
         }
-        describe(&mut text, "onecode_residents", "gauge", "Residents in the registry.");
-        line(&mut text, format_args!("onecode_residents {}", self.registry.len()));
-        describe(&mut text, "onecode_residents_max", "gauge", "Residents for whom the registry has room.");
-        line(&mut text, format_args!("onecode_residents_max {}", self.registry.capacity()));
-        describe(&mut text, "process_cpu_seconds_total", "counter", "CPU time of all threads, from /proc/self/task.");
-        line(&mut text, format_args!("process_cpu_seconds_total {:.6}", cpu_s()));
-        describe(&mut text, "process_resident_memory_bytes", "gauge", "Memory in use, from /proc/self/statm.");
-        line(&mut text, format_args!("process_resident_memory_bytes {}", resident_bytes()));
-        describe(&mut text, "process_start_time_seconds", "gauge", "When the process started, since 1970.");
-        line(&mut text, format_args!("process_start_time_seconds {:.3}", self.started_unix_ms as f64 / 1e3));
-        describe(&mut text, "process_clock_seconds", "gauge", "The process's clock, since 1970.");
-        line(&mut text, format_args!("process_clock_seconds {:.3}", now.unix_ms as f64 / 1e3));
+        let mut tell = |name: &str, kind, help, value: &dyn Display| figure(&mut text, name, kind, help, value);
+        let table = &self.registry;
+        tell("onecode_residents", "gauge", "Residents in the registry.", &table.len());
+        tell("onecode_residents_test", "gauge", "Those of them that are marked as test.", &table.test_len());
+        let help = "Places taken in the registry: by residents, those removed since the start, and writes under way.";
+        tell("onecode_residents_used", "gauge", help, &table.used());
+        tell("onecode_residents_max", "gauge", "Residents for whom the registry has room.", &table.capacity());
+        for (name, kind, help, which, divisor) in JOURNAL {
+            let value = which(&self.folding) as f64 / f64::from(divisor);
+            tell(&format!("onecode_journal_{name}"), kind, help, &value);
+        }
+        let cpu_s = format!("{:.6}", cpu_s());
+        tell("process_cpu_seconds_total", "counter", "CPU time of all threads, from /proc/self/task.", &cpu_s);
+        let bytes = resident_bytes();
+        tell("process_resident_memory_bytes", "gauge", "Memory in use, from /proc/self/statm.", &bytes);
+        let [started_s, now_s] = [self.started_unix_ms, now.unix_ms].map(|ms| format!("{:.3}", ms as f64 / 1e3));
+        tell("process_start_time_seconds", "gauge", "When the process started, since 1970.", &started_s);
+        tell("process_clock_seconds", "gauge", "The process's clock, since 1970.", &now_s);
         Bytes::from(text)
     }
 
     fn status(&self, now: Now) -> Bytes {
         let answers: serde_json::Map<String, serde_json::Value> = Route::ALL
             .into_iter()
-            .map(|route| {
+            .map(|(route, name)| {
                 let results = RESULTS.iter().enumerate().map(|(index, result)| {
                     let count = self.sum(|counters| &counters.answers[route as usize][index]);
                     ((*result).to_owned(), count.into())
                 });
-                (route.name().to_owned(), serde_json::Value::Object(results.collect()))
+                (name.to_owned(), serde_json::Value::Object(results.collect()))
+            })
+            .collect();
+        let journal: serde_json::Map<String, serde_json::Value> = JOURNAL
+            .iter()
+            .map(|(name, _, _, which, divisor)| {
+                let value = which(&self.folding);
+                let told = if *divisor == 1 { value.into() } else { (value as f64 / f64::from(*divisor)).into() };
+                ((*name).to_owned(), told)
             })
             .collect();
         let open: Vec<u64> = self.counters.iter().map(|counters| counters.open.get()).collect();
@@ -114,9 +181,17 @@ impl Overview for Observer {
             "driver": self.driver,
             "uptime_s": now.unix_ms.saturating_sub(self.started_unix_ms) / 1_000,
             "residents": self.registry.len(),
+            "residents_test": self.registry.test_len(),
+            "residents_used": self.registry.used(),
             "residents_max": self.registry.capacity(),
+            "journal": journal,
             "signatures": self.sum(|counters| &counters.signatures),
             "payload_hits": self.sum(|counters| &counters.payload_hits),
+            "journal_appended": self.sum(|counters| &counters.journal_appended),
+            "journal_acknowledged": self.sum(|counters| &counters.journal_acknowledged),
+            "journal_refused": self.sum(|counters| &counters.journal_refused),
+            "statuses_ignored": self.sum(|counters| &counters.statuses_ignored),
+            "scans_unrecorded": self.sum(|counters| &counters.scans_unrecorded),
             "sent_bytes": self.sum(|counters| &counters.sent_bytes),
             "received_bytes": self.sum(|counters| &counters.received_bytes),
             "connections_open": open,
@@ -130,6 +205,12 @@ impl Overview for Observer {
 
 fn describe(text: &mut String, name: &str, kind: &str, help: &str) {
     line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+}
+
+/// A figure without labels.
+fn figure(text: &mut String, name: &str, kind: &str, help: &str, value: &dyn Display) {
+    describe(text, name, kind, help);
+    line(text, format_args!("{name} {value}"));
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {

@@ -1,0 +1,332 @@
+//! The journal of a process that serves: its thread, and the fold, which writes it into a new snapshot meanwhile.
+//!
+//! A fold: what is on disk is applied by all shards ([`Folder::settled`]); the table is written as a snapshot that has
+//! at least that; it replaces the old one; segments of which all is folded, and old enough, are deleted, oldest first.
+//! After a removal of test data it first ends the current segment, then writes every segment that holds such data anew
+//! without it. A crash anywhere leaves the old snapshot or the new one, and each segment as it was or as it becomes;
+//! what is folded twice changes nothing, and a removal is not folded before its segments are written.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::state::{self, Replayed};
+use super::{Ended, Fatal};
+use crate::config::Config;
+use crate::driver::Bell;
+use crate::journal::port::Doorbell;
+use crate::journal::reading::{self, Dense};
+use crate::journal::recover::segment_path;
+use crate::journal::{Counters, Handle, Lane, Record, Writer, writer};
+use crate::limits::{
+    JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_SEGMENT_BYTES,
+    JOURNAL_UNFOLDED_BYTES_MAX,
+};
+use crate::observe::Folding;
+use crate::registry::data_folder::{SNAPSHOT_FILE, replace_file};
+use crate::registry::snapshot::{self, Meta};
+use crate::registry::table::Table;
+use crate::sys::background;
+
+/// How often is looked whether a fold is due.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The journal's thread and the fold's.
+pub(super) struct Durable {
+    handle: Handle,
+    stopping: Arc<AtomicBool>,
+    folder: JoinHandle<()>,
+    /// What the folds tell.
+    pub(super) folding: Arc<Folding>,
+}
+
+/// What the fold works on.
+struct Folder {
+    data: PathBuf,
+    journal: PathBuf,
+    table: Arc<Table>,
+    lanes: Vec<Arc<Lane>>,
+    counters: Arc<Counters>,
+    doorbell: Arc<Doorbell>,
+    folding: Arc<Folding>,
+    stopping: Arc<AtomicBool>,
+    key_id: [u8; 8],
+    scan_ms: u64,
+    disk_bytes_max: u64,
+    /// Written by this process when the last fold began, and when that was.
+    bytes_before: u64,
+    last: Instant,
+    /// There is something of an earlier process to fold.
+    owes: bool,
+    /// Removals of test data, of this process, that the segments have followed.
+    purges: u64,
+    /// There is one that they have not.
+    owes_purge: bool,
+    shut: bool,
+}
+
+impl Durable {
+    /// Starts both threads where the journal ended. The lanes are those of all shards, the admin's last. Returns the
+    /// bells of all shards, and behind them the journal's.
+    pub(super) fn start(
+        config: &Config,
+        data: &Path,
+        (table, key_id): (Arc<Table>, [u8; 8]),
+        replayed: Replayed,
+        lanes: Vec<Arc<Lane>>,
+        shards: Vec<Bell>,
+    ) -> Result<(Durable, Arc<[Bell]>), Ended> {
+        let journal = state::journal_folder(data);
+        let cpu = config.journal_cpu.map(usize::from);
+        writer::make_folder(&journal).map_err(Fatal::Folder.at(journal.display()))?;
+        let writer = Writer::choose(&journal, cpu);
+        let on = cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
+        eprintln!("onecode: journal: {writer}{on}");
+        // Set before the first record can be on disk: no shard has begun.
+        let bells: Arc<OnceLock<Arc<[Bell]>>> = Arc::default();
+        let shared = bells.clone();
+        let ring = Box::new(move |lane: usize| {
+            if let Some(bells) = shared.get() {
+                bells[lane].ring();
+            }
+        });
+        let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
+        let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
+            .map_err(Fatal::System.ended())?;
+        let (counters, stopping) = (handle.counters(), Arc::new(AtomicBool::new(false)));
+        let folding = Arc::new(Folding::new(counters.clone()));
+        let folder = Folder {
+            data: data.to_owned(),
+            journal,
+            table,
+            lanes,
+            counters,
+            doorbell: handle.doorbell(),
+            folding: folding.clone(),
+            stopping: stopping.clone(),
+            key_id,
+            scan_ms: u64::from(config.journal_scan_days) * 86_400_000,
+            disk_bytes_max: config.journal_disk_bytes_max,
+            bytes_before: 0,
+            last: Instant::now(),
+            owes,
+            purges: 0,
+            owes_purge,
+            shut: false,
+        };
+        let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
+        let folder = thread.map_err(Fatal::System.ended())?;
+        let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.doorbell())]).collect();
+        let bells = bells.get_or_init(|| all).clone();
+        Ok((Durable { handle, stopping, folder, folding }, bells))
+    }
+
+    /// Ends both threads, when no shard writes any more; a fold under way is given up, which harms nothing.
+    pub(super) fn stop(self) {
+        self.stopping.store(true, Relaxed);
+        self.folder.thread().unpark();
+        // A panic in it has ended the process already.
+        let _ = self.folder.join();
+        self.handle.stop();
+    }
+}
+
+impl Folder {
+    fn run(mut self) {
+        background::give_way();
+        while !self.stopping.load(Relaxed) {
+            self.look();
+            thread::park_timeout(LOOK);
+        }
+    }
+
+    fn look(&mut self) {
+        let disk_bytes = disk_bytes(&self.journal);
+        self.folding.disk_bytes.store(disk_bytes, Relaxed);
+        let written = self.counters.bytes.load(Relaxed);
+        let unfolded = written - self.bytes_before;
+        // A segment's worth since the last fold, else one that frees nothing would follow the other.
+        let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max
+            && unfolded >= JOURNAL_SEGMENT_BYTES as u64 / 2;
+        let purges = self.lanes.last().map_or(0, |admin| admin.purges());
+        self.owes_purge |= purges > self.purges;
+        let old = unfolded > 0 && self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
+        if self.owes || self.owes_purge || pressed || old || unfolded >= JOURNAL_UNFOLDED_BYTES_MAX {
+            (self.bytes_before, self.last) = (written, Instant::now());
+            match self.fold() {
+                Ok(()) => (self.owes, self.purges) = (false, purges),
+                Err(_) if self.stopping.load(Relaxed) => return,
+                Err(error) => {
+                    self.folding.failures.fetch_add(1, Relaxed);
+                    eprintln!("onecode: warning: the journal could not be folded, all of it stays: {error}");
+                    // What it owes is tried again, not at once.
+                    thread::park_timeout(Duration::from_millis(JOURNAL_FOLD_WAIT_MS_MAX));
+                }
+            }
+        }
+        self.set_shut();
+    }
+
+    /// Refuses writes while the disk that the journal may have is taken, a segment to come included.
+    fn set_shut(&mut self) {
+        let shut = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max;
+        if shut && !self.shut {
+            eprintln!(
+                "onecode: warning: journal.disk_bytes_max is reached, {} bytes: writes are refused until there is space",
+                self.disk_bytes_max
+            );
+        } else if self.shut && !shut {
+            eprintln!("onecode: the journal has space again");
+        }
+        self.shut = shut;
+        self.folding.shut.store(shut, Relaxed);
+        self.lanes.iter().for_each(|lane| lane.set_shut(shut));
+    }
+
+    fn fold(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        if self.owes_purge {
+            self.forget_test_data()?;
+        }
+        let folded_to = self.settled()?;
+        let meta = Meta { key_id: self.key_id, created_unix_ms: super::now().unix_ms, folded_to };
+        let mut working = Instant::now();
+        let mut pause = |_: u64| {
+            let worked = working.elapsed();
+            thread::park_timeout(worked * (100 - JOURNAL_FOLD_PERCENT) / JOURNAL_FOLD_PERCENT);
+            working = Instant::now();
+            if self.stopping.load(Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        };
+        let stored = snapshot::store(&self.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
+        let rows = stored.map_err(|error| error.to_string())?;
+        self.owes_purge = false;
+        self.folding.folded_to.store(folded_to, Relaxed);
+        self.folding.folds.fetch_add(1, Relaxed);
+        let deleted = delete_old(&self.journal, folded_to, super::now().unix_ms.saturating_sub(self.scan_ms))?;
+        eprintln!(
+            "onecode: journal: folded up to record {folded_to}, {rows} rows in {} ms; {} deleted",
+            began.elapsed().as_millis(),
+            super::counted(deleted, "segment")
+        );
+        Ok(())
+    }
+
+    /// A record up to which all is applied, removals of test data on all shards included.
+    fn settled(&self) -> Result<u64, String> {
+        // What earlier processes wrote is on disk for certain once the first segment of this one is.
+        self.wait("the journal to begin", || self.counters.sealed_to.load(Acquire) > 0)?;
+        // In this order: the lanes count what it counts, and an admin's removal is asked for once it is applied.
+        let durable_to = self.counters.durable_to.load(Acquire);
+        let durable: Vec<u64> = self.lanes.iter().map(|lane| lane.durable()).collect();
+        self.wait("the shards to apply what is on disk", || {
+            self.lanes.iter().zip(&durable).all(|(lane, durable)| lane.applied() >= *durable)
+        })?;
+        let Some((admin, owners)) = self.lanes.split_last() else { return Ok(durable_to) };
+        let purges = admin.purges();
+        self.wait("test data to be removed", || owners.iter().all(|owner| owner.purges() >= purges))?;
+        Ok(durable_to)
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
+        let began = Instant::now();
+        while !is_so() {
+            if self.stopping.load(Relaxed) || began.elapsed().as_millis() >= u128::from(JOURNAL_FOLD_WAIT_MS_MAX) {
+                return Err(format!("waited in vain for {what}"));
+            }
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Writes anew, without them, all segments with test records from before the last removal of test data.
+    fn forget_test_data(&self) -> Result<(), String> {
+        self.wait("the journal to begin", || self.counters.sealed_to.load(Acquire) > 0)?;
+        let durable_to = self.counters.durable_to.load(Acquire);
+        self.counters.sealing.store(true, Release);
+        self.doorbell.ring();
+        let sealed = || self.counters.sealed_to.load(Acquire);
+        self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
+        let told = |error| format!("{}: {error}", self.journal.display());
+        let (purge, holding) = test_data(&self.journal, sealed()).map_err(told)?;
+        let Some(purge) = purge else { return Ok(()) };
+        let mut rewriting: Option<(u64, Dense, u64)> = None;
+        let mut failed = None;
+        let finish = |(name, dense, last): (u64, Dense, u64)| {
+            replace_file(&segment_path(&self.journal, name), 0o600, |file| file.write_all(&dense.finish(last)))
+        };
+        reading::read(&self.journal, None, |entry| {
+            if failed.is_some() || rewriting.as_ref().is_some_and(|(name, ..)| *name != entry.segment) {
+                failed = failed.take().or(rewriting.take().and_then(|done| finish(done).err()));
+            }
+            if failed.is_some() || !holding.contains(&entry.segment) {
+                return;
+            }
+            if rewriting.is_none() {
+                match reading::header(&self.journal, entry.segment) {
+                    Ok(header) => rewriting = Some((entry.segment, Dense::new(header), 0)),
+                    Err(error) => failed = Some(io::Error::other(error)),
+                }
+            }
+            if let Some((_, dense, last)) = &mut rewriting {
+                *last = entry.stored.sequence;
+                if !(entry.record.is_test() && entry.stored.sequence < purge) {
+                    dense.push(&entry.stored);
+                }
+            }
+        })
+        .map_err(told)?;
+        match failed.or(rewriting.and_then(|done| finish(done).err())) {
+            Some(error) => Err(error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The last removal of test data in segments before `sealed`, and which of them hold test records of before it.
+fn test_data(journal: &Path, sealed: u64) -> Result<(Option<u64>, Vec<u64>), crate::journal::RecoverError> {
+    let (mut purge, mut marked, mut holding) = (None, Vec::<u64>::new(), Vec::new());
+    reading::read(journal, None, |entry| {
+        if entry.segment >= sealed {
+            return;
+        }
+        if matches!(entry.record, Record::PurgeTest { .. }) {
+            purge = Some(entry.stored.sequence);
+            holding.append(&mut marked);
+        }
+        if entry.record.is_test() && marked.last() != Some(&entry.segment) && holding.last() != Some(&entry.segment) {
+            marked.push(entry.segment);
+        }
+    })?;
+    // One that was marked again behind the removal, in the segment of the removal itself, is listed already.
+    Ok((purge, holding))
+}
+
+/// Deletes segments of which all records are folded and older than `until_unix_ms`, oldest first; says how many.
+fn delete_old(journal: &Path, folded_to: u64, until_unix_ms: u64) -> Result<u64, String> {
+    let told = |error: io::Error| format!("{}: {error}", journal.display());
+    let mut deleted = 0;
+    for pair in reading::names(journal).map_err(told)?.windows(2) {
+        // What comes in the next one was accepted after that one was made.
+        let next = reading::header(journal, pair[1]).map_err(|error| told(io::Error::other(error)))?;
+        if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms {
+            break;
+        }
+        fs::remove_file(segment_path(journal, pair[0])).map_err(told)?;
+        deleted += 1;
+    }
+    if deleted > 0 {
+        File::open(journal).and_then(|folder| folder.sync_all()).map_err(told)?;
+    }
+    Ok(deleted)
+}
+
+/// The lengths of all files of the journal: segments, those to come and those being written anew.
+fn disk_bytes(journal: &Path) -> u64 {
+    let files = fs::read_dir(journal).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
