@@ -1,6 +1,6 @@
 // The three calls of the page. Whatever happens comes back as one of three answers; nothing is thrown.
 
-import { heard, local } from './clock.ts';
+import { heard, local, now } from './clock.ts';
 
 export interface Code {
   readonly code: string;
@@ -67,9 +67,11 @@ function problem(text: string): Problem {
   }
 }
 
-/** `Retry-After` in milliseconds; our server only sends seconds (RFC 9110 section 10.2.3). */
+/** `Retry-After` in milliseconds: seconds, or a date, as balancers send it too (RFC 9110 section 10.2.3). */
 function wait(headers: Headers): number {
-  return (Number(headers.get('Retry-After')) || 0) * 1000;
+  const value = headers.get('Retry-After') || '';
+  const left = Date.parse(value) - (Date.parse(headers.get('Date') || '') || now());
+  return Math.max(0, Number(value) * 1000 || left || 0);
 }
 
 /** Whether a body is a code that can be shown. */
