@@ -17,12 +17,16 @@ use onecode::code::keyring::Keyring;
 use onecode::code::qr::{Matrix, Painter};
 use onecode::code::window::Window;
 use onecode::http::head::{self, Scan};
+use onecode::journal::{Lane, Port};
+use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
 use onecode::registry::demo;
 use onecode::registry::id_number::HashKey;
 use onecode::registry::table::Table;
 use onecode::service::assets::Library;
+use onecode::service::callers::Callers;
+use onecode::service::device::DeviceKey;
 use onecode::service::session::{self, Session, SessionKey};
-use onecode::service::{Overview, Parts, Role, Service, Settings};
+use onecode::service::{Overview, Parts, Past, Role, Service, Settings};
 use onecode::shard::mailbox::{INBOX_MESSAGES_MAX, Inbox, Mailbox};
 use onecode::shard::{ConnectionId, Next, Shard};
 use onecode::sys::ed25519::Signer;
@@ -197,10 +201,12 @@ impl Bench {
             counters: Arc::default(),
             overview,
             library: Arc::new(Library::new(Vec::new()).expect("there is memory")),
+            payloads: PAYLOAD_CACHE_SLOTS,
             seed: 1,
         };
         let mailbox = Mailbox::all(&[inbox]).remove(0);
-        let mut shard = Shard::new(Service::new(parts), mailbox, NOW);
+        let service = Service::new(parts, Port::new(Lane::new()), Past::default());
+        let mut shard = Shard::new(service, mailbox, SHARD_CONNECTIONS_MAX, NOW);
         let times = settings.window.times(sessions[0].0.resident, NOW.unix_s());
         let request = CodeRequest {
             resident: sessions[0].0.resident,
@@ -267,6 +273,9 @@ fn settings(keyring: &Keyring) -> Settings {
         painter: Painter::new(),
         window: Window::DEFAULT,
         session_key: SessionKey::new(session.epoch, *session.key.expose()).expect("the first epoch is in range"),
+        device_key: DeviceKey::new(*keyring.device_key.expose()),
+        callers: Callers::local(),
+        trust: keyring.trusted(DEFAULT_ISSUER),
         session_s: 86_400,
         hash_key: Arc::new(HashKey::new(*keyring.hash_key.expose())),
         verifier: None,

@@ -4,7 +4,7 @@
 //! house; each room's own page says what it owns and what it never does.
 //!
 //! ```text
-//! cli ──▶ driver ──▶ shard ──▶ service ──▶ http  code  registry
+//! cli ──▶ driver ──▶ shard ──▶ service ──▶ http  code  registry  journal
 //!  └────▶ observe reads every room's counters; words and limits are shared by all
 //! ```
 //!
@@ -29,10 +29,24 @@
 //!
 //! # The way of a write
 //!
-//! Each resident has one owning shard, the only writer of that record. What a request needs from an owner (an assertion
-//! to be used up, sessions to be ended) leaves its shard as a [`service::Ask`] through a bounded queue
-//! ([`shard::mailbox`]) and comes back as a [`service::Answer`]; the connection waits, the shard does not. A full queue
-//! is an answer too: 503, with a time to come back.
+//! Each resident has one owning shard, the only writer of that record. What a request needs from an owner leaves its
+//! shard as a [`service::Ask`] through a bounded queue ([`shard::mailbox`]) and comes back as a [`service::Answer`]; the
+//! connection waits, the shard does not. A full queue is an answer too: 503, with a time to come back.
+//!
+//! 1. A request is checked; a body of lines ([`service::Stream`]) is checked line by line, and several lines travel to
+//!    their owner in one ask. While too many lines wait for their answers the connection reads no further.
+//! 2. The owner reserves room in the registry and appends a [`journal::Record`] to its lane; a scan, or an operator's
+//!    call, goes into the lane of the shard that it came to. What is to be done then waits in a queue beside it.
+//! 3. The journal's thread syncs what lies in all lanes, says how many of each are on disk, and rings.
+//! 4. [`service::Service::poll_durable`] applies what is durable, in the lane's order, and only then is it answered: every
+//!    refresh after the answer shows it, on every shard.
+//!
+//! After the first failed write or sync nothing is acknowledged any more (503, `journal-failed`; `/readyz` says so), while
+//! refreshes and verdicts go on.
+//!
+//! A thread of its own (`cli/fold.rs`) folds the journal: it writes the live table as a new snapshot, once the shards have
+//! applied all up to the record that the snapshot names, and deletes segments that are folded and old enough. A start
+//! loads the snapshot and applies the records after that one ([`service::apply`]).
 //!
 //! # What happens when something fails
 //!
@@ -41,7 +55,7 @@
 //! - A panic, or a shard's thread that ends, ends the whole process with an exit status of its own: never a server
 //!   half alive. What was signed stays good, and the next start makes the same codes again.
 //! - Once the process has started, no refresh touches a disk.
-//! - SIGTERM drains: what was asked is answered, then the process exits 0.
+//! - SIGTERM drains: what was asked is answered, then the process exits 0; the admin listener says 503 until then.
 //!
 //! # Assumptions
 //!
@@ -53,6 +67,7 @@ pub mod code;
 pub mod config;
 pub mod driver;
 pub mod http;
+pub mod journal;
 pub mod limits;
 pub mod observe;
 pub mod registry;

@@ -16,6 +16,14 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 1_024;
 
 /// Connections of one shard; the next one is closed at once. At 1 KiB of ours each, 64 MiB.
 pub const SHARD_CONNECTIONS_MAX: usize = 65_536;
+/// The least share of the limit on open files that a public shard starts with; with less the process says so and ends.
+pub const SHARD_CONNECTIONS_MIN: usize = 64;
+/// Connections of the admin listener: their descriptors are kept back from the public shards.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Descriptors of a shard beside its connections: listener, bell, ring or epoll, and the connection being refused.
+pub const SHARD_DESCRIPTORS_MAX: usize = 8;
+/// Descriptors of the process beside its shards': the lock, signals, and the files that SIGHUP reads.
+pub const PROCESS_DESCRIPTORS_MAX: usize = 16;
 /// Requests on one connection, after which the answer says `Connection: close`, so that load moves to where there is
 /// room after a restart or a change of route.
 pub const CONNECTION_REQUESTS_MAX: u32 = 10_000;
@@ -48,8 +56,8 @@ pub const RECEIVE_BYTES_MAX: usize = 2_048;
 /// Room that must be left in a send slot before a request is handled: no head with its inline body is longer.
 pub const INLINE_ANSWER_BYTES_MAX: usize = 1_536;
 
-/// Payloads that one shard keeps of the current window; 1 KiB each, touched as they are used. A resident who reloads
-/// meets his own payload; two who share a place cost each other one signature.
+/// Payloads that one public shard keeps of the current window, 768 bytes each: 48 MiB. A resident who reloads meets his
+/// own payload; three who share two places cost each other signatures.
 pub const PAYLOAD_CACHE_SLOTS: usize = 65_536;
 /// A code is good this long before and after its own times, for clocks that differ.
 pub const LEEWAY_S: u64 = 60;
@@ -60,14 +68,28 @@ pub const ASSET_FILE_BYTES_DEFAULT: u32 = 14_000;
 /// The most that `assets.file_bytes_max` can say: beyond it a file belongs elsewhere.
 pub const ASSET_FILE_BYTES_MAX: u32 = 16 << 20;
 
-/// The least that a registry has room for, so that an empty one can take its first residents.
+/// A file from this length on is sent without a copy, unless `assets.zerocopy_threshold_bytes` says otherwise: below it
+/// pinning and the notification cost more than the copy (Linux 6.x, `io_uring_prep_send_zc(3)`).
+pub const ZEROCOPY_BYTES_DEFAULT: u32 = 64 << 10;
+/// The least that `assets.zerocopy_threshold_bytes` can say: a page of memory.
+pub const ZEROCOPY_BYTES_MIN: u32 = 4 << 10;
+/// The least that a registry has room for unless `registry.capacity` says otherwise, so that an empty one can take its
+/// first residents.
 pub const REGISTRY_RESIDENTS_MIN: usize = 65_536;
+/// The most that `registry.capacity` can say: more than any state has residents.
+pub const REGISTRY_RESIDENTS_MAX: u32 = 2_000_000_000;
+/// How full the registry is when the operator is warned, in percent: a city of ten million that grows by 2 % a year
+/// then has five years, one whose registry is being filled some hours.
+pub const REGISTRY_WARNING_PERCENT: u32 = 90;
+/// Cells of 64 bytes that one step of the purge of test data looks at, 2 MiB: well below a millisecond.
+pub const PURGE_CELLS_MAX: usize = 32_768;
 // The registry's files.
 
 /// A block of a snapshot that has a checksum of its own: what is named, and lost, when a disk has rotted.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 1 << 20;
-/// Rows of 40 bytes in one segment of a snapshot, 16 MiB: what a loader holds in memory beside the table.
-pub const SNAPSHOT_SEGMENT_ROWS_MAX: u64 = (16 << 20) / 40;
+/// Rows of 40 bytes in one segment of a snapshot, 4 MiB: what each loading thread holds in memory beside the table, and
+/// what is written between two syncs, which the journal's wait for.
+pub const SNAPSHOT_SEGMENT_ROWS_MAX: u64 = (4 << 20) / 40;
 /// One row of a CSV file for `import`, beyond which a quote was left open and would swallow the rest of the file.
 pub const IMPORT_ROW_BYTES_MAX: u64 = 4_096;
 // Configuration and sign-in.
@@ -108,3 +130,71 @@ const _: () = assert!(CODE_LIFE_S_MAX >= 2 * CODE_WINDOW_S_MAX);
 /// One send slot: the largest head and the largest answer copied rather than sent borrowed. A refresh is at most
 /// 1 KiB, and a page of memory is what a slot costs anyway. An answer that does not fit is an error of ours (500).
 pub const SEND_SLOT_BYTES: usize = 4_096;
+
+// The journal.
+
+/// Records that wait in one shard's lane into the journal; beyond it a write is answered 503. At 50,000 records/s
+/// through two shards it holds what arrives while a disk hangs for 300 ms; 0.2 MB for the queue, 1 MB of records.
+pub const JOURNAL_LANE_RECORDS_MAX: usize = 8_192;
+/// A text in a record: its length is one byte. A longer one is refused where it comes in.
+pub const JOURNAL_TEXT_BYTES_MAX: usize = 255;
+/// A record's kind and payload. The longest, a scan with three texts, is 818 bytes.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 1_024;
+
+// Writes that come in.
+
+/// One line of a streamed body (NDJSON), without its line end: that line alone is an error beyond it.
+pub const STREAM_LINE_BYTES_MAX: usize = 4_096;
+/// Lines of one connection that are read and not yet answered: no more is read before some are. Three syncs of 5 ms
+/// may pass meanwhile at 60,000 lines/s.
+pub const STREAM_LINES_MAX: usize = 1_024;
+/// How far a status may be dated ahead of this host's clock; a larger version would shut out every later statement.
+pub const VERSION_AHEAD_MS_MAX: u64 = 86_400_000;
+/// Changes of status that one shard remembers for look-ups; the older ones are in the journal. About 4 MB.
+pub const HISTORY_CHANGES_MAX: usize = 16_384;
+/// Operators' calls that are remembered for `GET /admin/audit`; the older ones are in the journal.
+pub const AUDIT_ENTRIES_MAX: usize = 4_096;
+/// Operators' calls that one `GET /admin/audit` gives where its `limit` says nothing.
+pub const AUDIT_ENTRIES_DEFAULT: usize = 100;
+/// A verdict waits this long for its record to be on disk, then it goes out unrecorded: a door does not wait longer.
+pub const SCAN_RECORD_MS_MAX: u64 = 1_000;
+/// How long writes of test residents are put off while all of them are being removed, should that never end.
+pub const TEST_HOLD_MS_MAX: u64 = 10_000;
+/// Named tokens of the admin listener.
+pub const ADMIN_TOKENS_MAX: usize = 64;
+/// The name of a caller of the admin listener.
+pub const CALLER_NAME_BYTES_MAX: usize = 64;
+/// `DELETE /admin/test-data` as a whole: every owner looks through its part of the table meanwhile.
+pub const PURGE_MS_MAX: u64 = 60_000;
+/// What every write to a segment begins and ends on: what direct I/O asks for on all common devices.
+pub const JOURNAL_BLOCK_BYTES: usize = 4_096;
+/// A batch, one write and one sync, headers and padding included: some 1,500 records of scans. A write of this size
+/// and its sync take about as long as the sync alone.
+pub const JOURNAL_BATCH_BYTES_MAX: usize = 256 << 10;
+/// A segment. Half a million scans; written with zeros beforehand, which takes a tenth of a second, and read as a
+/// whole at recovery. Each start of the process begins a new one.
+pub const JOURNAL_SEGMENT_BYTES: usize = 64 << 20;
+/// Zeros written to the next segment after a batch, twice what that can be: the next one is ready before it is needed.
+pub const JOURNAL_ZEROS_BYTES: usize = 2 * JOURNAL_BATCH_BYTES_MAX;
+/// Records taken from one lane before the next one has its turn.
+pub const JOURNAL_TURN_RECORDS: usize = 64;
+/// With nothing to write for so long, the journal marks that all is on disk, which a damaged disk then cannot make
+/// look like an unfinished write.
+pub const JOURNAL_MARK_MS: u64 = 1_000;
+/// How often a journal that changes underneath is read again before that is an error.
+pub const JOURNAL_READINGS_MAX: u32 = 5;
+/// Records written since the last fold, headers and padding included, after which the next one is due: some two
+/// million statuses, which are applied again in about a second at start.
+pub const JOURNAL_UNFOLDED_BYTES_MAX: u64 = 256 << 20;
+/// A fold is due after so long, however little was written: nothing is kept longer than `journal.scan_days` for want of it.
+pub const JOURNAL_FOLD_S_MAX: u64 = 86_400;
+/// How long a fold waits for the shards to apply what is on disk, or for a segment to be ended, before it is put off.
+pub const JOURNAL_FOLD_WAIT_MS_MAX: u64 = 30_000;
+/// Of the time of a fold's thread, so many parts in a hundred are work; the rest it sleeps, and lets others at the disk.
+pub const JOURNAL_FOLD_PERCENT: u32 = 50;
+/// The default of `journal.disk_bytes_max`: half a day of a thousand scans a second is 4 GB.
+pub const JOURNAL_DISK_BYTES_DEFAULT: u64 = 64 << 30;
+/// The least that `journal.disk_bytes_max` can say: some segments and the two that are always there.
+pub const JOURNAL_DISK_BYTES_MIN: u64 = 512 << 20;
+/// The most that `journal.scan_days` can say.
+pub const JOURNAL_SCAN_DAYS_MAX: u32 = 3_650;

@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use onecode::driver::{self, Choice, Clock, Seat};
+use onecode::journal::{Lane, Port};
+use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
 use onecode::registry::demo;
 use onecode::registry::table::{Record, Table};
 use onecode::service::assets::Library;
 use onecode::service::session::{self, Session};
-use onecode::service::{Parts, Role, Service};
+use onecode::service::{Parts, Past, Role, Service};
 use onecode::shard::Shard;
 use onecode::shard::mailbox::{INBOX_MESSAGES_MAX, Inbox, Mailbox, Message};
 use support::simulated::{Nothing, settings};
@@ -146,9 +148,28 @@ fn start() -> Running {
     let library = Arc::new(Library::new(Vec::new()).unwrap());
     let page_etag = library.find("/", Some(b"br"), None).unwrap().etag.clone();
     let (counters, overview) = (Arc::default(), Arc::new(Nothing));
-    let parts = Parts { role: Role::Public, shards: 1, settings, registry, counters, overview, library, seed: 1 };
-    let shard = Box::new(move |now| Shard::new(Service::new(parts), mailbox, now));
-    let seat = Seat { shard, listener, pull, bells: bells.clone(), cpu: None };
+    let parts = Parts {
+        role: Role::Public,
+        shards: 1,
+        settings,
+        registry,
+        counters,
+        overview,
+        library,
+        payloads: PAYLOAD_CACHE_SLOTS,
+        seed: 1,
+    };
+    let service = move || Service::new(parts, Port::new(Lane::new()), Past::default());
+    let shard = Box::new(move |now| Shard::new(service(), mailbox, SHARD_CONNECTIONS_MAX, now));
+    let seat = Seat {
+        shard,
+        listener,
+        pull,
+        bells: bells.clone(),
+        pages: &[],
+        zerocopy_threshold_bytes: usize::MAX,
+        cpu: None,
+    };
     let taken = driver::choose(Choice::Uring).expect("the tests of the default driver need io_uring");
     let thread = std::thread::spawn(move || {
         IS_SHARD.with(|is_shard| is_shard.set(true));

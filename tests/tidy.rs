@@ -34,7 +34,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("observe", &["driver", "shard", "service", "http", "code", "registry", "journal", "admission", "sys", "config"]),
     ("tune", &["sys", "config"]),
     // It checks the JWKS that it reads, so that check-config finds what serve would.
-    ("config", &["service"]),
+    ("config", &["service", "sys"]),
 ];
 
 /// Rooms without sockets, clocks, threads, files and randomness of their own.
@@ -44,7 +44,7 @@ const PURE: [&str; 6] = ["shard", "service", "http", "code", "registry", "admiss
 const FILE_READERS: [&str; 3] = ["src/registry/data_folder.rs", "src/registry/snapshot.rs", "src/code/keyring.rs"];
 
 /// Paths that a pure room may not import or name, and what to do instead.
-const BANNED_IN_PURE: [(&str, &str); 14] = [
+const BANNED_IN_PURE: [(&str, &str); 15] = [
     ("std::net", "addresses only (IpAddr, SocketAddr and their kinds); sockets are driver/'s"),
     ("std::time", "take words::Now; only std::time::Duration is a value"),
     ("std::thread", "threads are started by driver/ and cli/"),
@@ -57,6 +57,7 @@ const BANNED_IN_PURE: [(&str, &str); 14] = [
     ("glommio", "runtimes are driver/'s and the journal's writer's"),
     ("socket2", "sockets are driver/'s"),
     ("libc", "system calls are driver/'s and sys/'s"),
+    ("rustix", "system calls are driver/'s and sys/'s"),
     ("getrandom", "take random bytes as an argument"),
     ("signal_hook", "signals are cli/'s"),
 ];

@@ -4,7 +4,7 @@
 //! string has exactly one text, so that a code cannot be altered without being refused. It never trims and never folds
 //! spaces, which are ordinary characters of the alphabet. Called by `claims` and `verify`.
 
-use std::fmt;
+use thiserror::Error;
 
 /// The characters in the order of their values, which are also those of QR alphanumeric mode (ISO/IEC 18004 table 5).
 pub(super) const ALPHABET: &[u8; 45] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
@@ -87,30 +87,19 @@ pub(super) fn value(character: u8) -> Result<u32, DecodeError> {
 }
 
 /// Why a text is not Base45.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum DecodeError {
-    /// The length leaves one character over.
+    #[error("the length leaves one character over")]
     Length,
-    /// A character outside the alphabet.
+    #[error("a character outside the Base45 alphabet")]
     Character,
     /// A group of three above 65535, or of two above 255.
+    #[error("a group stands for more than its bytes can hold")]
     Group,
-    /// More bytes than the caller's buffer holds.
+    #[error("more bytes than are accepted")]
     TooLong,
 }
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DecodeError::Length => "the length leaves one character over",
-            DecodeError::Character => "a character outside the Base45 alphabet",
-            DecodeError::Group => "a group stands for more than its bytes can hold",
-            DecodeError::TooLong => "more bytes than are accepted",
-        })
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 #[cfg(test)]
 mod tests {

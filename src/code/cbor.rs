@@ -5,7 +5,7 @@
 //! borrows, allocates nothing, and its work is bounded by the length of the input: every item consumes at least one
 //! byte. Floating-point numbers are refused because nothing of ours has one. Called by `verify`.
 
-use std::fmt;
+use thiserror::Error;
 
 /// How deep items may nest: a code needs 2, and the bound keeps recursion off a stranger's stack.
 const DEPTH_MAX: u8 = 8;
@@ -82,14 +82,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// A key that does not follow `previous` in bytewise order: out of order, or there twice.
     pub fn key(&mut self, previous: &mut &'a [u8]) -> Result<&'a [u8], CborError> {
-        let before = self.rest;
-        self.skip()?;
-        let key = &before[..before.len() - self.rest.len()];
-        if key <= *previous {
-            return Err(CborError::KeyOrder);
-        }
-        *previous = key;
-        Ok(key)
+        self.key_within(DEPTH_MAX, previous)
     }
 
     /// Passes over one item of any kind, checking it as strictly as if it were wanted.
@@ -100,6 +93,17 @@ impl<'a> Decoder<'a> {
     /// Nothing may follow.
     pub fn end(&self) -> Result<(), CborError> {
         if self.rest.is_empty() { Ok(()) } else { Err(CborError::Trailing) }
+    }
+
+    fn key_within(&mut self, depth: u8, previous: &mut &'a [u8]) -> Result<&'a [u8], CborError> {
+        let before = self.rest;
+        self.skip_within(depth)?;
+        let key = &before[..before.len() - self.rest.len()];
+        if key <= *previous {
+            return Err(CborError::KeyOrder);
+        }
+        *previous = key;
+        Ok(key)
     }
 
     fn skip_within(&mut self, depth: u8) -> Result<(), CborError> {
@@ -121,13 +125,7 @@ impl<'a> Decoder<'a> {
             MAP => {
                 let mut previous: &[u8] = &[];
                 for _ in 0..argument {
-                    let before = self.rest;
-                    self.skip_within(depth)?;
-                    let key = &before[..before.len() - self.rest.len()];
-                    if key <= previous {
-                        return Err(CborError::KeyOrder);
-                    }
-                    previous = key;
+                    self.key_within(depth, &mut previous)?;
                     self.skip_within(depth)?;
                 }
             }
@@ -176,45 +174,30 @@ impl<'a> Decoder<'a> {
 }
 
 /// Why bytes are not the deterministic CBOR that was expected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum CborError {
-    /// The input ends inside an item.
+    #[error("the input ends inside an item")]
     Short,
-    /// An item of another kind than expected, or of a kind we never use.
+    /// Or of a kind we never use.
+    #[error("an item of another kind than expected")]
     Kind,
-    /// An indefinite length or a reserved head.
+    #[error("an indefinite length or a reserved head")]
     Head,
-    /// A length or integer that has a shorter form.
+    #[error("a number that has a shorter form")]
     NotShortest,
-    /// An integer outside the range of `i64`.
+    /// Of `i64`.
+    #[error("an integer out of range")]
     Range,
-    /// A text string that is not UTF-8.
+    #[error("a text that is not UTF-8")]
     Text,
-    /// A map key out of order or there twice.
+    #[error("a map key out of order or there twice")]
     KeyOrder,
-    /// Items nested too deep.
+    #[error("items nested too deep")]
     Depth,
-    /// Bytes after the last item.
+    #[error("bytes after the last item")]
     Trailing,
 }
-
-impl fmt::Display for CborError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            CborError::Short => "the input ends inside an item",
-            CborError::Kind => "an item of another kind than expected",
-            CborError::Head => "an indefinite length or a reserved head",
-            CborError::NotShortest => "a number that has a shorter form",
-            CborError::Range => "an integer out of range",
-            CborError::Text => "a text that is not UTF-8",
-            CborError::KeyOrder => "a map key out of order or there twice",
-            CborError::Depth => "items nested too deep",
-            CborError::Trailing => "bytes after the last item",
-        })
-    }
-}
-
-impl std::error::Error for CborError {}
 
 #[cfg(test)]
 mod tests {

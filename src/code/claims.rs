@@ -15,10 +15,9 @@
 //! | 20 | `01` iss · `04 1a` exp · `06 1a` iat · `07 50` cti · `3a 00 01 00 00` status |
 //! | 58 + n | `58 40` and the Ed25519 signature |
 
-use std::fmt;
-
 use aes::Aes128;
 use aes::cipher::{Block, BlockDecrypt, BlockEncrypt, KeyInit};
+use thiserror::Error;
 
 use super::base45;
 use super::keyring::{Env, Keyring, Secret, SigningKey};
@@ -107,12 +106,6 @@ impl Default for CodeBuffer {
     }
 }
 
-impl fmt::Debug for CodeBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CodeBuffer")
-    }
-}
-
 /// Signs codes in the name of one region.
 pub struct Issuer {
     cti: CtiKey,
@@ -157,12 +150,6 @@ impl Issuer {
     /// Whose code it is, by its `cti`. Only of a code whose signature was verified: the block itself proves nothing.
     pub fn open_cti(&self, cti: &[u8; 16]) -> OpenedCti {
         self.cti.open(cti)
-    }
-}
-
-impl fmt::Debug for Issuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Issuer")
     }
 }
 
@@ -326,31 +313,14 @@ impl CtiKey {
 }
 
 /// Why no codes can be issued.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum IssuerError {
-    /// The name cannot stand in a code.
+    #[error("an issuer is 1 to {ISSUER_BYTES_MAX} letters, digits, '-', '.' or '_', such as {DEFAULT_ISSUER}")]
     Name,
-    /// Every key of an environment is revoked.
+    #[error("no {} key is left to sign with: run `onecode keys generate`", .0.word())]
     NoKey(Env),
 }
-
-impl fmt::Display for IssuerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            IssuerError::Name => {
-                write!(
-                    f,
-                    "an issuer is 1 to {ISSUER_BYTES_MAX} letters, digits, '-', '.' or '_', such as {DEFAULT_ISSUER}"
-                )
-            }
-            IssuerError::NoKey(env) => {
-                write!(f, "no {} key is left to sign with: run `onecode keys generate`", env.word())
-            }
-        }
-    }
-}
-
-impl std::error::Error for IssuerError {}
 
 #[cfg(test)]
 pub(super) mod tests {

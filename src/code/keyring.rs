@@ -16,11 +16,13 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::trust::{Trust, TrustedKey};
 use super::window::LIFE_S_MAX;
 use crate::sys::ed25519::Signer;
+use crate::sys::regular_file;
 
 /// The file's name inside the keys folder.
 pub const KEYRING_FILE: &str = "keyring.json";
@@ -400,7 +402,7 @@ impl Keyring {
     pub fn open(folder: &Path) -> Result<Keyring, KeyringError> {
         let path = folder.join(KEYRING_FILE);
         let failed = |error| KeyringError::Io { path: path.clone(), error };
-        let file = File::open(&path).map_err(failed)?;
+        let file = regular_file::open(&path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         check_private(&path, &metadata, 0o600)?;
         check_private(folder, &fs::metadata(folder).map_err(failed)?, 0o700)?;
@@ -445,14 +447,19 @@ impl Keyring {
         Ok(done)
     }
 
-    /// Replaces the keyring of `folder`, making the folder if it is missing.
+    /// Puts this keyring into `folder`, making the folder if it is missing; only where there is none or a damaged one.
     ///
     /// # Errors
-    /// The folder cannot be written.
-    pub fn store(&self, folder: &Path) -> Result<(), KeyringError> {
+    /// There is a keyring, it is of another format or cannot be reached, or the folder cannot be written.
+    pub fn restore(&self, folder: &Path) -> Result<(), KeyringError> {
         make_folder(folder)?;
         let _lock = lock(folder)?;
-        self.write(folder)
+        match Keyring::open(folder) {
+            Ok(_) => Err(KeyringError::There { path: folder.join(KEYRING_FILE) }),
+            Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => self.write(folder),
+            Err(KeyringError::In { error, .. }) if matches!(*error, KeyringError::Damaged(_)) => self.write(folder),
+            Err(error) => Err(error),
+        }
     }
 
     /// The file's content.
@@ -552,74 +559,32 @@ fn lock(folder: &Path) -> Result<File, KeyringError> {
 }
 
 /// Why a keyring could not be read, made or replaced.
-#[derive(Debug)]
+#[derive(Error, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum KeyringError {
     /// The keys folder could not be made or opened.
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    #[error("{path}: {error}")]
+    Folder { path: PathBuf, error: io::Error },
     /// A file could not be read or written.
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Others than its owner may read or write the file or folder.
-    Permissions {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// Those it should have.
-        right: u32,
-    },
+    #[error("{path}{}", if error.kind() == io::ErrorKind::NotFound { MISSING.to_owned() } else { format!(": {error}") })]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {path}")]
+    Permissions { path: PathBuf, mode: u32, right: u32 },
+    #[error("{path} is there and whole: move it away first")]
+    There { path: PathBuf },
     /// What is wrong with the content of a file.
-    In {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: Box<KeyringError>,
-    },
-    /// A format of another version of onecode.
+    #[error("{path}: {error}")]
+    In { path: PathBuf, error: Box<KeyringError> },
+    #[error("the keyring has format {0}, this version reads format {FORMAT}: use the version that wrote it")]
     Format(u32),
-    /// The content is not a keyring; says why, never what is in it.
+    /// Says why, never what is in it.
+    #[error("the keyring is damaged: {0}; `onecode keys import` restores what `keys export` wrote")]
     Damaged(&'static str),
-    /// The random source failed.
+    #[error("no random bytes: {0}")]
     Random(io::Error),
 }
 
-impl fmt::Display for KeyringError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyringError::Io { path, error } if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{} is missing: make it with `onecode keys generate`", path.display())
-            }
-            KeyringError::Folder { path, error } | KeyringError::Io { path, error } => {
-                write!(f, "{}: {error}", path.display())
-            }
-            KeyringError::Permissions { path, mode, right } => {
-                write!(f, "{0} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {0}", path.display())
-            }
-            KeyringError::In { path, error } => write!(f, "{}: {error}", path.display()),
-            KeyringError::Format(format) => {
-                write!(
-                    f,
-                    "the keyring has format {format}, this version reads format {FORMAT}: use the version that wrote it"
-                )
-            }
-            KeyringError::Damaged(why) => {
-                write!(f, "the keyring is damaged: {why}; restore it from what `keys export` wrote")
-            }
-            KeyringError::Random(error) => write!(f, "no random bytes: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for KeyringError {}
+const MISSING: &str = " is missing: make it with `onecode keys generate`";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -681,7 +646,7 @@ pub(super) mod tests {
         let path = folder.join(KEYRING_FILE);
         let refused = || Keyring::open(folder).unwrap_err().to_string();
         assert!(refused().contains("keys generate"));
-        keyring().store(folder).unwrap();
+        keyring().restore(folder).unwrap();
         for mode in [0o640, 0o604, 0o620] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert!(refused().contains("chmod 600"));
@@ -699,7 +664,7 @@ pub(super) mod tests {
         }
         let mut other = keyring();
         other.signing_keys[0].kid = Kid([0; 8]);
-        other.store(folder).unwrap();
+        other.restore(folder).unwrap();
         assert!(refused().contains("key id"));
     }
 

@@ -1,4 +1,4 @@
-//! A keyring sealed under a passphrase: what `keys export` writes and `restore` opens.
+//! A keyring sealed under a passphrase: what `keys export` writes and `keys import` opens.
 //!
 //! AES-256-GCM under a key from PBKDF2-HMAC-SHA256, both of aws-lc-rs, in a JSON envelope that states its parameters:
 //!
@@ -10,7 +10,6 @@
 //!
 //! It reads no passphrase and touches no file. Called by commands only: the derivation takes a good part of a second.
 
-use std::fmt;
 use std::num::NonZeroU32;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -18,6 +17,7 @@ use aws_lc_rs::pbkdf2;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::keyring::{Keyring, KeyringError, Random};
@@ -114,35 +114,21 @@ fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> Result<LessSafeKey
 }
 
 /// Why a keyring could not be sealed or opened.
-#[derive(Debug)]
+#[derive(Error, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum SealedError {
-    /// The passphrase is too short to seal under.
+    #[error("the passphrase is shorter than {PASSPHRASE_BYTES_MIN} bytes")]
     Passphrase,
-    /// Not a sealed keyring.
+    #[error("this is not a sealed keyring, or it is damaged")]
     Damaged,
-    /// Sealed by a later version of onecode.
+    #[error("the sealed keyring has version {0}, this version of onecode reads version {VERSION}")]
     Version(u32),
-    /// The passphrase is another one, or the file was altered.
+    #[error("the passphrase is another one, or the file was altered")]
     Refused,
     /// The random source, or the keyring inside.
+    #[error(transparent)]
     Keyring(KeyringError),
 }
-
-impl fmt::Display for SealedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SealedError::Passphrase => write!(f, "the passphrase is shorter than {PASSPHRASE_BYTES_MIN} bytes"),
-            SealedError::Damaged => f.write_str("this is not a sealed keyring, or it is damaged"),
-            SealedError::Version(version) => {
-                write!(f, "the sealed keyring has version {version}, this version of onecode reads version {VERSION}")
-            }
-            SealedError::Refused => f.write_str("the passphrase is another one, or the file was altered"),
-            SealedError::Keyring(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SealedError {}
 
 #[cfg(test)]
 mod tests {

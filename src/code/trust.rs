@@ -4,12 +4,11 @@
 //! here, never from the code. It is filled from a keyring or from a JWK set, reads no file, and knows no signature
 //! format but the bytes it is given. Called by `verify`, `keyring` and commands.
 
-use std::fmt;
-
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use thiserror::Error;
 
 use super::keyring::Env;
 
@@ -138,72 +137,38 @@ struct Jwk {
 /// Whether a public key is one of the points of order 1, 2, 4 or 8, in any encoding: for those, signatures that fit
 /// every message exist (RFC 8032 §5.1.7 leaves the check to the verifier).
 fn is_small_order(public_key: &[u8]) -> bool {
-    let Ok(mut y) = <[u8; 32]>::try_from(public_key) else {
-        return false;
-    };
-    y[31] &= 0x7f;
-    SMALL_ORDER_Y.contains(&y)
+    // The top bit of the last byte is the sign of x.
+    let unsigned = public_key.iter().enumerate().map(|(at, byte)| if at == 31 { byte & 0x7f } else { *byte });
+    let y: String = unsigned.map(|byte| format!("{byte:02x}")).collect();
+    SMALL_ORDER_Y.contains(&y.as_str())
 }
 
 /// Their y coordinates, little-endian: 0, 1, the two of order 8, p - 1, and p and p + 1, which stand for 0 and 1.
-const SMALL_ORDER_Y: [[u8; 32]; 7] = [
-    [0; 32],
-    near_p(0x01, 0x00),
-    hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
-    hex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
-    near_p(0xec, 0xff),
-    near_p(0xed, 0xff),
-    near_p(0xee, 0xff),
+const SMALL_ORDER_Y: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ];
 
-const fn near_p(low: u8, middle: u8) -> [u8; 32] {
-    let mut y = [middle; 32];
-    y[0] = low;
-    y[31] = middle & 0x7f;
-    y
-}
-
-const fn hex(text: &str) -> [u8; 32] {
-    let (mut bytes, mut at) = ([0; 32], 0);
-    while at < 64 {
-        let digit = text.as_bytes()[at];
-        let value = if digit >= b'a' { digit - b'a' + 10 } else { digit - b'0' };
-        bytes[at / 2] = bytes[at / 2] << 4 | value;
-        at += 1;
-    }
-    bytes
-}
-
 /// Why a list of keys cannot be trusted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum TrustError {
-    /// Not JSON, or not a JWK set.
+    #[error("it is not a JWK set")]
     Json,
-    /// An Ed25519 key lacks a member, or it is no such value.
-    Member {
-        /// Which key, from 0.
-        index: usize,
-        /// Which member.
-        name: &'static str,
-    },
-    /// Not an Ed25519 public key that can be trusted.
+    /// A member of an Ed25519 key, counted from 0, is not there or no such value.
+    #[error("key {index} has no usable member \"{name}\"")]
+    Member { index: usize, name: &'static str },
+    /// Not one that can be trusted.
+    #[error("it is not a usable Ed25519 public key")]
     Key,
-    /// There is no Ed25519 key in it.
+    #[error("it has no Ed25519 key")]
     Empty,
 }
-
-impl fmt::Display for TrustError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TrustError::Json => f.write_str("it is not a JWK set"),
-            TrustError::Member { index, name } => write!(f, "key {index} has no usable member \"{name}\""),
-            TrustError::Key => f.write_str("it is not a usable Ed25519 public key"),
-            TrustError::Empty => f.write_str("it has no Ed25519 key"),
-        }
-    }
-}
-
-impl std::error::Error for TrustError {}
 
 #[cfg(test)]
 mod tests {
@@ -218,9 +183,10 @@ mod tests {
         // R = the neutral point and S = 0 satisfy the equation whenever the challenge is a multiple of the key's order.
         let mut signature = [0; 64];
         signature[0] = 1;
-        for (index, y) in SMALL_ORDER_Y.iter().enumerate() {
+        for (index, hex) in SMALL_ORDER_Y.iter().enumerate() {
+            let y: [u8; 32] = std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap());
             for sign in [0, 0x80] {
-                let mut key = *y;
+                let mut key = y;
                 key[31] |= sign;
                 assert_eq!(
                     TrustedKey::ed25519("X", b"12345678", &key, Env::Prod).err(),

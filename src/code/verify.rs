@@ -117,10 +117,11 @@ pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verd
     let Some(key) = code.signer(candidates) else {
         return without_claims(Outcome::BadSignature);
     };
-    let begin = code.nbf.unwrap_or(0).max(code.iat);
+    let claims = code.claims;
+    let begin = claims.nbf.unwrap_or(0).max(claims.iat);
     let outcome = if key.revoked {
         Outcome::Revoked
-    } else if at_unix_s >= code.exp.saturating_add(leeway_s) {
+    } else if at_unix_s >= claims.exp.saturating_add(leeway_s) {
         // RFC 7519 §4.1.4, to which RFC 8392 refers: not on or after exp.
         Outcome::Expired
     } else if at_unix_s.saturating_add(leeway_s) < begin {
@@ -128,7 +129,7 @@ pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verd
     } else {
         Outcome::Valid
     };
-    Verdict { outcome, claims: Some(code.claims(key.env)) }
+    Verdict { outcome, claims: Some(Claims { iss: code.iss.to_owned(), env: key.env, ..claims }) }
 }
 
 /// A well-formed code of our profile whose signature nobody has checked.
@@ -139,11 +140,8 @@ struct Code<'a> {
     alg: i64,
     kid: &'a [u8],
     iss: &'a str,
-    iat: u64,
-    exp: u64,
-    nbf: Option<u64>,
-    cti: [u8; 16],
-    status: Status,
+    /// Without `iss`, which is borrowed, and `env`, which the key says.
+    claims: Claims,
 }
 
 impl<'a> Code<'a> {
@@ -168,19 +166,9 @@ impl<'a> Code<'a> {
             return Err(CborError::Kind);
         }
         let (alg, kid) = read_protected(protected)?;
-        let mut code = Code {
-            protected,
-            payload,
-            signature,
-            alg,
-            kid,
-            iss: "",
-            iat: 0,
-            exp: 0,
-            nbf: None,
-            cti: [0; 16],
-            status: Status::Unknown,
-        };
+        let (iss, cti, status, env) = (String::new(), [0; 16], Status::Unknown, Env::Prod);
+        let claims = Claims { iss, iat: 0, exp: 0, nbf: None, cti, status, env };
+        let mut code = Code { protected, payload, signature, alg, kid, iss: "", claims };
         code.read_payload()?;
         Ok(code)
     }
@@ -193,12 +181,12 @@ impl<'a> Code<'a> {
             required += 1;
             match payload.key(&mut previous)? {
                 [0x01] => self.iss = payload.text()?,
-                [0x04] => self.exp = payload.uint()?,
-                [0x06] => self.iat = payload.uint()?,
-                [0x07] => self.cti = payload.bytes()?.try_into().map_err(|_| CborError::Kind)?,
-                STATUS_KEY => self.status = read_status(&mut payload)?,
+                [0x04] => self.claims.exp = payload.uint()?,
+                [0x06] => self.claims.iat = payload.uint()?,
+                [0x07] => self.claims.cti = payload.bytes()?.try_into().map_err(|_| CborError::Kind)?,
+                STATUS_KEY => self.claims.status = read_status(&mut payload)?,
                 [0x05] => {
-                    self.nbf = Some(payload.uint()?);
+                    self.claims.nbf = Some(payload.uint()?);
                     required -= 1;
                 }
                 // A claim that a later profile adds says nothing against the others (RFC 8392 §3).
@@ -216,38 +204,27 @@ impl<'a> Code<'a> {
     fn signer<'t>(&self, candidates: &'t [TrustedKey]) -> Option<&'t TrustedKey> {
         let mut buffer = [0; TEXT_BYTES_MAX];
         let signed = self.signed(&mut buffer)?;
-        candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.iat))
+        candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.claims.iat))
     }
 
     /// The Sig_structure of RFC 9052 §4.4, in `buffer`. It fits: a text's bytes are a third fewer than its characters,
     /// and this adds at most 19.
     fn signed<'b>(&self, buffer: &'b mut [u8; TEXT_BYTES_MAX]) -> Option<&'b [u8]> {
-        let heads = [byte_string_head(self.protected.len())?, byte_string_head(self.payload.len())?];
+        let (protected, protected_bytes) = byte_string_head(self.protected.len())?;
+        let (payload, payload_bytes) = byte_string_head(self.payload.len())?;
         let mut at = 0;
         for part in [
             &b"\x84\x6aSignature1"[..],
-            heads[0].as_slice(),
+            &protected[..protected_bytes],
             self.protected,
             &[0x40],
-            heads[1].as_slice(),
+            &payload[..payload_bytes],
             self.payload,
         ] {
             buffer.get_mut(at..at + part.len())?.copy_from_slice(part);
             at += part.len();
         }
         Some(&buffer[..at])
-    }
-
-    fn claims(&self, env: Env) -> Claims {
-        Claims {
-            iss: self.iss.to_owned(),
-            iat: self.iat,
-            exp: self.exp,
-            nbf: self.nbf,
-            cti: self.cti,
-            status: self.status,
-            env,
-        }
     }
 }
 
@@ -276,21 +253,13 @@ fn read_status(payload: &mut Decoder<'_>) -> Result<Status, CborError> {
     Ok(value.uint().map_or(Status::Unknown, Status::from_claim))
 }
 
-/// The shortest head of a byte string of that length, up to 65535.
-struct Head([u8; 3], usize);
-
-impl Head {
-    fn as_slice(&self) -> &[u8] {
-        &self.0[..self.1]
-    }
-}
-
-fn byte_string_head(length: usize) -> Option<Head> {
+/// The shortest head of a byte string of that length, up to 65535, and how many bytes that is.
+fn byte_string_head(length: usize) -> Option<([u8; 3], usize)> {
     let [high, low] = u16::try_from(length).ok()?.to_be_bytes();
     Some(match length {
-        0..24 => Head([0x40 | low, 0, 0], 1),
-        24..256 => Head([0x58, low, 0], 2),
-        _ => Head([0x59, high, low], 3),
+        0..24 => ([0x40 | low, 0, 0], 1),
+        24..256 => ([0x58, low, 0], 2),
+        _ => ([0x59, high, low], 3),
     })
 }
 
@@ -337,7 +306,7 @@ mod tests {
 
     /// A code signed over any header and payload, so that only the decoder stands between it and `valid`.
     fn forged(protected: &[u8], unprotected: &[u8], payload: &[u8]) -> String {
-        let head = |bytes: &[u8]| byte_string_head(bytes.len()).unwrap().as_slice().to_vec();
+        let head = |bytes: &[u8]| byte_string_head(bytes.len()).map(|(head, length)| head[..length].to_vec()).unwrap();
         let parts = [&head(protected)[..], protected].concat();
         let body = [&head(payload)[..], payload].concat();
         let signed = [b"\x84\x6aSignature1", &parts[..], &[0x40], &body].concat();

@@ -4,7 +4,7 @@
 //! nothing about who holds it. `refresh_at` alone is spread, so that a city never turns at once. Called by `service`;
 //! reads no clock.
 
-use std::fmt;
+use thiserror::Error;
 
 use crate::words::ResidentNumber;
 
@@ -90,16 +90,9 @@ fn seconds(unix_s: u64) -> u32 {
 }
 
 /// The window is empty, or the life is shorter than two windows or longer than [`LIFE_S_MAX`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[error("a window is at least 1 s, and a code's life at least two windows and at most {LIFE_S_MAX} s")]
 pub struct WindowError;
-
-impl fmt::Display for WindowError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a window is at least 1 s, and a code's life at least two windows and at most {LIFE_S_MAX} s")
-    }
-}
-
-impl std::error::Error for WindowError {}
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,6 @@ mod print;
 mod symbol;
 mod tables;
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use qrcode::canvas::MaskPattern;
@@ -42,7 +41,7 @@ const MASK: MaskPattern = MaskPattern::LargeCheckerboard;
 static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| Box::new(Tables::new()));
 
 /// The modules of one symbol: row by row, the first module in the most significant bit, 1 for dark.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Matrix {
     /// Invariant: what is no module is 0.
     bits: [u8; PICKED_BYTES],
@@ -68,12 +67,6 @@ impl Matrix {
     /// Writes [`Matrix::bits`] in Base64 (RFC 4648 §4).
     pub fn base64(&self, out: &mut [u8; MATRIX_CHARS]) {
         Level::best().base64(&self.bits, out);
-    }
-}
-
-impl fmt::Debug for Matrix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Matrix")
     }
 }
 
@@ -128,12 +121,6 @@ impl Painter {
 impl Default for Painter {
     fn default() -> Painter {
         Painter::new()
-    }
-}
-
-impl fmt::Debug for Painter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Painter({})", self.level.name())
     }
 }
 

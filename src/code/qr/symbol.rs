@@ -4,7 +4,7 @@
 //! all codes of a key begin and end with is written once: a copy of such a beginning goes on where it stopped, and the
 //! correction words of what never changes are folded into one constant. Written by `claims`, read by the painter.
 
-use std::fmt;
+use thiserror::Error;
 
 use super::tables::{BLOCK_COUNT, DATA_BYTES};
 use crate::code::base45::{self, ALPHABET};
@@ -17,7 +17,7 @@ pub const SYMBOL_CHARS_MAX: usize = 221;
 type Data = [u8; DATA_BYTES + 8];
 
 /// A symbol's data.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Symbol {
     data: Data,
     end: End,
@@ -29,7 +29,7 @@ pub struct Symbol {
 }
 
 /// Where writing goes on.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct End {
     /// Whole bytes written.
     bytes: usize,
@@ -153,20 +153,7 @@ impl Symbol {
     }
 }
 
-impl fmt::Debug for Symbol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Symbol")
-    }
-}
-
 /// The text does not fit the symbol or its alphabet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[error("a code has at most {SYMBOL_CHARS_MAX} characters, all of them alphanumeric in the sense of QR")]
 pub struct SymbolError;
-
-impl fmt::Display for SymbolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a code has at most {SYMBOL_CHARS_MAX} characters, all of them alphanumeric in the sense of QR")
-    }
-}
-
-impl std::error::Error for SymbolError {}
