@@ -1,19 +1,22 @@
 //! The configuration: from flags, environment, a TOML file and defaults to one checked [`Config`].
 //!
-//! Precedence is flag, environment, file, default. All four meet in one list of [`KEYS`], so a key is known everywhere
-//! or nowhere: the dotted name in the file (`listen.address`), with dots as underlines in the environment
-//! (`ONECODE_LISTEN_ADDRESS`), and for some a flag of `serve`. Whatever is unknown, malformed or contradicts another
-//! value is refused with its full name and place, in one line; a value is never guessed or dropped in silence.
+//! Precedence is flag, environment, file, default. A key is one line of the table below, and so known everywhere or
+//! nowhere: by its dotted name in the file (`listen.address`), with dots as underlines in the environment
+//! (`ONECODE_LISTEN_ADDRESS`), and for some as a flag. Whatever is unknown, malformed or contradicts another value is
+//! refused with its full name and place, in one line; a value is never guessed or dropped in silence, and one that a
+//! stronger source covers is checked too, lest it be found wrong on the day on which it counts.
 //!
-//! This file reads the configuration file and the JWKS and touches nothing else: whether an address can be bound or a
-//! folder written is found by who binds and writes. `cli` calls it; the pure rooms take the values they need.
+//! This file reads the configuration file, the JWKS and the admin tokens and touches nothing else: whether an address can
+//! be bound or a folder written is found by who binds and writes. `cli` calls it; the pure rooms take the values they need.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::limits::{
@@ -25,232 +28,261 @@ use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
 use crate::sys::regular_file;
 
-mod settings;
+mod layers;
 mod values;
 
-use settings::{ENVIRONMENT_PREFIX, Settings, Source};
+use layers::Raw;
+pub use values::{Cpus, DriverChoice};
 
-/// The data folder where none is named: the place that the Filesystem Hierarchy Standard 3.0 §5.8 gives a service.
-pub const DATA_FOLDER: &str = "/var/lib/onecode";
+/// A key: its name, how its field is set, and how that is shown.
+type Key = (&'static str, fn(&mut Config, &Raw) -> Result<(), String>, fn(&Config) -> Value);
 
-/// Every key of the file, in the order in which `check-config` prints them.
-pub const KEYS: [&str; 25] = [
-    "data",
-    "keys_dir",
-    "issuer",
-    "listen.address",
-    "admin.address",
-    "admin.host_names",
-    "admin.tokens_file",
-    "runtime.shards",
-    "runtime.cpus",
-    "runtime.driver",
-    "registry.capacity",
-    "journal.cpu",
-    "journal.scan_days",
-    "journal.disk_bytes_max",
-    "auth.jwks_file",
-    "auth.issuer",
-    "auth.audience",
-    "auth.id_claim",
-    "auth.login_url",
-    "auth.session_days",
-    "code.window_s",
-    "code.life_s",
-    "assets.dir",
-    "assets.file_bytes_max",
-    "assets.zerocopy_threshold_bytes",
-];
+/// Makes of each line, `"KEY" FIELD: TYPE = DEFAULT, METHOD OF RAW`, a field of [`Config`] and a [`Key`].
+macro_rules! keys {
+    ($($(#[$about:meta])* $name:literal $field:ident: $kind:ty = $default:expr, $read:ident($($with:expr),*);)*) => {
+        /// The effective configuration, checked as a whole.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        #[allow(missing_docs, reason = "where the name of the key says it all")]
+        pub struct Config {
+            $($(#[$about])* pub $field: $kind,)*
+            /// Where each value that is set was set.
+            sources: BTreeMap<&'static str, String>,
+        }
 
-/// Which driver moves the bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DriverChoice {
-    /// The fastest one that this kernel allows.
-    Auto,
-    /// `driver/uring`, or refuse to start.
-    Uring,
-    /// `driver/monoio`, the portable one.
-    Monoio,
+        impl Config {
+            fn defaults() -> Config {
+                Config { $($field: $default,)* sources: BTreeMap::new() }
+            }
+        }
+
+        const KEYS: &[Key] = &[$((
+            $name,
+            |config, raw| raw.$read($($with),*).map(|value| config.$field = value.into()),
+            |config| json!(config.$field),
+        )),*];
+    };
 }
 
-/// Who signs residents in. All of it is set or none.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "`issuer` and `audience` are what an assertion must carry as `iss` and `aud`")]
-pub struct Auth {
-    /// The public keys of the issuer of assertions; read again on SIGHUP.
-    pub jwks_file: PathBuf,
-    pub issuer: String,
-    pub audience: String,
-    /// Where the page sends a resident who has no session.
-    pub login_url: Option<String>,
-}
-
-/// The effective configuration, checked as a whole.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "where the name of the key says it all")]
-pub struct Config {
-    pub data: PathBuf,
-    pub keys_dir: PathBuf,
+// In the order in which `check-config` prints them.
+keys! {
+    /// By default the place that the Filesystem Hierarchy Standard 3.0 §5.8 gives a service.
+    "data" data: PathBuf = "/var/lib/onecode".into(), text();
+    /// By default `keys/` in the data folder.
+    "keys_dir" keys_dir: PathBuf = PathBuf::new(), text();
     /// The region code that goes into `iss` of each code.
-    pub issuer: String,
-    pub listen_address: SocketAddr,
+    "issuer" issuer: String = "CN-610100".to_owned(), parsed(values::issuer);
+    "listen.address" listen_address: SocketAddr = ([127, 0, 0, 1], 8080).into(), parsed(values::address);
     /// A loopback address unless callers have tokens.
-    pub admin_address: SocketAddr,
-    /// Who may call there; read again on SIGHUP. Without it everyone who reaches the listener is `local`.
-    pub admin_tokens_file: Option<PathBuf>,
+    "admin.address" admin_address: SocketAddr = ([127, 0, 0, 1], 8081).into(), parsed(values::address);
     /// Names that `Host` may have on the admin listener, lower case, beside IP literals and `localhost`.
-    pub admin_host_names: Vec<String>,
-    /// Shards of the public listener, 1 or more.
-    pub shards: usize,
-    /// The CPUs to pin the shards to, in this order and at least as many; `None` leaves the choice to the driver.
-    pub cpus: Option<Vec<u16>>,
-    pub driver: DriverChoice,
+    "admin.host_names" admin_host_names: Vec<String> = Vec::new(), texts("[\"ops.example\"]", values::host_name);
+    /// Who may call there; read again on SIGHUP. Without it everyone who reaches the listener is `local`.
+    "admin.tokens_file" admin_tokens_file: Option<PathBuf> = None, path();
+    /// Shards of the public listener, 1 or more; by default one for each CPU of `cpus`, or of those that there are.
+    "runtime.shards" shards: usize = 0, whole(1..=CPUS_MAX);
+    /// The CPUs to pin the shards to, at least as many.
+    "runtime.cpus" cpus: Cpus = Cpus(None), parsed(values::cpus);
+    "runtime.driver" driver: DriverChoice = DriverChoice::Auto, parsed(values::driver);
     /// Residents that the registry has room for; `None` is a quarter more than it has at start.
-    pub registry_capacity: Option<u32>,
+    "registry.capacity" registry_capacity: Option<u32> = None, whole(1..=REGISTRY_RESIDENTS_MAX);
     /// The CPU of the journal's thread; `None`: wherever the kernel puts it.
-    pub journal_cpu: Option<u16>,
+    "journal.cpu" journal_cpu: Option<u16> = None, whole(0..=CPUS_MAX - 1);
     /// Days that scans and the audit are kept, 1 or more.
-    pub journal_scan_days: u32,
+    "journal.scan_days" journal_scan_days: u32 = 14, whole(1..=JOURNAL_SCAN_DAYS_MAX);
     /// Bytes that the journal's files may take; then writes are refused.
-    pub journal_disk_bytes_max: u64,
-    /// Sign-in by assertion; without it `POST /person/app/session` answers 503 outside the demo.
-    pub auth: Option<Auth>,
+    "journal.disk_bytes_max" journal_disk_bytes_max: u64 = JOURNAL_DISK_BYTES_DEFAULT,
+        whole(JOURNAL_DISK_BYTES_MIN..=i64::MAX as u64);
+    /// The public keys of the issuer of assertions, read again on SIGHUP: whoever that one names is signed in. Without it
+    /// `POST /person/app/session` answers 503 outside the demo. Set with issuer and audience, or none of the three is.
+    "auth.jwks_file" jwks_file: Option<PathBuf> = None, path();
+    /// What an assertion must carry as `iss`.
+    "auth.issuer" auth_issuer: Option<String> = None, text();
+    /// What an assertion must carry as `aud`.
+    "auth.audience" auth_audience: Option<String> = None, text();
     /// The claim of an assertion that holds the ID number.
-    pub id_claim: String,
-    pub session_days: u32,
-    pub code_window_s: u32,
+    "auth.id_claim" id_claim: String = "id_number".to_owned(), text();
+    /// Where the page sends a resident who has no session.
+    "auth.login_url" login_url: Option<String> = None, parsed(values::login_url);
+    "auth.session_days" session_days: u32 = 30, whole(1..=SESSION_DAYS_MAX);
+    "code.window_s" code_window_s: u32 = 45, whole(CODE_WINDOW_S_MIN..=CODE_WINDOW_S_MAX);
     /// At least two windows.
-    pub code_life_s: u32,
+    "code.life_s" code_life_s: u32 = 120, whole(1..=CODE_LIFE_S_MAX);
     /// The operator's own pages, beside ours or in their place.
-    pub assets_dir: Option<PathBuf>,
+    "assets.dir" assets_dir: Option<PathBuf> = None, path();
     /// The largest file of those on the wire, compressed and with its head.
-    pub assets_file_bytes_max: u32,
+    "assets.file_bytes_max" assets_file_bytes_max: u32 = ASSET_FILE_BYTES_DEFAULT, whole(1..=ASSET_FILE_BYTES_MAX);
     /// From this length on a file is sent without a copy to other hosts, where driver and kernel can.
-    pub zerocopy_threshold_bytes: u32,
-    sources: BTreeMap<&'static str, Source>,
+    "assets.zerocopy_threshold_bytes" zerocopy_threshold_bytes: u32 = ZEROCOPY_BYTES_DEFAULT,
+        whole(ZEROCOPY_BYTES_MIN..=ASSET_FILE_BYTES_MAX);
+}
+
+/// The names of all keys.
+pub fn keys() -> impl ExactSizeIterator<Item = &'static str> {
+    KEYS.iter().map(|(name, ..)| *name)
+}
+
+/// A flag of a command: the key that it sets, its name, and its value, if it was given.
+pub type Flag<'a> = (&'static str, &'static str, Option<&'a str>);
+
+/// Why a configuration was refused, in one line that names the place and the fix.
+#[derive(Error, Clone, PartialEq, Eq, Debug)]
+#[error("{line}")]
+pub struct ConfigError {
+    line: String,
+    is_of_a_flag: bool,
+}
+
+impl ConfigError {
+    fn at(place: impl std::fmt::Display, problem: &str) -> ConfigError {
+        let one_line: String = problem.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        ConfigError { line: format!("{place}: {one_line}"), is_of_a_flag: false }
+    }
+
+    /// Whether a flag of the command line has a value that it cannot have. What only a rule refuses, such as an admin
+    /// address that others reach, is a wrong configuration wherever it was set.
+    pub fn is_of_a_flag(&self) -> bool {
+        self.is_of_a_flag
+    }
+}
+
+/// Reads `file`, if there is one, and joins it with the process's environment and `flags`.
+///
+/// # Errors
+/// The first thing that is wrong, in the order file, environment, flags, rules.
+pub fn load<'a>(file: Option<&Path>, flags: impl IntoIterator<Item = Flag<'a>>) -> Result<Config, ConfigError> {
+    let read = |path: &Path| Ok((path.display().to_string(), read_text(path, |path| File::open(path))?));
+    let text = file.map(read).transpose()?;
+    // A container's CPU quota counts here, unlike in a count of the machine's CPUs.
+    let cpus_available = std::thread::available_parallelism().map_or(1, usize::from);
+    let file = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    join(file, layers::environment()?, flags, cpus_available)
+}
+
+/// [`load`] without its file system: `file` is a name and a text.
+fn join<'a>(
+    file: Option<(&str, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: impl IntoIterator<Item = Flag<'a>>,
+    cpus_available: usize,
+) -> Result<Config, ConfigError> {
+    let mut config = Config { shards: cpus_available.clamp(1, usize::from(CPUS_MAX)), ..Config::defaults() };
+    if let Some((name, text)) = file {
+        for (key, raw, place) in layers::of_file(name, text)? {
+            config.set(key, &raw, place)?;
+        }
+    }
+    for (variable, value) in environment {
+        if let Some(key) = layers::of_variable(&variable)? {
+            config.set(key, &Raw::Untyped(value), variable)?;
+        }
+    }
+    for (name, flag, value) in flags {
+        if let (Some(value), Some(key)) = (value, KEYS.iter().find(|key| key.0 == name)) {
+            config.set(key, &Raw::Untyped(value.to_owned()), flag.to_owned())?;
+        }
+    }
+    config.by_the_rules()
 }
 
 impl Config {
+    /// Sets a key, whatever weaker sources have said.
+    fn set(&mut self, (name, set, _): &'static Key, raw: &Raw, place: String) -> Result<(), ConfigError> {
+        set(self, raw).map_err(|problem| ConfigError {
+            is_of_a_flag: place.starts_with("--"),
+            ..ConfigError::at(format_args!("{place}: {name}"), &problem)
+        })?;
+        self.sources.insert(name, place);
+        Ok(())
+    }
+
+    /// Fills in the defaults that depend on other keys, and checks the values with each other.
+    fn by_the_rules(mut self) -> Result<Config, ConfigError> {
+        if self.is_default("keys_dir") {
+            self.keys_dir = self.data.join("keys");
+        }
+        if let Cpus(Some(cpus)) = &self.cpus {
+            let (shards, named) = (self.shards, cpus.len());
+            if self.is_default("runtime.shards") {
+                self.shards = named;
+            } else if shards > named {
+                let problem =
+                    format!("{shards} shards, but runtime.cpus names {named}: each shard has a CPU of its own");
+                return Err(self.refuse("runtime.shards", &problem));
+            }
+        }
+        let (life_s, two_windows_s) = (self.code_life_s, 2 * self.code_window_s);
+        // A page asks up to one window after the next one has begun, so a code on screen is up to two windows old.
+        if life_s < two_windows_s {
+            let key = if self.is_default("code.life_s") { "code.window_s" } else { "code.life_s" };
+            let problem = format!(
+                "code.life_s = {life_s} is less than two windows (2 × code.window_s = {two_windows_s}), so codes would expire on screen"
+            );
+            return Err(self.refuse(key, &problem));
+        }
+        self.check_auth()?;
+        let (admin, listen) = (self.admin_address, self.listen_address);
+        // Whoever reaches the admin listener may do everything there where callers have no tokens.
+        if self.admin_tokens_file.is_none() && !admin.ip().to_canonical().is_loopback() {
+            let why = "is not a loopback address, and without admin.tokens_file no other may be bound";
+            return Err(self.refuse("admin.address", &format!("{admin} {why}")));
+        }
+        if values::collide(listen, admin) {
+            let problem = format!("{admin} and listen.address {listen} are one address: give them two ports");
+            return Err(self.refuse("admin.address", &problem));
+        }
+        Ok(self)
+    }
+
+    fn check_auth(&self) -> Result<(), ConfigError> {
+        if self.jwks_file.is_none() {
+            let alone =
+                ["auth.issuer", "auth.audience", "auth.login_url"].into_iter().find(|key| !self.is_default(key));
+            let problem = "is set, but auth.jwks_file is not: nobody could sign in";
+            return alone.map_or(Ok(()), |key| Err(self.refuse(key, problem)));
+        }
+        let missing = ["auth.issuer", "auth.audience"].into_iter().find(|key| self.is_default(key));
+        let fix = "auth.jwks_file is set, and an assertion is only good with its issuer and audience";
+        missing.map_or(Ok(()), |key| Err(ConfigError::at(format_args!("{key} is not set"), fix)))
+    }
+
+    fn refuse(&self, key: &str, problem: &str) -> ConfigError {
+        ConfigError::at(self.place(key), problem)
+    }
+
     /// A key with the place where it was set, before a message about what it names.
     pub fn place(&self, key: &str) -> String {
         format!("{}: {key}", self.source(key))
     }
 
-    fn source(&self, key: &str) -> String {
-        self.sources.get(key).map_or_else(|| "default".to_owned(), Source::to_string)
+    fn source(&self, key: &str) -> &str {
+        self.sources.get(key).map_or("default", String::as_str)
     }
 
     /// Whether nobody has set this key.
     pub fn is_default(&self, key: &str) -> bool {
         !self.sources.contains_key(key)
     }
-}
 
-/// Values given by the flags of a command; a flag that was not given is `None`.
-#[derive(clap::Args, Clone, Default, Debug)]
-#[allow(missing_docs, reason = "each is the flag of its name")]
-pub struct Overrides {
-    #[arg(skip)]
-    pub keys_dir: Option<PathBuf>,
-    #[arg(skip)]
-    pub issuer: Option<String>,
-    /// Address of the public listener; port 0 takes a free one
-    #[arg(long, value_name = "ADDR")]
-    pub listen: Option<String>,
-    /// Address of the admin listener
-    #[arg(long, value_name = "ADDR")]
-    pub admin: Option<String>,
-    /// Data folder
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Shards of the public listener, one thread each
-    #[arg(long, value_name = "N")]
-    pub shards: Option<String>,
-    /// CPUs to pin the shards to, such as 0-3,8
-    #[arg(long, value_name = "LIST")]
-    pub cpus: Option<String>,
-    /// Driver: auto, uring or monoio
-    #[arg(long, value_name = "NAME")]
-    pub driver: Option<String>,
-}
-
-/// Why a configuration was refused, in one line that names the place and the fix.
-#[derive(Error, Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum ConfigError {
-    /// A file cannot be read, or is no file of its kind.
-    #[error("{file}: {problem}")]
-    File { file: String, problem: String },
-    #[error("{place}: unknown key {key}; {}", hinted(hint.as_deref()))]
-    UnknownKey { place: String, key: String, hint: Option<String> },
-    #[error("{key} is not set: {fix}")]
-    Missing { key: &'static str, fix: &'static str },
-    /// `malformed`: the key cannot have it at all, rather than not here or not beside the others.
-    #[error("{place}: {key}: {problem}")]
-    Value { place: String, key: &'static str, problem: String, malformed: bool },
-}
-
-fn hinted(hint: Option<&str>) -> String {
-    hint.map_or("`onecode check-config` prints the known ones".into(), |hint| format!("did you mean {hint}?"))
-}
-
-impl ConfigError {
-    /// Whether a flag of the command line has a value that it cannot have. What only a rule refuses, such as an admin
-    /// address that others reach, is a wrong configuration wherever it was set.
-    pub fn is_of_a_flag(&self) -> bool {
-        match self {
-            ConfigError::File { file: place, .. } | ConfigError::Value { place, malformed: true, .. } => {
-                place.starts_with("--")
-            }
-            _ => false,
-        }
+    /// Each key, its value, and where that came from; null is the value of a key that is not set. Texts, numbers and
+    /// lists of texts are spelled in JSON as in TOML, so `KEY = VALUE` is a line of a configuration file.
+    pub fn entries(&self) -> impl Iterator<Item = (&'static str, Value, &str)> {
+        KEYS.iter().map(|(key, _, show)| (*key, show(self), self.source(key)))
     }
-}
 
-/// Reads `file`, if there is one, and joins it with `environment` and `flags`.
-///
-/// # Errors
-/// The first thing that is wrong, in the order file, environment, values.
-pub fn load(
-    file: Option<&Path>,
-    environment: impl Iterator<Item = (String, String)>,
-    flags: Overrides,
-) -> Result<Config, ConfigError> {
-    let read = |path: &Path| Ok((path.display().to_string(), read_bounded(path, |path| File::open(path))?));
-    let text = file.map(read).transpose()?;
-    // A container's CPU quota counts here, unlike in a count of the machine's CPUs.
-    let cpus_available = std::thread::available_parallelism().map_or(1, usize::from);
-    join(text.as_ref().map(|(name, text)| (name.as_str(), text.as_str())), environment, flags, cpus_available)
-}
-
-/// The process's variables that start with `ONECODE_`.
-///
-/// # Errors
-/// A value that is not UTF-8, by the name of its variable.
-pub fn environment() -> Result<impl Iterator<Item = (String, String)>, ConfigError> {
-    let mut variables = Vec::new();
-    for (name, value) in std::env::vars_os() {
-        let Ok(name) = name.into_string() else { continue };
-        if name.starts_with(ENVIRONMENT_PREFIX) {
-            let not_text = |_| ConfigError::File { file: name.clone(), problem: "its value is not UTF-8".into() };
-            variables.push((name.clone(), value.into_string().map_err(not_text)?));
-        }
-    }
-    Ok(variables.into_iter())
-}
-
-impl Config {
     /// Reads and checks the JWKS; `None` if sign-in is not configured. At start, in `check-config`, and on SIGHUP.
     ///
     /// # Errors
     /// The file cannot be read or holds no key to check an assertion with.
     pub fn read_verifier(&self) -> Result<Option<Verifier>, ConfigError> {
-        let Some(auth) = &self.auth else { return Ok(None) };
-        let refused = |problem: String| ConfigError::File { file: self.place("auth.jwks_file"), problem };
+        let (Some(path), Some(issuer), Some(audience)) = (&self.jwks_file, &self.auth_issuer, &self.auth_audience)
+        else {
+            return Ok(None);
+        };
         // Read again on SIGHUP by the thread that hears signals: nothing there may keep it waiting.
-        let text = read_bounded(&auth.jwks_file, regular_file::open).map_err(|error| refused(error.to_string()))?;
-        let verifier = Verifier::from_jwks(&text, &auth.issuer, &auth.audience, &self.id_claim);
-        verifier.map(Some).map_err(|error| refused(format!("{}: {error}", auth.jwks_file.display())))
+        let refused = |problem: String| self.refuse("auth.jwks_file", &problem);
+        let text = read_text(path, regular_file::open).map_err(|error| refused(error.line))?;
+        let verifier = Verifier::from_jwks(&text, issuer, audience, &self.id_claim);
+        verifier.map(Some).map_err(|error| refused(format!("{}: {error}", path.display())))
     }
 
     /// Reads and checks the tokens of admin callers. At start, in `check-config`, and on SIGHUP.
@@ -258,198 +290,62 @@ impl Config {
     /// # Errors
     /// The file cannot be read, others can read it, or it is not what [`Callers`] takes.
     pub fn read_callers(&self) -> Result<Callers, ConfigError> {
-        use std::os::unix::fs::MetadataExt;
         let Some(path) = &self.admin_tokens_file else { return Ok(Callers::local()) };
-        let refuse = |problem: String| ConfigError::File { file: path.display().to_string(), problem };
-        let text = read_bounded(path, regular_file::open)?;
-        let metadata = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-        if metadata.mode() & 0o077 != 0 {
-            let mode = metadata.mode() & 0o777;
+        let refuse = |problem: String| ConfigError::at(path.display(), &problem);
+        let text = read_text(path, regular_file::open)?;
+        let mode = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.mode() & 0o777;
+        if mode & 0o077 != 0 {
             return Err(refuse(format!("mode {mode:o} lets others at the admin tokens: make it 600")));
         }
         Callers::from_toml(&text).map_err(|error| refuse(error.to_string()))
     }
-
-    /// Each key, its value, and where that came from; null is the value of a key that is not set. Texts, numbers and
-    /// lists of texts are spelled in JSON as in TOML, so `KEY = VALUE` is a line of a configuration file.
-    pub fn entries(&self) -> Vec<(&'static str, serde_json::Value, String)> {
-        KEYS.iter().map(|&key| (key, self.value(key).unwrap_or_default(), self.source(key))).collect()
-    }
-
-    fn value(&self, key: &str) -> Option<serde_json::Value> {
-        let auth = self.auth.as_ref();
-        let path = |path: &Path| path.display().to_string().into();
-        Some(match key {
-            "data" => path(&self.data),
-            "keys_dir" => path(&self.keys_dir),
-            "issuer" => self.issuer.clone().into(),
-            "listen.address" => self.listen_address.to_string().into(),
-            "admin.address" => self.admin_address.to_string().into(),
-            "admin.host_names" => self.admin_host_names.clone().into(),
-            "admin.tokens_file" => path(self.admin_tokens_file.as_ref()?),
-            "runtime.shards" => self.shards.into(),
-            "runtime.cpus" => {
-                self.cpus.as_ref().map_or_else(|| "auto".to_owned(), |cpus| values::cpu_list(cpus)).into()
-            }
-            "runtime.driver" => values::driver_word(self.driver).into(),
-            "registry.capacity" => self.registry_capacity?.into(),
-            "journal.cpu" => self.journal_cpu?.into(),
-            "journal.scan_days" => self.journal_scan_days.into(),
-            "journal.disk_bytes_max" => self.journal_disk_bytes_max.into(),
-            "auth.jwks_file" => path(&auth?.jwks_file),
-            "auth.issuer" => auth?.issuer.clone().into(),
-            "auth.audience" => auth?.audience.clone().into(),
-            "auth.id_claim" => self.id_claim.clone().into(),
-            "auth.login_url" => auth?.login_url.clone()?.into(),
-            "auth.session_days" => self.session_days.into(),
-            "code.window_s" => self.code_window_s.into(),
-            "code.life_s" => self.code_life_s.into(),
-            "assets.dir" => path(self.assets_dir.as_ref()?),
-            "assets.file_bytes_max" => self.assets_file_bytes_max.into(),
-            "assets.zerocopy_threshold_bytes" => self.zerocopy_threshold_bytes.into(),
-            _ => return None,
-        })
-    }
 }
 
-/// [`load`] without its file system: `file` is a name and a text.
-fn join(
-    file: Option<(&str, &str)>,
-    environment: impl Iterator<Item = (String, String)>,
-    flags: Overrides,
-    cpus_available: usize,
-) -> Result<Config, ConfigError> {
-    let mut settings = Settings::default();
-    if let Some((name, text)) = file {
-        settings.add_file(name, text)?;
-    }
-    settings.add_environment(environment)?;
-    settings.add_flags(flags)?;
-    settings.check(cpus_available)
+fn read_text(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
+    let refused = |problem: &str| ConfigError::at(path.display(), problem);
+    let bytes = read_bounded(open(path)).map_err(|error| refused(&format!("cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| refused("is not UTF-8 text"))
 }
 
-impl Settings {
-    fn check(self, cpus_available: usize) -> Result<Config, ConfigError> {
-        let data = PathBuf::from(self.text("data")?.unwrap_or_else(|| DATA_FOLDER.to_owned()));
-        let keys_dir = self.text("keys_dir")?.map_or_else(|| data.join("keys"), PathBuf::from);
-        let (shards, cpus) = self.shards(cpus_available)?;
-        let (code_window_s, code_life_s) = self.code_times()?;
-        let config = Config {
-            keys_dir,
-            data,
-            issuer: self.parsed("issuer", values::issuer)?.unwrap_or_else(|| "CN-610100".to_owned()),
-            listen_address: self.parsed("listen.address", values::address)?.unwrap_or(([127, 0, 0, 1], 8080).into()),
-            admin_address: self.parsed("admin.address", values::address)?.unwrap_or(([127, 0, 0, 1], 8081).into()),
-            admin_tokens_file: self.text("admin.tokens_file")?.map(PathBuf::from),
-            admin_host_names: self
-                .texts("admin.host_names", "[\"ops.example\"]", values::host_name)?
-                .unwrap_or_default(),
-            shards,
-            cpus,
-            driver: self.parsed("runtime.driver", values::driver)?.unwrap_or(DriverChoice::Auto),
-            registry_capacity: self.integer("registry.capacity", 1..=REGISTRY_RESIDENTS_MAX)?,
-            journal_cpu: self.integer("journal.cpu", 0..=CPUS_MAX - 1)?,
-            journal_scan_days: self.integer("journal.scan_days", 1..=JOURNAL_SCAN_DAYS_MAX)?.unwrap_or(14),
-            journal_disk_bytes_max: self
-                .integer("journal.disk_bytes_max", JOURNAL_DISK_BYTES_MIN..=i64::MAX as u64)?
-                .unwrap_or(JOURNAL_DISK_BYTES_DEFAULT),
-            auth: self.auth()?,
-            id_claim: self.text("auth.id_claim")?.unwrap_or_else(|| "id_number".to_owned()),
-            session_days: self.integer("auth.session_days", 1..=SESSION_DAYS_MAX)?.unwrap_or(30),
-            code_window_s,
-            code_life_s,
-            assets_dir: self.text("assets.dir")?.map(PathBuf::from),
-            assets_file_bytes_max: self
-                .integer("assets.file_bytes_max", 1..=ASSET_FILE_BYTES_MAX)?
-                .unwrap_or(ASSET_FILE_BYTES_DEFAULT),
-            zerocopy_threshold_bytes: self
-                .integer("assets.zerocopy_threshold_bytes", ZEROCOPY_BYTES_MIN..=ASSET_FILE_BYTES_MAX)?
-                .unwrap_or(ZEROCOPY_BYTES_DEFAULT),
-            sources: BTreeMap::new(),
-        };
-        // Whoever reaches the admin listener may do everything there where callers have no tokens.
-        if config.admin_tokens_file.is_none() && !config.admin_address.ip().to_canonical().is_loopback() {
-            let why = "is not a loopback address, and without admin.tokens_file no other may be bound";
-            return Err(self.refuse("admin.address", format!("{} {why}", config.admin_address)));
-        }
-        if values::collide(config.listen_address, config.admin_address) {
-            let (admin, listen) = (config.admin_address, config.listen_address);
-            let problem = format!("{admin} and listen.address {listen} are one address: give them two ports");
-            return Err(self.refuse("admin.address", problem));
-        }
-        Ok(Config { sources: self.into_sources(), ..config })
-    }
-
-    fn shards(&self, cpus_available: usize) -> Result<(usize, Option<Vec<u16>>), ConfigError> {
-        let cpus = self.parsed("runtime.cpus", values::cpus)?.flatten();
-        let shards = self.integer("runtime.shards", 1..=u32::from(CPUS_MAX))?.map(|shards| shards as usize);
-        let named = cpus.as_ref().map(Vec::len);
-        if let (Some(shards), Some(named)) = (shards, named)
-            && shards > named
-        {
-            let problem = format!("{shards} shards, but runtime.cpus names {named}: each shard has a CPU of its own");
-            return Err(self.refuse("runtime.shards", problem));
-        }
-        Ok((shards.or(named).unwrap_or(cpus_available.clamp(1, usize::from(CPUS_MAX))), cpus))
-    }
-
-    fn code_times(&self) -> Result<(u32, u32), ConfigError> {
-        let window_s = self.integer("code.window_s", CODE_WINDOW_S_MIN..=CODE_WINDOW_S_MAX)?.unwrap_or(45);
-        let life_s = self.integer("code.life_s", 1..=CODE_LIFE_S_MAX)?.unwrap_or(120);
-        // A page asks up to one window after the next one has begun, so a code on screen is up to two windows old.
-        if life_s < 2 * window_s {
-            let key = if self.is_set("code.life_s") { "code.life_s" } else { "code.window_s" };
-            let problem = format!(
-                "code.life_s = {life_s} is less than two windows (2 × code.window_s = {}), so codes would expire on screen",
-                2 * window_s
-            );
-            return Err(self.refuse(key, problem));
-        }
-        Ok((window_s, life_s))
-    }
-
-    fn auth(&self) -> Result<Option<Auth>, ConfigError> {
-        let Some(jwks_file) = self.text("auth.jwks_file")? else {
-            let alone = ["auth.issuer", "auth.audience", "auth.login_url"].into_iter().find(|key| self.is_set(key));
-            let problem = "is set, but auth.jwks_file is not: nobody could sign in";
-            return alone.map_or(Ok(None), |key| Err(self.refuse(key, problem.into())));
-        };
-        let with_jwks = |key: &'static str| {
-            let fix = "auth.jwks_file is set, and an assertion is only good with its issuer and audience";
-            self.text(key)?.ok_or(ConfigError::Missing { key, fix })
-        };
-        Ok(Some(Auth {
-            jwks_file: jwks_file.into(),
-            issuer: with_jwks("auth.issuer")?,
-            audience: with_jwks("auth.audience")?,
-            login_url: self.parsed("auth.login_url", values::login_url)?,
-        }))
-    }
-}
-
-fn read_bounded(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
-    let refuse = |problem: String| ConfigError::File { file: path.display().to_string(), problem };
+/// All of a file that is written by hand, or by one tool.
+///
+/// # Errors
+/// What the system said, or that the file is too large to be such a one.
+pub fn read_bounded(file: io::Result<File>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = open(path).and_then(|file| file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    read.map_err(|error| refuse(format!("cannot be read: {error}")))?;
+    file?.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
-        return Err(refuse(format!("is larger than {CONFIG_FILE_BYTES_MAX} bytes, so it is the wrong file")));
+        return Err(io::Error::other(format!(
+            "it is larger than {CONFIG_FILE_BYTES_MAX} bytes, so it is the wrong file"
+        )));
     }
-    String::from_utf8(bytes).map_err(|_| refuse("is not UTF-8 text".into()))
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::settings::{is_foreign, variable_of};
     use super::*;
 
+    const DATA: Flag<'static> = ("data", "--data", Some("/d"));
+
+    fn shards(value: &str) -> Flag<'_> {
+        ("runtime.shards", "--shards", Some(value))
+    }
+
+    fn admin(value: &str) -> Flag<'_> {
+        ("admin.address", "--admin", Some(value))
+    }
+
+    fn variable(name: &str, value: &str) -> [(String, String); 1] {
+        [(name.to_owned(), value.to_owned())]
+    }
+
     fn with_file(text: &str) -> Result<Config, ConfigError> {
-        join(Some(("onecode.toml", &format!("data = \"/d\"\n{text}"))), std::iter::empty(), Overrides::default(), 4)
+        join(Some(("onecode.toml", &format!("data = \"/d\"\n{text}"))), [], [], 4)
     }
 
     fn with_environment(name: &str, value: &str) -> Result<Config, ConfigError> {
-        let flags = Overrides { data: Some("/d".into()), ..Overrides::default() };
-        join(None, [(name.to_owned(), value.to_owned())].into_iter(), flags, 4)
+        join(None, variable(name, value), [DATA], 4)
     }
 
     fn line(result: Result<Config, ConfigError>) -> String {
@@ -465,28 +361,26 @@ mod tests {
         assert_eq!(config.issuer, "CN-610100");
         assert_eq!(config.listen_address.to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin_address.to_string(), "127.0.0.1:8081");
-        assert_eq!((config.shards, config.cpus.clone(), config.driver), (4, None, DriverChoice::Auto));
+        assert_eq!((config.shards, config.cpus.clone(), config.driver), (4, Cpus(None), DriverChoice::Auto));
         assert_eq!((config.code_window_s, config.code_life_s, config.session_days), (45, 120, 30));
-        assert_eq!(config.auth, None);
+        assert_eq!(config.jwks_file, None);
     }
 
     #[test]
     fn flag_beats_environment_beats_file_beats_default() {
         let file = Some(("f.toml", "data = \"/d\"\n[runtime]\nshards = 2\n"));
-        let environment = || [("ONECODE_RUNTIME_SHARDS".to_owned(), "3".to_owned())].into_iter();
-        let flags = Overrides { shards: Some("5".into()), ..Overrides::default() };
+        let environment = || variable("ONECODE_RUNTIME_SHARDS", "3");
         let entry = |config: Config| {
-            config.entries().into_iter().find(|(key, ..)| *key == "runtime.shards").map(|(_, v, s)| (v.to_string(), s))
+            let found = config.entries().find(|(key, ..)| *key == "runtime.shards");
+            found.map(|(_, value, source)| (value.to_string(), source.to_owned()))
         };
-        let shards = |value: &str, source: &str| Some((value.to_owned(), source.to_owned()));
-        let joined = join(file, environment(), flags, 9).unwrap();
-        assert_eq!(entry(joined), shards("5", "--shards"));
-        let joined = join(file, environment(), Overrides::default(), 9).unwrap();
-        assert_eq!(entry(joined), shards("3", "ONECODE_RUNTIME_SHARDS"));
-        let joined = join(file, std::iter::empty(), Overrides::default(), 9).unwrap();
-        assert_eq!(entry(joined), shards("2", "f.toml:3"));
-        let joined = join(Some(("f.toml", "data = \"/d\"")), std::iter::empty(), Overrides::default(), 9).unwrap();
-        assert_eq!(entry(joined), shards("9", "default"));
+        let told = |value: &str, source: &str| Some((value.to_owned(), source.to_owned()));
+        let flags = [shards("5"), ("runtime.cpus", "--cpus", None)];
+        assert_eq!(entry(join(file, environment(), flags, 9).unwrap()), told("5", "--shards"));
+        assert_eq!(entry(join(file, environment(), [], 9).unwrap()), told("3", "ONECODE_RUNTIME_SHARDS"));
+        assert_eq!(entry(join(file, [], [], 9).unwrap()), told("2", "f.toml:3"));
+        let file = Some(("f.toml", "data = \"/d\""));
+        assert_eq!(entry(join(file, [], [], 9).unwrap()), told("9", "default"));
     }
 
     #[test]
@@ -521,15 +415,12 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_its_variable_and_its_value() {
-        let variables: std::collections::BTreeSet<String> = KEYS.map(variable_of).into();
-        assert_eq!(variables.len(), KEYS.len());
-        assert!(!KEYS.map(variable_of).iter().any(|name| is_foreign(&name[ENVIRONMENT_PREFIX.len()..])));
+    fn every_key_has_its_value() {
         let full = "admin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n";
         let unset = |text: &str| {
-            let entries = with_file(text).unwrap().entries();
-            assert!(entries.iter().map(|(key, ..)| *key).eq(KEYS), "every key is shown, set or not");
-            entries.iter().filter(|(_, value, _)| value.is_null()).count()
+            let config = with_file(text).unwrap();
+            assert!(config.entries().map(|(key, ..)| key).eq(keys()), "every key is shown, set or not");
+            config.entries().filter(|(_, value, _)| value.is_null()).count()
         };
         assert_eq!((unset(full), unset("")), (0, 8));
         assert_eq!(with_file("").unwrap().id_claim, "id_number");
@@ -585,7 +476,7 @@ mod tests {
             let line = line(with_file(text));
             assert!(line.contains(named), "{text} gave: {line}");
         }
-        assert_eq!(join(None, std::iter::empty(), Overrides::default(), 1).unwrap().data, Path::new(DATA_FOLDER));
+        assert_eq!(join(None, [], [], 1).unwrap().data, Path::new("/var/lib/onecode"));
     }
 
     #[test]
@@ -600,9 +491,9 @@ mod tests {
     #[test]
     fn cpu_lists_set_the_number_of_shards() {
         let config = with_file("runtime.cpus = \"0-2,8\"").unwrap();
-        assert_eq!((config.shards, config.cpus), (4, Some(vec![0, 1, 2, 8])));
+        assert_eq!((config.shards, config.cpus), (4, Cpus(Some(vec![0, 1, 2, 8]))));
         assert_eq!(with_file("runtime = { cpus = \"0-3\", shards = 2 }").unwrap().shards, 2);
-        assert_eq!(with_file("runtime.cpus = \"auto\"").unwrap().cpus, None);
+        assert_eq!(with_file("runtime.cpus = \"auto\"").unwrap().cpus, Cpus(None));
     }
 
     #[test]
@@ -615,29 +506,27 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_refused_though_a_stronger_one_covers_it() {
-        let covered = |file: &str, flags: Overrides| {
-            let environment = [("ONECODE_RUNTIME_SHARDS".to_owned(), "2".to_owned())].into_iter();
-            join(Some(("f.toml", file)), environment, flags, 9)
+        let covered = |file: &str, flags: &[Flag<'static>]| {
+            let environment = variable("ONECODE_RUNTIME_SHARDS", "2");
+            join(Some(("f.toml", file)), environment, [DATA].iter().chain(flags).copied(), 9)
         };
-        let data = || Overrides { data: Some("/d".into()), ..Overrides::default() };
-        assert_eq!(line(covered("data = 5", data())), "f.toml:1: data: expected a string, got a number");
-        assert!(line(covered("runtime.shards = \"many\"", data())).starts_with("f.toml:1: runtime.shards: "));
-        let shards = Overrides { shards: Some("x".into()), ..data() };
-        assert!(line(covered("runtime.shards = 0", shards)).starts_with("f.toml:1: "), "the first one is named");
-        let admin = Overrides { admin: Some("127.0.0.1:1".into()), ..data() };
-        let config = covered("admin.address = \"0.0.0.0:1\"\nruntime.shards = 7", admin).unwrap();
+        assert_eq!(line(covered("data = 5", &[])), "f.toml:1: data: expected a string, got a number");
+        assert!(line(covered("runtime.shards = \"many\"", &[])).starts_with("f.toml:1: runtime.shards: "));
+        let wrong = covered("runtime.shards = 0", &[shards("x")]);
+        assert!(line(wrong).starts_with("f.toml:1: "), "the first one is named");
+        let config = covered("admin.address = \"0.0.0.0:1\"\nruntime.shards = 7", &[admin("127.0.0.1:1")]).unwrap();
         assert_eq!((config.admin_address.port(), config.shards), (1, 2), "rules are for what counts");
     }
 
     #[test]
     fn a_flag_is_wrong_when_it_cannot_be_read_and_a_configuration_when_a_rule_refuses_it() {
-        let of_a_flag = |flags| join(None, std::iter::empty(), flags, 9).unwrap_err().is_of_a_flag();
+        let of_a_flag = |flags: &[Flag<'_>]| join(None, [], flags.iter().copied(), 9).unwrap_err().is_of_a_flag();
         for (text, malformed) in [("here", true), ("0.0.0.0:1", false), ("127.0.0.1:8080", false)] {
-            assert_eq!(of_a_flag(Overrides { admin: Some(text.into()), ..Overrides::default() }), malformed, "{text}");
+            assert_eq!(of_a_flag(&[admin(text)]), malformed, "{text}");
         }
-        for (shards, cpus, malformed) in [("0", "0-3", true), ("5", "0-3", false), ("1", "0,0", true)] {
-            let flags = Overrides { shards: Some(shards.into()), cpus: Some(cpus.into()), ..Overrides::default() };
-            assert_eq!(of_a_flag(flags), malformed, "{shards} {cpus}");
+        for (number, cpus, malformed) in [("0", "0-3", true), ("5", "0-3", false), ("1", "0,0", true)] {
+            let flags = [shards(number), ("runtime.cpus", "--cpus", Some(cpus))];
+            assert_eq!(of_a_flag(&flags), malformed, "{number} {cpus}");
         }
     }
 
@@ -645,7 +534,7 @@ mod tests {
     fn a_missing_large_or_binary_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
-        let read = || load(Some(&path), std::iter::empty(), Overrides::default());
+        let read = || load(Some(&path), []);
         assert!(line(read()).contains("c.toml: cannot be read"));
         std::fs::write(&path, b"data = \"\xFF\"").unwrap();
         assert!(line(read()).contains("is not UTF-8"));

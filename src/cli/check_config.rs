@@ -3,18 +3,16 @@
 //! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too. It binds and writes
 //! nothing.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Ended, serve};
-use crate::config::{self, Config, Overrides};
+use super::{Ended, Place, serve};
+use crate::config::Config;
 
 /// Arguments of `check-config`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The configuration file; without it, environment and defaults alone
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Print JSON: {"KEY":{"value":…,"source":"…"},…}
     #[arg(long)]
     json: bool,
@@ -27,29 +25,30 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn check(args: &Args) -> Result<(), Ended> {
-    let config = config::load(args.config.as_deref(), config::environment()?, Overrides::default())?;
+    let config = args.place.load(&[])?;
     serve::prepare(&config)?;
     super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())
 }
 
 /// Lines that are themselves a configuration file.
 fn text(config: &Config) -> String {
-    let line = |(key, value, source): &(&str, serde_json::Value, String)| match value {
+    let line = |(key, value, source): (&str, serde_json::Value, &str)| match value {
         serde_json::Value::Null => format!("# {key} is not set\n"),
         value => format!("{key} = {value}  # {source}\n"),
     };
-    config.entries().iter().map(line).collect()
+    config.entries().map(line).collect()
 }
 
 fn json(config: &Config) -> String {
     let entry = |(key, value, source)| (key, serde_json::json!({ "value": value, "source": source }));
-    let entries: std::collections::BTreeMap<_, _> = config.entries().into_iter().map(entry).collect();
+    let entries: std::collections::BTreeMap<_, _> = config.entries().map(entry).collect();
     format!("{}\n", serde_json::json!(entries))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn what_is_printed_is_a_configuration_again() {
@@ -57,7 +56,7 @@ mod tests {
         let path = folder.path().join("c.toml");
         std::fs::write(&path, "data = \"/a \\\"b\\\"\"\nadmin.host_names = [\"ops.example\"]\ncode.window_s = 60\n")
             .unwrap();
-        let read = || config::load(Some(&path), std::iter::empty(), Overrides::default()).unwrap();
+        let read = || config::load(Some(&path), []).unwrap();
         let first = read();
         let parsed: serde_json::Value = serde_json::from_str(&json(&first)).unwrap();
         assert_eq!(parsed["code.window_s"]["value"], 60);
@@ -67,7 +66,7 @@ mod tests {
             parsed["auth.jwks_file"]["value"].is_null() && text(&first).contains("\n# auth.jwks_file is not set\n")
         );
         std::fs::write(&path, text(&first)).unwrap();
-        let values = |config: &Config| config.entries().into_iter().map(|(k, v, _)| (k, v)).collect::<Vec<_>>();
+        let values = |config: &Config| config.entries().map(|(k, v, _)| (k, v)).collect::<Vec<_>>();
         assert_eq!(values(&read()), values(&first));
     }
 }

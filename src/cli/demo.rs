@@ -160,13 +160,12 @@ impl Demo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Overrides};
+    use crate::config;
 
     #[test]
     fn a_first_start_that_failed_is_taken_up_by_the_next() {
         let outer = tempfile::tempdir().unwrap();
-        let flags = Overrides { data: Some(outer.path().to_owned()), ..Overrides::default() };
-        let config = config::load(None, std::iter::empty(), flags).unwrap();
+        let config = config::load(None, [("data", "--data", outer.path().to_str())]).unwrap();
         let open = |wanted| open(&config, wanted, super::super::now()).map(|(_, demo)| demo.residents);
         fs::write(outer.path().join("lock"), "").unwrap();
         assert_eq!(open(Some(7)).unwrap(), 7);

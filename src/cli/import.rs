@@ -65,7 +65,7 @@ pub fn run(args: Args) -> ExitCode {
 
 /// The reason is one line for the operator: cause and, where there is one, the way out.
 fn run_import(args: &Args) -> Result<Report, Ended> {
-    let config = args.place.load(None)?;
+    let config = args.place.load(&[])?;
     let file_failed = Fatal::File.at(args.file.display());
     // Opened first: a mistyped name should not make a data folder.
     let input = open_input(&args.file).map_err(&file_failed)?;

@@ -98,7 +98,7 @@ fn parse_resident(text: &str) -> Result<u64, &'static str> {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let done = args.place.load(None).and_then(|config| match args.command {
+    let done = args.place.load(&[]).and_then(|config| match args.command {
         Command::Inspect => inspect(&config, args.json),
         Command::Verify => verify(&config, args.json),
         Command::Export(export) => write_export(&config, &export),

@@ -82,7 +82,7 @@ enum Rotated {
 }
 
 pub fn run(args: Args) -> ExitCode {
-    let done = args.place.load(None).and_then(|config| {
+    let done = args.place.load(&[]).and_then(|config| {
         if let Command::Import { file, passphrase_file } = &args.command {
             let keyring = open_export(file, passphrase_file.as_deref())?;
             super::check_keys_belong(&config, &keyring)?;
@@ -275,7 +275,7 @@ mod tests {
                 [&["revoke", kid, "--data", "d"][..], &["--data", "d", "revoke", kid], &["revoke", "--data", "d", kid]]
             {
                 let args = parsed(words);
-                assert_eq!(args.place.data.as_deref(), Some(Path::new("d")));
+                assert_eq!(args.place.data.as_deref(), Some("d"));
                 assert!(matches!(args.command, Command::Revoke { kid: parsed } if parsed.to_string() == kid));
             }
         }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::code::keyring::{KEYRING_FILE, Keyring, KeyringError};
-use crate::config::{self, Config, ConfigError, Overrides};
+use crate::config::{self, Config, ConfigError, Flag};
 use crate::driver::Clock;
 use crate::registry::data_folder::{DataFolderError, SNAPSHOT_FILE};
 use crate::registry::snapshot::{Snapshot, SnapshotError};
@@ -125,17 +125,17 @@ struct Place {
     config: Option<PathBuf>,
     /// Data folder [default: that of the configuration, or /var/lib/onecode]
     #[arg(long, value_name = "DIR", global = true)]
-    data: Option<PathBuf>,
+    data: Option<String>,
     /// Keys folder [default: that of the configuration, or keys/ in the data folder]
     #[arg(long, value_name = "DIR", global = true)]
-    keys_dir: Option<PathBuf>,
+    keys_dir: Option<String>,
 }
 
 impl Place {
-    fn load(&self, issuer: Option<String>) -> Result<Config, Ended> {
-        let (data, keys_dir) = (self.data.clone(), self.keys_dir.clone());
-        let flags = Overrides { data, keys_dir, issuer, ..Overrides::default() };
-        Ok(config::load(self.config.as_deref(), config::environment()?, flags)?)
+    /// The configuration, with the other flags that the command has for it.
+    fn load(&self, others: &[Flag<'_>]) -> Result<Config, Ended> {
+        let own = [("data", "--data", self.data.as_deref()), ("keys_dir", "--keys-dir", self.keys_dir.as_deref())];
+        Ok(config::load(self.config.as_deref(), own.iter().chain(others).copied())?)
     }
 }
 
@@ -255,8 +255,8 @@ mod tests {
     #[test]
     fn a_registry_without_its_keys_gets_no_new_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place { config: None, data: Some(folder.path().to_owned()), keys_dir: None };
-        let config = place.load(None).unwrap();
+        let place = Place { config: None, data: folder.path().to_str().map(str::to_owned), keys_dir: None };
+        let config = place.load(&[]).unwrap();
         let keyring = open_keyring(&config).unwrap();
         let path = folder.path().join(SNAPSHOT_FILE);
         let meta = Meta { key_id: [7; 8], created_unix_ms: 0, folded_to: 0 };
@@ -277,11 +277,11 @@ mod tests {
         std::fs::write(&file, "data = \"/d\"\nkeys_dir = \"/k\"\nissuer = \"CN-1\"\n").unwrap();
         let place =
             |data: Option<&str>| Place { config: Some(file.clone()), data: data.map(Into::into), keys_dir: None };
-        let config = place(None).load(None).unwrap();
+        let config = place(None).load(&[]).unwrap();
         assert_eq!((config.data.to_str(), config.keys_dir.to_str(), &*config.issuer), (Some("/d"), Some("/k"), "CN-1"));
-        let config = place(Some("/e")).load(Some("CN-2".to_owned())).unwrap();
+        let config = place(Some("/e")).load(&[("issuer", "--issuer", Some("CN-2"))]).unwrap();
         assert_eq!((config.data.to_str(), &*config.issuer), (Some("/e"), "CN-2"));
-        assert_eq!(place(Some("")).load(None).unwrap_err().0, Fatal::Usage);
+        assert_eq!(place(Some("")).load(&[]).unwrap_err().0, Fatal::Usage);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -14,9 +13,9 @@ use signal_hook::iterator::Signals;
 
 use super::fold::Durable;
 use super::state::{self, Replayed};
-use super::{Ended, Fatal, counted, demo, registry};
+use super::{Ended, Fatal, Place, counted, demo, registry};
 use crate::code::keyring::{Keyring, KeyringError};
-use crate::config::{self, Config, DriverChoice, Overrides};
+use crate::config::{Config, Cpus};
 use crate::driver::{self, Bell, Seat, Taken};
 use crate::journal::{Lane, Port, writer};
 use crate::limits::{
@@ -44,17 +43,29 @@ use crate::sys::open_files;
                         or elsewhere, keys or registry, or a configuration, JWKS or page that cannot be \
                         read\nExamples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml")]
 pub struct Args {
-    /// Configuration file (TOML); without it flags, ONECODE_… variables and defaults apply
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Serve synthetic test residents from a temporary data folder; needs nothing else
     #[arg(long)]
     demo: bool,
     /// How many residents the demo has
     #[arg(long, value_name = "N", requires = "demo", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     residents: Option<u32>,
-    #[command(flatten)]
-    flags: Overrides,
+    /// Address of the public listener; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Address of the admin listener
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Shards of the public listener, one thread each
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// CPUs to pin the shards to, such as 0-3,8
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// Driver: auto, uring or monoio
+    #[arg(long, value_name = "NAME")]
+    driver: Option<String>,
 }
 
 /// Serves until a signal ends it.
@@ -78,7 +89,13 @@ struct Serving {
 fn serve(args: Args) -> Result<(), Ended> {
     end_on_panic();
     let now = super::now();
-    let mut config = config::load(args.config.as_deref(), config::environment()?, args.flags)?;
+    let mut config = args.place.load(&[
+        ("listen.address", "--listen", args.listen.as_deref()),
+        ("admin.address", "--admin", args.admin.as_deref()),
+        ("runtime.shards", "--shards", args.shards.as_deref()),
+        ("runtime.cpus", "--cpus", args.cpus.as_deref()),
+        ("runtime.driver", "--driver", args.driver.as_deref()),
+    ])?;
     let (library, taken) = prepare(&config)?;
     let connections_max = share_descriptors(config.shards)?;
     // Registered before anything is started, so that no signal finds the default action.
@@ -137,13 +154,14 @@ pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
         super::assets::read(dir, config.assets_file_bytes_max).map_err(named)
     });
     let library = Library::new(operators.transpose()?.unwrap_or_default());
-    Ok((library.map_err(Fatal::System.ended())?, choose(config.driver)?))
+    let driver = driver::choose(config.driver).map_err(Fatal::Configuration.at("runtime.driver"))?;
+    Ok((library.map_err(Fatal::System.ended())?, driver))
 }
 
 /// Refuses CPUs that this process may not run on.
 fn check_cpus(config: &Config) -> Result<(), Ended> {
     let allowed = driver::allowed_cpus();
-    let cpus = config.cpus.iter().flatten().map(|cpu| ("runtime.cpus", cpu));
+    let cpus = config.cpus.0.iter().flatten().map(|cpu| ("runtime.cpus", cpu));
     let mut cpus = cpus.chain(config.journal_cpu.iter().map(|cpu| ("journal.cpu", cpu)));
     let barred = cpus.find(|(_, cpu)| !allowed.is_empty() && !allowed.contains(&usize::from(**cpu)));
     let refused = |(key, cpu)| format!("{key}: this process may not use CPU {cpu}: leave it out");
@@ -196,15 +214,6 @@ fn load_registry(config: &Config, folder: &DataFolder, settings: &Settings) -> R
     registry::load(config, &path, settings.hash_key.id()).map(|(table, meta)| (table, meta.folded_to))
 }
 
-fn choose(choice: DriverChoice) -> Result<Taken, Ended> {
-    let choice = match choice {
-        DriverChoice::Auto => driver::Choice::Auto,
-        DriverChoice::Uring => driver::Choice::Uring,
-        DriverChoice::Monoio => driver::Choice::Monoio,
-    };
-    driver::choose(choice).map_err(Fatal::Configuration.at("runtime.driver"))
-}
-
 fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Ended> {
     driver::bind(address, count).map_err(Fatal::Address.ended())
 }
@@ -235,8 +244,10 @@ fn start(
     let driver = taken.name().to_owned();
     let observer =
         Arc::new(Observer::new(counters.clone(), registry.clone(), durable.folding.clone(), driver, started_unix_ms));
-    let cpus =
-        config.cpus.clone().map_or_else(driver::allowed_cpus, |cpus| cpus.into_iter().map(usize::from).collect());
+    let cpus = match &config.cpus {
+        Cpus(Some(cpus)) => cpus.iter().copied().map(usize::from).collect(),
+        Cpus(None) => driver::allowed_cpus(),
+    };
     let mut threads = Vec::new();
     let seats = listeners.into_iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
     for (index, ((((listener, connections_max), pull), counters), mailbox)) in seats.enumerate() {

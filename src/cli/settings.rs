@@ -44,7 +44,7 @@ pub(super) fn make(
         session_s: u64::from(config.session_days) * 86_400,
         hash_key: Arc::new(HashKey::new(*keyring.hash_key.expose())),
         verifier: config.read_verifier()?,
-        login_url: config.auth.as_ref().and_then(|auth| auth.login_url.clone()),
+        login_url: config.login_url.clone(),
         demo_residents,
         jwks: Bytes::from(jwks),
         jwks_etag: format!("\"{:016x}\"", u64::from_be_bytes(hash[..8].try_into().expect("a digest is longer"))),

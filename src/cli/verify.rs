@@ -17,7 +17,7 @@ use super::{Ended, Fatal, Place};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
-use crate::limits::CONFIG_FILE_BYTES_MAX;
+use crate::config::read_bounded;
 
 /// Say what codes are worth.
 #[derive(clap::Args)]
@@ -68,17 +68,11 @@ pub fn run(args: Args) -> ExitCode {
 
 fn trusted(args: &Args) -> Result<Trust, Ended> {
     let Some(path) = &args.trust else {
-        let config = args.place.load(args.issuer.clone())?;
+        let config = args.place.load(&[("issuer", "--issuer", args.issuer.as_deref())])?;
         super::check_keys_kept(&config)?;
         return Ok(Keyring::open(&config.keys_dir)?.trusted(&config.issuer));
     };
-    let failed = Fatal::File.at(path.display());
-    let mut json = Vec::new();
-    let mut bounded = File::open(path).map_err(&failed)?.take(CONFIG_FILE_BYTES_MAX + 1);
-    bounded.read_to_end(&mut json).map_err(&failed)?;
-    if json.len() as u64 > CONFIG_FILE_BYTES_MAX {
-        return Err(failed(io::Error::other(format!("is larger than {CONFIG_FILE_BYTES_MAX} bytes"))));
-    }
+    let json = read_bounded(File::open(path)).map_err(Fatal::File.at(path.display()))?;
     let refused = |error| (Fatal::Configuration, format!("{} cannot be trusted: {error}", path.display()));
     Trust::from_jwks(&json).map_err(refused)
 }

@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::DriverChoice;
+use clap::ValueEnum;
+use serde::Serialize;
+
 use crate::limits::{CPUS_MAX, ISSUER_BYTES_MAX};
 
 pub(super) fn issuer(text: &str) -> Result<String, String> {
@@ -37,24 +39,38 @@ pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
-pub(super) fn driver(text: &str) -> Result<DriverChoice, String> {
-    let found =
-        [DriverChoice::Auto, DriverChoice::Uring, DriverChoice::Monoio].into_iter().find(|d| driver_word(*d) == text);
-    found.ok_or_else(|| format!("{text:?} is not one of auto, uring, monoio"))
+/// Which driver moves the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverChoice {
+    /// The fastest one that this kernel allows.
+    Auto,
+    /// `driver/uring`, our own loop over io_uring, or refuse to start.
+    Uring,
+    /// `driver/monoio`, the portable one: on io_uring where the host allows it, else on epoll.
+    Monoio,
 }
 
-pub(super) fn driver_word(driver: DriverChoice) -> &'static str {
-    match driver {
-        DriverChoice::Auto => "auto",
-        DriverChoice::Uring => "uring",
-        DriverChoice::Monoio => "monoio",
+pub(super) fn driver(text: &str) -> Result<DriverChoice, String> {
+    DriverChoice::from_str(text, false).map_err(|_| format!("{text:?} is not one of auto, uring, monoio"))
+}
+
+/// The CPUs to pin the shards to, in this order; `None` leaves the choice to the driver.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(into = "String")]
+pub struct Cpus(pub Option<Vec<u16>>);
+
+impl From<Cpus> for String {
+    fn from(Cpus(cpus): Cpus) -> String {
+        let list = |cpus: Vec<u16>| cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+        cpus.map_or_else(|| "auto".to_owned(), list)
     }
 }
 
 /// `auto`, or CPU numbers and ranges in the kernel's list format (`cpuset(7)`): `0-3,8`.
-pub(super) fn cpus(text: &str) -> Result<Option<Vec<u16>>, String> {
+pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
     if text == "auto" {
-        return Ok(None);
+        return Ok(Cpus(None));
     }
     let wrong = || format!("{text:?} is not \"auto\" or a list of CPUs below {CPUS_MAX} such as 0-3,8");
     let number = |text: &str| -> Option<u16> {
@@ -75,11 +91,7 @@ pub(super) fn cpus(text: &str) -> Result<Option<Vec<u16>>, String> {
             cpus.push(cpu);
         }
     }
-    Ok(Some(cpus))
-}
-
-pub(super) fn cpu_list(cpus: &[u16]) -> String {
-    cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
+    Ok(Cpus(Some(cpus)))
 }
 
 pub(super) fn login_url(text: &str) -> Result<String, String> {

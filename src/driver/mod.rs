@@ -23,19 +23,9 @@ pub use clock::Clock;
 pub use listen::{BindError, bind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::config::DriverChoice;
 use crate::shard::Shard;
 use crate::shard::mailbox::{Inbox, Message};
-
-/// Which driver the operator asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Choice {
-    /// The fastest that this host allows.
-    Auto,
-    /// Our own loop over io_uring, or nothing.
-    Uring,
-    /// monoio: on io_uring where the host allows it, else on epoll.
-    Monoio,
-}
 
 /// What runs, and why not something else: the one line of the log that makes a measurement evidence.
 #[derive(Clone, Debug)]
@@ -62,15 +52,15 @@ impl fmt::Display for Taken {
 ///
 /// # Errors
 /// When a driver was asked for by name and cannot run here, with the reason.
-pub fn choose(choice: Choice) -> Result<Taken, String> {
+pub fn choose(choice: DriverChoice) -> Result<Taken, String> {
     let uring = match choice {
-        Choice::Auto | Choice::Uring => uring::probe(),
-        Choice::Monoio => Err("runtime.driver says monoio".to_owned()),
+        DriverChoice::Auto | DriverChoice::Uring => uring::probe(),
+        DriverChoice::Monoio => Err("runtime.driver says monoio".to_owned()),
     };
     let taken = |name, run, why| Ok(Taken { name, run, why });
     let refused = match uring {
         Ok(()) => return taken("uring", uring::run, "DEFER_TASKRUN and a buffer ring in force".to_owned()),
-        Err(reason) if choice == Choice::Uring => return Err(reason),
+        Err(reason) if choice == DriverChoice::Uring => return Err(reason),
         Err(reason) => reason,
     };
     match monoio::probe() {

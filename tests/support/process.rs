@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use onecode::driver::{self, Choice};
+use onecode::config::DriverChoice;
+use onecode::driver;
 
 use super::{Client, Host, Line, PATIENCE_MS, Socket, get, wait_until};
 
@@ -37,8 +38,8 @@ impl Under {
     /// Whether this host has it; otherwise says why the tests under it are left out.
     pub fn is_here(self) -> bool {
         let taken = match self {
-            Under::Uring => driver::choose(Choice::Uring),
-            Under::MonoioUring => driver::choose(Choice::Monoio),
+            Under::Uring => driver::choose(DriverChoice::Uring),
+            Under::MonoioUring => driver::choose(DriverChoice::Monoio),
             Under::MonoioEpoll => return true,
         };
         let reason = match taken {
