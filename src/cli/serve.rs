@@ -232,7 +232,6 @@ fn start(
     let system = |error: io::Error| (Fatal::System, error.to_string());
     let count = listeners.len();
     let counters: Vec<Arc<CachePadded<Counters>>> = (0..count).map(|_| Arc::default()).collect();
-    let started_unix_ms = settings.started_unix_ms;
     let library = Arc::new(library);
     let inboxes: Vec<Arc<Inbox>> = (0..count).map(|_| Arc::new(Inbox::new(INBOX_MESSAGES_MAX))).collect();
     let (bells, pulls): (Vec<_>, Vec<_>) =
@@ -241,9 +240,13 @@ fn start(
     let past = std::mem::take(&mut replayed.past);
     let keyed = (registry.clone(), settings.hash_key.id());
     let (durable, bells) = Durable::start(&config, &config.data, keyed, replayed, lanes.clone(), bells)?;
-    let driver = taken.name().to_owned();
-    let observer =
-        Arc::new(Observer::new(counters.clone(), registry.clone(), durable.folding.clone(), driver, started_unix_ms));
+    let observer = Arc::new(Observer {
+        counters: counters.clone(),
+        registry: registry.clone(),
+        folding: durable.folding.clone(),
+        driver: taken.name(),
+        started_unix_ms: settings.started_unix_ms,
+    });
     let cpus = match &config.cpus {
         Cpus(Some(cpus)) => cpus.iter().copied().map(usize::from).collect(),
         Cpus(None) => driver::allowed_cpus(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
+use serde_json::{Value, json};
 
 use crate::journal;
 use crate::registry::table::Table;
@@ -39,26 +40,17 @@ impl Folding {
 }
 
 /// What one process shows of itself.
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Observer {
-    counters: Vec<Arc<CachePadded<Counters>>>,
-    registry: Arc<Table>,
-    folding: Arc<Folding>,
-    driver: String,
-    started_unix_ms: u64,
+    /// Those of all shards, in the order of their numbers.
+    pub counters: Vec<Arc<CachePadded<Counters>>>,
+    pub registry: Arc<Table>,
+    pub folding: Arc<Folding>,
+    pub driver: &'static str,
+    pub started_unix_ms: u64,
 }
 
 impl Observer {
-    /// Over the counters of all shards, in the order of their numbers.
-    pub fn new(
-        counters: Vec<Arc<CachePadded<Counters>>>,
-        registry: Arc<Table>,
-        folding: Arc<Folding>,
-        driver: String,
-        started_unix_ms: u64,
-    ) -> Observer {
-        Observer { counters, registry, folding, driver, started_unix_ms }
-    }
-
     fn sum(&self, of: impl Fn(&Counters) -> &Counter) -> u64 {
         self.counters.iter().map(|counters| of(counters).get()).sum()
     }
@@ -157,26 +149,16 @@ impl Overview for Observer {
     }
 
     fn status(&self, now: Now) -> Bytes {
-        let answers: serde_json::Map<String, serde_json::Value> = Route::ALL
-            .into_iter()
-            .map(|(route, name)| {
-                let results = RESULTS.iter().enumerate().map(|(index, result)| {
-                    let count = self.sum(|counters| &counters.answers[route as usize][index]);
-                    ((*result).to_owned(), count.into())
-                });
-                (name.to_owned(), serde_json::Value::Object(results.collect()))
-            })
-            .collect();
-        let journal: serde_json::Map<String, serde_json::Value> = JOURNAL
-            .iter()
-            .map(|(name, _, _, which, divisor)| {
-                let value = which(&self.folding);
-                let told = if *divisor == 1 { value.into() } else { (value as f64 / f64::from(*divisor)).into() };
-                ((*name).to_owned(), told)
-            })
-            .collect();
+        let answers = Route::ALL.into_iter().map(|(route, name)| {
+            let count = |index: usize| self.sum(|counters| &counters.answers[route as usize][index]);
+            (name, RESULTS.iter().enumerate().map(|(index, result)| (*result, count(index))).collect::<Value>())
+        });
+        let journal = JOURNAL.iter().map(|(name, _, _, which, divisor)| {
+            let value = which(&self.folding);
+            (*name, if *divisor == 1 { json!(value) } else { json!(value as f64 / f64::from(*divisor)) })
+        });
         let open: Vec<u64> = self.counters.iter().map(|counters| counters.open.get()).collect();
-        let document = serde_json::json!({
+        let mut document = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "driver": self.driver,
             "uptime_s": now.unix_ms.saturating_sub(self.started_unix_ms) / 1_000,
@@ -184,21 +166,15 @@ impl Overview for Observer {
             "residents_test": self.registry.test_len(),
             "residents_used": self.registry.used(),
             "residents_max": self.registry.capacity(),
-            "journal": journal,
-            "signatures": self.sum(|counters| &counters.signatures),
-            "payload_hits": self.sum(|counters| &counters.payload_hits),
-            "journal_appended": self.sum(|counters| &counters.journal_appended),
-            "journal_acknowledged": self.sum(|counters| &counters.journal_acknowledged),
-            "journal_refused": self.sum(|counters| &counters.journal_refused),
-            "statuses_ignored": self.sum(|counters| &counters.statuses_ignored),
-            "scans_unrecorded": self.sum(|counters| &counters.scans_unrecorded),
-            "sent_bytes": self.sum(|counters| &counters.sent_bytes),
-            "received_bytes": self.sum(|counters| &counters.received_bytes),
+            "journal": journal.collect::<Value>(),
             "connections_open": open,
             "cpu_s": cpu_s(),
             "resident_memory_bytes": resident_bytes(),
-            "requests": answers,
+            "requests": answers.collect::<Value>(),
         });
+        for (name, _, which) in COUNTS {
+            document[name] = self.sum(which).into();
+        }
         Bytes::from(document.to_string())
     }
 }
