@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use super::{Ended, Place, serve};
+use super::{Done, Place, serve};
 use crate::config::Config;
 
 /// Arguments of `check-config`.
@@ -18,16 +18,12 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the effective configuration with the source of each value; exit status 0, that of `serve` if it is refused
-/// (78), or 74 if it cannot be printed.
-pub fn run(args: Args) -> ExitCode {
-    check(&args).map_or_else(|(fatal, reason)| fatal.because(reason), |()| ExitCode::SUCCESS)
-}
-
-fn check(args: &Args) -> Result<(), Ended> {
+/// Prints the effective configuration with the source of each value.
+pub fn run(args: &Args) -> Done {
     let config = args.place.load(&[])?;
     serve::prepare(&config)?;
-    super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())
+    super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Lines that are themselves a configuration file.

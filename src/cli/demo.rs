@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Ended, Fatal, counted, registry, serve};
+use super::{Ended, Fatal, counted, serve, state};
 use crate::config::Config;
-use crate::registry::data_folder::{DataFolder, is_there, replace_file};
+use crate::registry::data_folder::{DataFolder, replace_file};
 use crate::registry::demo;
 use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
@@ -28,7 +28,6 @@ const RESIDENTS: u32 = 100_000;
 pub(super) struct Demo {
     /// How many synthetic residents there are.
     pub(super) residents: u32,
-    snapshot: PathBuf,
     folder: PathBuf,
 }
 
@@ -91,26 +90,20 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
             residents
         }
     };
-    let demo = Demo { residents, snapshot: folder.snapshot_path(), folder: path };
+    let demo = Demo { residents, folder: path };
     Ok((folder, demo))
 }
 
 impl Demo {
-    /// The demo's residents, made now or before, and how far the journal is folded into them.
-    pub(super) fn registry(&self, config: &Config, settings: &Settings, now: Now) -> Result<(Table, u64), Ended> {
-        let key_id = settings.hash_key.id();
-        if is_there(&self.snapshot) {
-            let (table, meta) = registry::load(config, &self.snapshot, key_id)?;
-            Ok((table, meta.folded_to))
-        } else {
-            let table = registry::empty(registry::capacity(config, self.residents as usize, &self.folder)?)?;
-            for record in demo::records(self.residents, &settings.hash_key, now.unix_ms) {
-                table.write(&record).map_err(Fatal::Folder.at("the demo's registry"))?;
-            }
-            let meta = Meta { key_id, created_unix_ms: now.unix_ms, folded_to: 0 };
-            snapshot::store(&self.snapshot, &meta, &table, &mut |_| Ok(()))?;
-            Ok((table, 0))
+    /// Writes the demo's residents into a new registry.
+    pub(super) fn make_registry(&self, path: &Path, settings: &Settings, now: Now) -> Result<(), Ended> {
+        let table = state::empty(self.residents as usize)?;
+        for record in demo::records(self.residents, &settings.hash_key, now.unix_ms) {
+            table.write(&record).map_err(Fatal::Folder.at("the demo's registry"))?;
         }
+        let meta = Meta { key_id: settings.hash_key.id(), created_unix_ms: now.unix_ms, folded_to: 0 };
+        snapshot::store(path, &meta, &table, &mut |_| Ok(()))?;
+        Ok(())
     }
 
     /// A fresh session for each resident in `sessions.txt`, and the tokens of two devices beside it.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Ended, Fatal, Place, counted, state};
+use super::{Done, Ended, Fatal, Place, counted, state};
 use crate::journal::reading;
 use crate::journal::recover::segment_path;
 use crate::registry::data_folder::DataFolder;
@@ -31,13 +31,11 @@ use crate::registry::table::Table;
 /// What is printed adds up: each of the rows is inserted, updated, older than what was held, a duplicate of it, in
 /// conflict with it (the same time and something else: the stricter stands) or rejected.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Exit status: 0 every row was taken; 1 some were rejected, the others taken; 2 wrong usage; and, \
-                        with the registry as it was: 73 the data folder cannot be created or written; 74 a file cannot \
-                        be read or written; 75 the data folder is in use; 78 bad configuration, or one that cannot be \
-                        read, keys, registry or file of residents. When only the counts or the list of rejected rows cannot be written, that is 74, \
-                        or 73 for a list in the data folder, and says that the import is done."
-)]
+#[command(after_help = super::with_exit_statuses(
+    "With 0 every row was taken, with 1 some were rejected and the others taken. With any other status the registry is as \
+     it was, unless the reason says that the import is done: then only the counts (74) or the list of rejected rows (74, \
+     or 73 in the data folder) could not be written."
+))]
 pub struct Args {
     /// The CSV file, or - for standard input
     #[arg(value_name = "FILE.csv")]
@@ -55,16 +53,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> ExitCode {
-    match run_import(&args) {
-        Ok(report) if report.rejected == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
-        Err((fatal, reason)) => fatal.because(format_args!("import: {reason}")),
-    }
-}
-
-/// The reason is one line for the operator: cause and, where there is one, the way out.
-fn run_import(args: &Args) -> Result<Report, Ended> {
+pub fn run(args: &Args) -> Done {
     let config = args.place.load(&[])?;
     let file_failed = Fatal::File.at(args.file.display());
     // Opened first: a mistyped name should not make a data folder.
@@ -122,7 +111,7 @@ fn run_import(args: &Args) -> Result<Report, Ended> {
         eprintln!("onecode: import: {rejected}");
     }
     super::print(told(&report, table.len(), args.json).as_bytes()).map_err(done)?;
-    Ok(report)
+    Ok(ExitCode::from(u8::from(report.rejected > 0)))
 }
 
 /// Before it no health code was given out: an earlier time is one of another unit.
@@ -140,7 +129,7 @@ fn open_input(path: &Path) -> io::Result<File> {
 /// What is there, with room for the rows to come, and the last record of the journal that is in it. That one is on disk
 /// for certain, before a snapshot may say so.
 fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Table, u64), Ended> {
-    let (table, replayed) = state::open(folder.path(), key.id(), rows_expected)?;
+    let (table, replayed) = state::open(folder.path(), key.id(), state::room_for_all(folder.path(), rows_expected))?;
     let journal = state::journal_folder(folder.path());
     let synced = reading::names(&journal).and_then(|names| match names.last() {
         Some(newest) => File::open(segment_path(&journal, *newest))?.sync_all(),

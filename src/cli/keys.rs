@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-use super::{Ended, Fatal, Place, random};
+use super::{Done, Ended, Fatal, Place, random, rfc3339};
 use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey, write_private};
 use crate::code::sealed::{self, SealedError};
 use crate::sys::regular_file;
@@ -81,17 +79,15 @@ enum Rotated {
     Session,
 }
 
-pub fn run(args: Args) -> ExitCode {
-    let done = args.place.load(&[]).and_then(|config| {
-        if let Command::Import { file, passphrase_file } = &args.command {
-            let keyring = open_export(file, passphrase_file.as_deref())?;
-            super::check_keys_belong(&config, &keyring)?;
-            keyring.restore(&config.keys_dir)?;
-        }
-        super::check_keys_kept(&config)?;
-        execute(args.command, &config.keys_dir, args.json)
-    });
-    done.unwrap_or_else(|(fatal, reason)| fatal.because(reason))
+pub fn run(args: Args) -> Done {
+    let config = args.place.load(&[])?;
+    if let Command::Import { file, passphrase_file } = &args.command {
+        let keyring = open_export(file, passphrase_file.as_deref())?;
+        super::check_keys_belong(&config, &keyring)?;
+        keyring.restore(&config.keys_dir)?;
+    }
+    super::check_keys_kept(&config)?;
+    execute(args.command, &config.keys_dir, args.json)
 }
 
 fn parse_kid(text: &str) -> Result<Kid, &'static str> {
@@ -101,7 +97,7 @@ fn parse_kid(text: &str) -> Result<Kid, &'static str> {
 /// What is said when keys are changed: the server holds those that it has read.
 const RELOAD: &str = "a running server takes this up when it is sent SIGHUP";
 
-fn execute(command: Command, folder: &Path, json: bool) -> Result<ExitCode, Ended> {
+fn execute(command: Command, folder: &Path, json: bool) -> Done {
     let now = super::now().unix_s();
     match command {
         Command::Generate => {
@@ -236,15 +232,6 @@ fn first_line(input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(line)
 }
 
-/// A time for people; one that no calendar has stays a number.
-pub(super) fn rfc3339(unix_s: u64) -> String {
-    i64::try_from(unix_s)
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| unix_s.to_string())
-}
-
 impl From<SealedError> for Ended {
     fn from(error: SealedError) -> Ended {
         let wrong = matches!(error, SealedError::Passphrase);
@@ -262,6 +249,10 @@ mod tests {
     struct Cli {
         #[command(flatten)]
         args: Args,
+    }
+
+    fn run(args: Args) -> ExitCode {
+        super::super::exit(super::run(args))
     }
 
     fn parsed(words: &[&str]) -> Args {

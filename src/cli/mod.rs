@@ -7,7 +7,6 @@ mod fold;
 mod import;
 mod journal;
 mod keys;
-mod registry;
 mod serve;
 mod settings;
 mod state;
@@ -19,6 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::code::keyring::{KEYRING_FILE, Keyring, KeyringError};
 use crate::config::{self, Config, ConfigError, Flag};
@@ -69,6 +70,13 @@ impl Fatal {
 
 /// Why a command ended early: the exit status and the line on stderr.
 type Ended = (Fatal, String);
+/// What every command comes to.
+type Done = Result<ExitCode, Ended>;
+
+/// The exit status of a command, which says why on stderr if it ended early.
+fn exit(done: Done) -> ExitCode {
+    done.unwrap_or_else(|(fatal, reason)| fatal.because(reason))
+}
 
 impl From<ConfigError> for Ended {
     fn from(error: ConfigError) -> Ended {
@@ -180,6 +188,11 @@ struct Cli {
     command: Command,
 }
 
+/// For the help of a command: what is its own, then what all have in common.
+fn with_exit_statuses(own: &str) -> String {
+    format!("{own}\n\n{EXIT_STATUSES}")
+}
+
 const EXIT_STATUSES: &str = "\
 Exit status:
    0  done
@@ -214,18 +227,19 @@ enum Command {
 
 /// Runs the command that the arguments name and returns its exit status.
 pub fn main() -> ExitCode {
+    let of = |command| move |(fatal, reason)| (fatal, format!("{command}: {reason}"));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return told(&error),
     };
-    match cli.command {
-        Command::Serve(args) => serve::run(args),
-        Command::CheckConfig(args) => check_config::run(args),
-        Command::Import(args) => import::run(args),
+    exit(match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Import(args) => import::run(&args).map_err(of("import")),
         Command::Keys(args) => keys::run(args),
-        Command::Journal(args) => journal::run(args),
-        Command::Verify(args) => verify::run(args),
-    }
+        Command::Journal(args) => journal::run(&args).map_err(of("journal")),
+        Command::Verify(args) => verify::run(&args),
+    })
 }
 
 /// Prints what clap has to say: help that was asked for, or what is wrong with the arguments.
@@ -239,6 +253,18 @@ fn told(error: &clap::Error) -> ExitCode {
 /// The time, for commands that need it once.
 pub(crate) fn now() -> Now {
     Clock::start().now()
+}
+
+/// A time for people; one that no calendar has stays a number.
+fn rfc3339(unix_s: u64) -> String {
+    let time = i64::try_from(unix_s).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| unix_s.to_string())
+}
+
+/// The Unix seconds of a time on the command line.
+fn parse_time(text: &str) -> Result<u64, String> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "not a time such as 2026-01-31T08:00:00+08:00")?;
+    u64::try_from(time.unix_timestamp()).map_err(|_| "a time before 1970".to_owned())
 }
 
 /// Fills `bytes` from the system's generator; for keys.

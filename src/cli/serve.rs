@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 
 use super::fold::Durable;
 use super::state::{self, Replayed};
-use super::{Ended, Fatal, Place, counted, demo, registry};
+use super::{Done, Ended, Fatal, Place, counted, demo};
 use crate::code::keyring::{Keyring, KeyringError};
 use crate::config::{Config, Cpus};
 use crate::driver::{self, Bell, Seat, Taken};
@@ -34,14 +34,10 @@ use crate::sys::open_files;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
-#[command(after_help = "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, the JWKS \
-                        and the admin tokens again.\nExit status: 0 ended by a signal; 2 an unknown flag, or a value that its flag cannot have; 69 an address cannot be listened on; \
-                        70 internal error; 71 the system refused threads, descriptors (RLIMIT_NOFILE \
-                        included) or memory; 73 the data folder \
-                        cannot be created or written; 74 a file cannot be read or written; 75 the data folder is in \
-                        use; 78 bad configuration, in a flag \
-                        or elsewhere, keys or registry, or a configuration, JWKS or page that cannot be \
-                        read\nExamples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml")]
+#[command(after_help = super::with_exit_statuses(
+    "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, the JWKS and the admin tokens again.\n\
+     Examples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml"
+))]
 pub struct Args {
     #[command(flatten)]
     place: Place,
@@ -69,10 +65,10 @@ pub struct Args {
 }
 
 /// Serves until a signal ends it.
-pub fn run(args: Args) -> ExitCode {
+pub fn run(args: &Args) -> Done {
     let served = serve(args);
     demo::remove_temporary();
-    served.map_or_else(|(fatal, reason)| fatal.because(reason), |()| ExitCode::SUCCESS)
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 /// A process that serves: what the signals' thread needs.
@@ -86,7 +82,7 @@ struct Serving {
     durable: Durable,
 }
 
-fn serve(args: Args) -> Result<(), Ended> {
+fn serve(args: &Args) -> Result<(), Ended> {
     end_on_panic();
     let now = super::now();
     let mut config = args.place.load(&[
@@ -116,17 +112,22 @@ fn serve(args: Args) -> Result<(), Ended> {
     let keyring = super::open_keyring(&config)?;
     let settings = Arc::new(super::settings::make(&config, &keyring, demo_residents, 1, now.unix_ms)?);
     let began = Instant::now();
-    let (table, folded_to) = match &demo {
-        Some(demo) => demo.registry(&config, &settings, now)?,
-        None => load_registry(&config, &folder, &settings)?,
-    };
-    let replayed = state::replay(&table, folder.path(), folded_to)?;
+    let (snapshot, key_id) = (folder.snapshot_path(), settings.hash_key.id());
+    match &demo {
+        _ if is_there(&snapshot) => {}
+        Some(demo) => demo.make_registry(&snapshot, &settings, now)?,
+        None => eprintln!(
+            "onecode: {} is not there yet: nobody is in the registry until `onecode import`",
+            snapshot.display()
+        ),
+    }
+    let (table, replayed) = state::open(folder.path(), key_id, state::room_to_serve(&config))?;
     if let Some(demo) = &demo {
         demo.write_tokens(&settings, &table, now)?;
     }
     let table = Arc::new(table);
-    registry::settle(&table, began);
-    registry::watch(table.clone()).map_err(Fatal::System.ended())?;
+    state::settle(&table, began);
+    state::watch(table.clone()).map_err(Fatal::System.ended())?;
     let public = bind(config.listen_address, config.shards)?;
     let admin = bind(config.admin_address, 1)?;
     let address = public[0].local_addr().map_err(Fatal::System.ended())?;
@@ -203,15 +204,6 @@ fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
         return Err((Fatal::Configuration, format!("{} {reason}", folder.path().display())));
     }
     Ok(folder)
-}
-
-fn load_registry(config: &Config, folder: &DataFolder, settings: &Settings) -> Result<(Table, u64), Ended> {
-    let path = folder.snapshot_path();
-    if !is_there(&path) {
-        eprintln!("onecode: {} is not there yet: nobody is in the registry until `onecode import`", path.display());
-        return Ok((registry::empty(registry::capacity(config, 0, &path)?)?, 0));
-    }
-    registry::load(config, &path, settings.hash_key.id()).map(|(table, meta)| (table, meta.folded_to))
 }
 
 fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Ended> {

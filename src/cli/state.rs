@@ -1,22 +1,27 @@
-//! From a data folder to the state that it holds: the snapshot, then every record of the journal that is not in it. The
-//! caller holds the folder, or nobody else knows of it.
+//! From a data folder to the state that it holds, in memory: the snapshot, then every record of the journal that is not
+//! in it. Beside that, how large the registry is, and the warning before it is full.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{Ended, Fatal};
+use super::{Ended, Fatal, counted};
+use crate::config::Config;
 use crate::journal::recover::{Torn, segment_path};
-use crate::journal::{End, Record, RecoverError, reading};
+use crate::journal::{End, Entry, Record, RecoverError, reading};
+use crate::limits::{REGISTRY_RESIDENTS_MIN, REGISTRY_WARNING_PERCENT};
 use crate::registry::data_folder::{SNAPSHOT_FILE, is_there};
-use crate::registry::snapshot::{Snapshot, SnapshotError};
+use crate::registry::snapshot::{Loading, Meta, Snapshot, SnapshotError};
 use crate::registry::table::Table;
 use crate::service::{Past, apply};
 
-pub(super) const JOURNAL_FOLDER: &str = "journal";
+/// How often is looked whether the registry is nearly full.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn journal_folder(data: &Path) -> PathBuf {
-    data.join(JOURNAL_FOLDER)
+    data.join("journal")
 }
 
 /// Refuses a data folder that is not there.
@@ -38,27 +43,123 @@ pub(super) struct Replayed {
     pub purged: bool,
 }
 
+/// All that a data folder holds, which nobody else changes meanwhile. `room` says for how many residents the table is
+/// to be, of the rows of the snapshot and the last record that is folded into it.
+pub(super) fn open(
+    data: &Path,
+    key_id: [u8; 8],
+    room: impl FnOnce(usize, u64) -> Result<usize, Ended>,
+) -> Result<(Table, Replayed), Ended> {
+    let path = data.join(SNAPSHOT_FILE);
+    let (table, folded_to) = if is_there(&path) {
+        let snapshot = Snapshot::open(&path, key_id)?;
+        let Meta { folded_to, .. } = snapshot.meta();
+        let rows = usize::try_from(snapshot.rows()).unwrap_or(usize::MAX);
+        let loading = snapshot.begin(room(rows, folded_to)?)?;
+        on_all_cpus(|_, _| loading.work()).into_iter().collect::<Result<(), SnapshotError>>()?;
+        (Loading::finish(loading)?, folded_to)
+    } else {
+        (empty(room(0, 0)?)?, 0)
+    };
+    let replayed = replay(&table, &journal_folder(data), folded_to)?;
+    Ok((table, replayed))
+}
+
 /// Applies the records after `folded_to`, and says what they were and how long that took.
-pub(super) fn replay(table: &Table, data: &Path, folded_to: u64) -> Result<Replayed, Ended> {
-    let (folder, began) = (journal_folder(data), Instant::now());
-    let (mut replayed, mut full) = (Replayed::default(), None);
-    let end = reading::read_still(&folder, folded_to, |entry| {
+fn replay(table: &Table, folder: &Path, folded_to: u64) -> Result<Replayed, Ended> {
+    let (began, mut replayed, mut full) = (Instant::now(), Replayed::default(), None);
+    let end = reading::read_still(folder, folded_to, |entry| {
         full = full.or(apply::replay(table, &entry.record).err());
         replayed.past.note(&entry.record);
         replayed.records += 1;
         replayed.purged |= matches!(entry.record, Record::PurgeTest { .. });
     });
-    replayed.end = end.map_err(|error| journal_refused(&folder, &error))?;
+    replayed.end = end.map_err(|error| journal_refused(folder, &error))?;
     if let Some(full) = full {
         let reason = format!("registry.capacity: {full}, fewer than were accepted: raise it");
         return Err((Fatal::Configuration, reason));
     }
-    let (records, ms) = (super::counted(replayed.records, "record"), began.elapsed().as_millis());
+    let (records, ms) = (counted(replayed.records, "record"), began.elapsed().as_millis());
     let torn = replayed.end.torn.map_or_else(String::new, |torn| format!("; {}", told_torn(&torn)));
     if replayed.records > 0 || replayed.end.torn.is_some() {
         eprintln!("onecode: journal: {records} applied after {folded_to} in {ms} ms{torn}");
     }
     Ok(replayed)
+}
+
+/// For [`open`] by a command: room for all that a data folder holds, and `more`.
+pub(super) fn room_for_all(data: &Path, more: usize) -> impl FnOnce(usize, u64) -> Result<usize, Ended> {
+    let folder = journal_folder(data);
+    move |rows, folded_to| {
+        let mut statuses = 0;
+        let count = |entry: &Entry<'_>| statuses += usize::from(matches!(entry.record, Record::Status { .. }));
+        reading::read_still(&folder, folded_to, count).map_err(|error| journal_refused(&folder, &error))?;
+        Ok(rows.saturating_add(statuses).saturating_add(more))
+    }
+}
+
+/// For [`open`] by a server: room as configured, or for a quarter more than there are.
+pub(super) fn room_to_serve(config: &Config) -> impl FnOnce(usize, u64) -> Result<usize, Ended> {
+    move |rows, _| match config.registry_capacity {
+        None => Ok(rows.saturating_add(rows / 4).max(REGISTRY_RESIDENTS_MIN)),
+        Some(wanted) if wanted as usize >= rows => Ok(wanted as usize),
+        Some(wanted) => {
+            let place = config.data.join(SNAPSHOT_FILE);
+            let reason = format!(
+                "registry.capacity: {wanted} is less than the {rows} residents of {}: raise it or leave it out",
+                place.display()
+            );
+            Err((Fatal::Configuration, reason))
+        }
+    }
+}
+
+pub(super) fn empty(capacity: usize) -> Result<Table, Ended> {
+    let what = format_args!("the system has no memory for a registry of {capacity} residents");
+    Table::new(capacity).map_err(Fatal::System.at(what))
+}
+
+/// Sees to it that no write ever waits for the kernel's memory, and says what there is.
+pub(super) fn settle(table: &Table, began: Instant) {
+    on_all_cpus(|part, parts| table.touch(part, parts));
+    let (bytes, huge_bytes) = table.bytes();
+    eprintln!(
+        "onecode: registry: {}, room for {}; {} MB, {} % of it in huge pages; ready in {} ms",
+        counted(table.len() as u64, "resident"),
+        table.capacity(),
+        bytes.div_ceil(1_000_000),
+        huge_bytes * 100 / bytes.max(1),
+        began.elapsed().as_millis()
+    );
+}
+
+/// Says once, on stderr, when the registry is nearly full.
+pub(super) fn watch(table: Arc<Table>) -> std::io::Result<()> {
+    let watch = move || {
+        while !table.is_nearly_full() {
+            thread::sleep(LOOK);
+        }
+        eprintln!(
+            "onecode: warning: the registry is over {REGISTRY_WARNING_PERCENT} % full, {} of {}: raise registry.capacity \
+             and start again; when it is full, new residents are refused",
+            table.used(),
+            table.capacity()
+        );
+    };
+    thread::Builder::new().name("registry".to_owned()).spawn(watch).map(drop)
+}
+
+/// Runs `part` on a thread for each CPU, with the number of the thread and of all of them.
+fn on_all_cpus<T: Send>(part: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
+    let parts = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let part = &part;
+        let threads: Vec<_> = (1..parts).map(|index| scope.spawn(move || part(index, parts))).collect();
+        let mut results = vec![part(0, parts)];
+        // A panic has ended the process already.
+        results.extend(threads.into_iter().flat_map(thread::ScopedJoinHandle::join));
+        results
+    })
 }
 
 /// An unfinished last append, in words.
@@ -75,29 +176,6 @@ pub(super) fn told_torn(torn: &Torn) -> String {
 pub(super) fn journal_refused(folder: &Path, error: &RecoverError) -> Ended {
     let fatal = if matches!(error, RecoverError::Io { .. }) { Fatal::File } else { Fatal::Configuration };
     (fatal, format!("{}: {error}", folder.display()))
-}
-
-/// All that a data folder holds, for a command: a table with room for `more` residents besides.
-pub(super) fn open(data: &Path, key_id: [u8; 8], more: usize) -> Result<(Table, Replayed), Ended> {
-    let path = data.join(SNAPSHOT_FILE);
-    let snapshot = match path.try_exists() {
-        Ok(true) => Some(Snapshot::open(&path, key_id)?),
-        Ok(false) => None,
-        Err(error) => return Err((Fatal::File, format!("{}: {error}", path.display()))),
-    };
-    let folded_to = snapshot.as_ref().map_or(0, |snapshot| snapshot.meta().folded_to);
-    let (folder, mut statuses) = (journal_folder(data), 0);
-    let count =
-        |entry: &crate::journal::Entry<'_>| statuses += usize::from(matches!(entry.record, Record::Status { .. }));
-    reading::read_still(&folder, folded_to, count).map_err(|error| journal_refused(&folder, &error))?;
-    let rows = snapshot.as_ref().map_or(0, |snapshot| usize::try_from(snapshot.rows()).unwrap_or(usize::MAX));
-    let capacity = rows.saturating_add(statuses).saturating_add(more);
-    let table = match snapshot {
-        Some(snapshot) => snapshot.load(capacity)?,
-        None => super::registry::empty(capacity)?,
-    };
-    let replayed = replay(&table, data, folded_to)?;
-    Ok((table, replayed))
 }
 
 /// The id of the hash key that a snapshot was made with; `None` where there is no snapshot.

@@ -9,11 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::keys::rfc3339;
-use super::{Ended, Fatal, Place};
+use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
@@ -21,11 +18,9 @@ use crate::config::read_bounded;
 
 /// Say what codes are worth.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Exit status: 0 every code is valid or valid_in_grace; 1 one is not, or there is none; 2 wrong \
-                        usage; 74 a file, the input or the output cannot be read or written; 78 bad configuration, or \
-                        one that cannot be read, or no keys to trust"
-)]
+#[command(after_help = super::with_exit_statuses(
+    "With 0 every code is valid or valid_in_grace; with 1 one is not, or there is none."
+))]
 pub struct Args {
     #[command(flatten)]
     place: Place,
@@ -45,25 +40,18 @@ pub struct Args {
     code: Option<String>,
 }
 
-pub fn run(args: Args) -> ExitCode {
-    let trust = match trusted(&args) {
-        Ok(trust) => trust,
-        Err((fatal, reason)) => return fatal.because(reason),
-    };
-    let mut check = Check { trust, at: args.at, json: args.json, codes: 0, refused: 0 };
+pub fn run(args: &Args) -> Done {
+    let mut check = Check { trust: trusted(args)?, at: args.at, json: args.json, codes: 0, refused: 0 };
     let out = io::stdout().lock();
-    let done = match args.code {
+    let done = match args.code.as_deref() {
         Some(code) if code != "-" => check.lines(code.as_bytes(), out),
         _ => check.lines(io::stdin().lock(), out),
     };
-    match done {
-        Ok(()) if check.codes == 0 => {
-            eprintln!("onecode: there was no code to verify");
-            ExitCode::from(1)
-        }
-        Ok(()) => ExitCode::from(u8::from(check.refused > 0)),
-        Err(error) => Fatal::File.because(format_args!("input or output: {error}")),
+    done.map_err(Fatal::File.at("input or output"))?;
+    if check.codes == 0 {
+        eprintln!("onecode: there was no code to verify");
     }
+    Ok(ExitCode::from(u8::from(check.codes == 0 || check.refused > 0)))
 }
 
 fn trusted(args: &Args) -> Result<Trust, Ended> {
@@ -169,11 +157,6 @@ fn in_words(verdict: &Verdict) -> String {
     format!("{word} {} {issuer} from {iat} until {exp}{test}", claims.status)
 }
 
-pub(super) fn parse_time(text: &str) -> Result<u64, String> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "not a time such as 2026-01-31T08:00:00+08:00")?;
-    u64::try_from(time.unix_timestamp()).map_err(|_| "a time before 1970".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +174,8 @@ mod tests {
     }
 
     fn exit(words: &[&str]) -> ExitCode {
-        run(Cli::try_parse_from(["verify"].iter().chain(words)).map(|cli| cli.args).unwrap_or_else(|e| panic!("{e}")))
+        let args = Cli::try_parse_from(["verify"].iter().chain(words)).map(|cli| cli.args);
+        super::super::exit(run(&args.unwrap_or_else(|e| panic!("{e}"))))
     }
 
     fn keyring() -> Keyring {
