@@ -303,21 +303,20 @@ impl Config {
 
 fn read_text(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
     let refused = |problem: &str| ConfigError::at(path.display(), problem);
-    let bytes = read_bounded(open(path)).map_err(|error| refused(&format!("cannot be read: {error}")))?;
+    let bytes = read_bounded(open(path), CONFIG_FILE_BYTES_MAX)
+        .map_err(|error| refused(&format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|_| refused("is not UTF-8 text"))
 }
 
-/// All of a file that is written by hand, or by one tool.
+/// All of a file of at most `bytes_max`.
 ///
 /// # Errors
-/// What the system said, or that the file is too large to be such a one.
-pub fn read_bounded(file: io::Result<File>) -> io::Result<Vec<u8>> {
+/// What the system said, or that the file is larger.
+pub fn read_bounded(file: io::Result<File>, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file?.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "it is larger than {CONFIG_FILE_BYTES_MAX} bytes, so it is the wrong file"
-        )));
+    file?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes, so it is the wrong file")));
     }
     Ok(bytes)
 }

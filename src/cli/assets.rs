@@ -4,11 +4,11 @@
 //! `NAME.html`. A name that carries a hash (`app-3f9a0c12.js`) may be kept for ever, every other one asks each time.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::{Ended, Fatal};
+use crate::config::read_bounded;
 use crate::limits::ASSET_FILE_BYTES_MAX;
 use crate::service::asset_pack::{CacheClass, Packed, pack};
 use crate::sys::regular_file;
@@ -57,14 +57,9 @@ fn read_folder(
         }
         let unknown = || refused(&path, "files of this kind are not served".to_owned());
         let content_type = content_type(&name).ok_or_else(unknown)?;
-        let mut body = Vec::new();
-        // One byte more than any file may have, so that a wrong one is not compressed for hours.
-        let bounded = regular_file::open(&path).map(|file| file.take(u64::from(ASSET_FILE_BYTES_MAX) + 1));
-        let read = bounded.and_then(|mut file| file.read_to_end(&mut body));
-        read.map_err(Fatal::Configuration.at(path.display()))?;
-        if body.len() > ASSET_FILE_BYTES_MAX as usize {
-            return Err(refused(&path, format!("is larger than {ASSET_FILE_BYTES_MAX} bytes")));
-        }
+        // Bounded first of all, so that a wrong one is not compressed for hours.
+        let body = read_bounded(regular_file::open(&path), ASSET_FILE_BYTES_MAX.into());
+        let body = body.map_err(Fatal::Configuration.at(path.display()))?;
         let (route, language) = place(route, &name);
         let cache = if is_hashed(&name) { CacheClass::Immutable } else { CacheClass::Revalidate };
         let asset = pack(&route, language.as_deref(), content_type, cache, &body)

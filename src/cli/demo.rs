@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Ended, Fatal, counted, serve, state};
+use super::{Ended, Fatal, counted, state};
 use crate::config::Config;
 use crate::registry::data_folder::{DataFolder, replace_file};
 use crate::registry::demo;
@@ -62,15 +62,7 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
             format!("{}: --demo takes an empty data folder or one of its own, and leaves others alone", path.display());
         if occupied() && !is_demo(&path) { Err((Fatal::Configuration, reason)) } else { Ok(()) }
     };
-    // Under the lock, since another demo may be making this folder just now. One that never had a lock is nobody's of
-    // ours, and is not given one.
-    if let Err(refused) = check()
-        && !path.join("lock").exists()
-    {
-        return Err(refused);
-    }
-    let folder = serve::open_folder_at(&path)?;
-    check()?;
+    let folder = state::hold_checked(&path, "onecode serve", check)?;
     let residents = match fs::read_to_string(path.join(MARK)) {
         Ok(text) => {
             let no_mark = |_| (Fatal::Configuration, format!("{}: not the demo's mark", path.join(MARK).display()));
@@ -106,22 +98,16 @@ impl Demo {
         Ok(())
     }
 
-    /// A fresh session for each resident in `sessions.txt`, and the tokens of two devices beside it.
+    /// A fresh session for each resident in `sessions.txt`, one a line and all of one length, so that a load script reads
+    /// line N by its offset; and the tokens of two devices beside it.
     pub(super) fn write_tokens(&self, settings: &Settings, table: &Table, now: Now) -> Result<(), Ended> {
-        self.write_sessions(settings, table, now).map_err(Fatal::File.at(SESSIONS))?;
-        for (index, (name, kind)) in (1..).zip(TOKENS) {
-            let expires_unix_s = u32::try_from(now.unix_s() + settings.session_s).unwrap_or(u32::MAX);
-            let token = settings.device_key.mint(&Device { id: index, kind, expires_unix_s });
+        let expires_unix_s = u32::try_from(now.unix_s() + settings.session_s).unwrap_or(u32::MAX);
+        for (id, (name, kind)) in (1..).zip(TOKENS) {
+            let token = settings.device_key.mint(&Device { id, kind, expires_unix_s });
             replace_file(&self.folder.join(name), 0o600, |file| writeln!(file, "{token}"))
                 .map_err(Fatal::File.at(name))?;
         }
-        Ok(())
-    }
-
-    /// One session a line, all lines of one length, so that a load script reads line N by its offset.
-    fn write_sessions(&self, settings: &Settings, table: &Table, now: Now) -> std::io::Result<()> {
-        let expires_unix_s = u32::try_from(now.unix_s() + settings.session_s).unwrap_or(u32::MAX);
-        replace_file(&self.folder.join(SESSIONS), 0o600, |file| {
+        let written = replace_file(&self.folder.join(SESSIONS), 0o600, |file| {
             (1..=self.residents).try_for_each(|number| {
                 let (resident, _) = settings.hash_key.number(&demo::id_number(number));
                 let number = table.read(resident).map_or(0, |record| record.session);
@@ -129,24 +115,27 @@ impl Demo {
                 file.write_all(&session::mint(&settings.session_key, &session))?;
                 file.write_all(b"\n")
             })
-        })
+        });
+        written.map_err(Fatal::File.at(SESSIONS))
     }
 
     /// Says where to look, and how to ask.
     pub(super) fn announce(&self, address: SocketAddr, admin: SocketAddr) {
-        let sessions = self.folder.join(SESSIONS);
-        let sessions = sessions.display();
-        let scanner = self.folder.join(TOKENS[0].0);
-        serve::say(&[
-            format!("onecode demo: {}, test codes only", counted(u64::from(self.residents), "synthetic resident")),
-            format!("  page      http://{address}/"),
-            format!("  admin     http://{admin}/status.json  and /metrics"),
-            format!("  sessions  {sessions}  (one a line)"),
-            format!("  scanner   {}  (the token of a door; a sampling post's is beside it)", scanner.display()),
+        let (sessions, scanner) = (self.folder.join(SESSIONS), self.folder.join(TOKENS[0].0));
+        let (sessions, scanner) = (sessions.display(), scanner.display());
+        let residents = counted(u64::from(self.residents), "synthetic resident");
+        // Nobody may be listening, which is no reason not to serve.
+        let _ = super::print(
             format!(
-                "  curl -H \"Authorization: Bearer $(head -n 1 {sessions})\" http://{address}/person/app/refreshQRCode"
-            ),
-        ]);
+                "onecode demo: {residents}, test codes only\n\
+                 \x20 page      http://{address}/\n\
+                 \x20 admin     http://{admin}/status.json  and /metrics\n\
+                 \x20 sessions  {sessions}  (one a line)\n\
+                 \x20 scanner   {scanner}  (the token of a door; a sampling post's is beside it)\n\
+                 \x20 curl -H \"Authorization: Bearer $(head -n 1 {sessions})\" http://{address}/person/app/refreshQRCode\n"
+            )
+            .as_bytes(),
+        );
     }
 }
 

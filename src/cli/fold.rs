@@ -22,7 +22,7 @@ use crate::driver::Bell;
 use crate::journal::port::Doorbell;
 use crate::journal::reading::{self, Dense};
 use crate::journal::recover::segment_path;
-use crate::journal::{Counters, Handle, Lane, Record, Writer, writer};
+use crate::journal::{Handle, Lane, Record, Writer, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_SEGMENT_BYTES,
     JOURNAL_UNFOLDED_BYTES_MAX,
@@ -51,7 +51,6 @@ struct Folder {
     journal: PathBuf,
     table: Arc<Table>,
     lanes: Vec<Arc<Lane>>,
-    counters: Arc<Counters>,
     doorbell: Arc<Doorbell>,
     folding: Arc<Folding>,
     stopping: Arc<AtomicBool>,
@@ -67,7 +66,6 @@ struct Folder {
     purges: u64,
     /// There is one that they have not.
     owes_purge: bool,
-    shut: bool,
 }
 
 impl Durable {
@@ -75,13 +73,12 @@ impl Durable {
     /// bells of all shards, and behind them the journal's.
     pub(super) fn start(
         config: &Config,
-        data: &Path,
         (table, key_id): (Arc<Table>, [u8; 8]),
         replayed: Replayed,
         lanes: Vec<Arc<Lane>>,
         shards: Vec<Bell>,
     ) -> Result<(Durable, Arc<[Bell]>), Ended> {
-        let journal = state::journal_folder(data);
+        let journal = state::journal_folder(&config.data);
         let cpu = config.journal_cpu.map(usize::from);
         writer::make_folder(&journal).map_err(Fatal::Folder.at(journal.display()))?;
         let writer = Writer::choose(&journal, cpu);
@@ -98,14 +95,13 @@ impl Durable {
         let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
-        let (counters, stopping) = (handle.counters(), Arc::new(AtomicBool::new(false)));
-        let folding = Arc::new(Folding::new(counters.clone()));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let folding = Arc::new(Folding { journal: handle.counters(), ..Folding::default() });
         let folder = Folder {
-            data: data.to_owned(),
+            data: config.data.clone(),
             journal,
             table,
             lanes,
-            counters,
             doorbell: handle.doorbell(),
             folding: folding.clone(),
             stopping: stopping.clone(),
@@ -117,7 +113,6 @@ impl Durable {
             owes,
             purges: 0,
             owes_purge,
-            shut: false,
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
         let folder = thread.map_err(Fatal::System.ended())?;
@@ -148,7 +143,7 @@ impl Folder {
     fn look(&mut self) {
         let disk_bytes = disk_bytes(&self.journal);
         self.folding.disk_bytes.store(disk_bytes, Relaxed);
-        let written = self.counters.bytes.load(Relaxed);
+        let written = self.folding.journal.bytes.load(Relaxed);
         let unfolded = written - self.bytes_before;
         // A segment's worth since the last fold, else one that frees nothing would follow the other.
         let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max
@@ -175,16 +170,14 @@ impl Folder {
     /// Refuses writes while the disk that the journal may have is taken, a segment to come included.
     fn set_shut(&mut self) {
         let shut = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max;
-        if shut && !self.shut {
-            eprintln!(
+        match (self.folding.shut.swap(shut, Relaxed), shut) {
+            (false, true) => eprintln!(
                 "onecode: warning: journal.disk_bytes_max is reached, {} bytes: writes are refused until there is space",
                 self.disk_bytes_max
-            );
-        } else if self.shut && !shut {
-            eprintln!("onecode: the journal has space again");
+            ),
+            (true, false) => eprintln!("onecode: the journal has space again"),
+            _ => {}
         }
-        self.shut = shut;
-        self.folding.shut.store(shut, Relaxed);
         self.lanes.iter().for_each(|lane| lane.set_shut(shut));
     }
 
@@ -219,9 +212,9 @@ impl Folder {
     /// A record up to which all is applied, removals of test data on all shards included.
     fn settled(&self) -> Result<u64, String> {
         // What earlier processes wrote is on disk for certain once the first segment of this one is.
-        self.wait("the journal to begin", || self.counters.sealed_to.load(Acquire) > 0)?;
+        self.wait("the journal to begin", || self.folding.journal.sealed_to.load(Acquire) > 0)?;
         // In this order: the lanes count what it counts, and an admin's removal is asked for once it is applied.
-        let durable_to = self.counters.durable_to.load(Acquire);
+        let durable_to = self.folding.journal.durable_to.load(Acquire);
         let durable: Vec<u64> = self.lanes.iter().map(|lane| lane.durable()).collect();
         self.wait("the shards to apply what is on disk", || {
             self.lanes.iter().zip(&durable).all(|(lane, durable)| lane.applied() >= *durable)
@@ -245,31 +238,33 @@ impl Folder {
 
     /// Writes anew, without them, all segments with test records from before the last removal of test data.
     fn forget_test_data(&self) -> Result<(), String> {
-        self.wait("the journal to begin", || self.counters.sealed_to.load(Acquire) > 0)?;
-        let durable_to = self.counters.durable_to.load(Acquire);
-        self.counters.sealing.store(true, Release);
+        self.wait("the journal to begin", || self.folding.journal.sealed_to.load(Acquire) > 0)?;
+        let durable_to = self.folding.journal.durable_to.load(Acquire);
+        self.folding.journal.sealing.store(true, Release);
         self.doorbell.ring();
-        let sealed = || self.counters.sealed_to.load(Acquire);
+        let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
         let told = |error| format!("{}: {error}", self.journal.display());
         let (purge, holding) = test_data(&self.journal, sealed()).map_err(told)?;
         let Some(purge) = purge else { return Ok(()) };
-        let mut rewriting: Option<(u64, Dense, u64)> = None;
-        let mut failed = None;
-        let finish = |(name, dense, last): (u64, Dense, u64)| {
-            replace_file(&segment_path(&self.journal, name), 0o600, |file| file.write_all(&dense.finish(last)))
+        let (mut rewriting, mut done): (Option<(u64, Dense, u64)>, _) = (None, Ok(()));
+        let finish = |rewriting: &mut Option<(u64, Dense, u64)>| match rewriting.take() {
+            Some((name, dense, last)) => {
+                replace_file(&segment_path(&self.journal, name), 0o600, |file| file.write_all(&dense.finish(last)))
+            }
+            None => Ok(()),
         };
         reading::read(&self.journal, None, |entry| {
-            if failed.is_some() || rewriting.as_ref().is_some_and(|(name, ..)| *name != entry.segment) {
-                failed = failed.take().or(rewriting.take().and_then(|done| finish(done).err()));
+            if done.is_ok() && rewriting.as_ref().is_some_and(|(name, ..)| *name != entry.segment) {
+                done = finish(&mut rewriting);
             }
-            if failed.is_some() || !holding.contains(&entry.segment) {
+            if done.is_err() || !holding.contains(&entry.segment) {
                 return;
             }
             if rewriting.is_none() {
                 match reading::header(&self.journal, entry.segment) {
                     Ok(header) => rewriting = Some((entry.segment, Dense::new(header), 0)),
-                    Err(error) => failed = Some(io::Error::other(error)),
+                    Err(error) => done = Err(io::Error::other(error)),
                 }
             }
             if let Some((_, dense, last)) = &mut rewriting {
@@ -280,10 +275,7 @@ impl Folder {
             }
         })
         .map_err(told)?;
-        match failed.or(rewriting.and_then(|done| finish(done).err())) {
-            Some(error) => Err(error.to_string()),
-            None => Ok(()),
-        }
+        done.and_then(|()| finish(&mut rewriting)).map_err(|error| error.to_string())
     }
 }
 

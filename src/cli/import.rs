@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempPath;
 
 use super::{Done, Ended, Fatal, Place, counted, state};
 use crate::journal::reading;
@@ -144,8 +145,9 @@ fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Tab
 struct RejectsFile {
     file: BufWriter<File>,
     path: PathBuf,
-    /// Where it is written; `None` for what is no file, such as a terminal or `/dev/null`, which is written at once.
-    aside: Option<PathBuf>,
+    /// Where it is written, and removed from if it is not kept; `None` for what is no file, such as a terminal or
+    /// `/dev/null`, which is written at once.
+    aside: Option<TempPath>,
 }
 
 const REJECTS_HEADER: &[u8] = b"line,column,reason\n";
@@ -160,8 +162,7 @@ impl RejectsFile {
         if there.is_some_and(|there| !there.is_file()) {
             // To open a pipe that nobody reads would wait for ever; this way it is refused (open(2), O_NONBLOCK).
             let _reader_is_there = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-            let file = BufWriter::new(OpenOptions::new().write(true).open(path)?);
-            return RejectsFile { file, path: path.to_owned(), aside: None }.begun();
+            return RejectsFile::begin(OpenOptions::new().write(true).open(path)?, path.to_owned(), None);
         }
         // A link is followed, and what it leads to replaced.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -170,13 +171,14 @@ impl RejectsFile {
         let aside = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
         // One that a crash left; create_new, so that the mode is ours and no link that someone put there is followed.
         let _ = fs::remove_file(&aside);
-        let file = BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?);
-        RejectsFile { file, path, aside: Some(aside) }.begun()
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+        RejectsFile::begin(file, path, Some(TempPath::try_from_path(aside)?))
     }
 
-    fn begun(mut self) -> io::Result<RejectsFile> {
-        self.file.write_all(REJECTS_HEADER)?;
-        Ok(self)
+    fn begin(file: File, path: PathBuf, aside: Option<TempPath>) -> io::Result<RejectsFile> {
+        let mut file = BufWriter::new(file);
+        file.write_all(REJECTS_HEADER)?;
+        Ok(RejectsFile { file, path, aside })
     }
 
     /// No reason has a quote in it, and only a quoted field may have a comma.
@@ -190,22 +192,11 @@ impl RejectsFile {
         if self.aside.is_some() { self.file.get_ref().sync_all() } else { Ok(()) }
     }
 
-    fn keep(mut self) -> io::Result<()> {
-        let Some(aside) = &self.aside else { return Ok(()) };
+    fn keep(self) -> io::Result<()> {
+        let Some(aside) = self.aside else { return Ok(()) };
         // Again: the registry or the keys may have been made at this very place since.
         check_replaceable(&self.path)?;
-        fs::rename(aside, &self.path)?;
-        self.aside = None;
-        Ok(())
-    }
-}
-
-impl Drop for RejectsFile {
-    fn drop(&mut self) {
-        if let Some(aside) = &self.aside {
-            // The next import would remove it too.
-            let _ = fs::remove_file(aside);
-        }
+        Ok(aside.persist(&self.path)?)
     }
 }
 
@@ -248,8 +239,7 @@ fn told(report: &Report, residents: usize, json: bool) -> String {
         ("residents", residents as u64),
     ];
     if json {
-        let facts: Vec<String> = counts.iter().map(|(name, count)| format!("\"{name}\":{count}")).collect();
-        return format!("{{{}}}\n", facts.join(","));
+        return format!("{}\n", counts.into_iter().collect::<serde_json::Value>());
     }
     counts.iter().map(|(name, count)| format!("{name:<10} {count:>12}\n")).collect()
 }

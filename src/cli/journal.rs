@@ -132,11 +132,8 @@ fn kind(record: &Record<'_>) -> &'static str {
     }
 }
 
-/// All segments, and how the reading ended.
-type Survey = (Vec<Segment>, Result<End, RecoverError>);
-
-/// Everything in the journal.
-fn survey(folder: &Path) -> Result<Survey, Ended> {
+/// All segments, and how the reading of them ended.
+fn survey(folder: &Path) -> Result<(Vec<Segment>, Result<End, RecoverError>), Ended> {
     let mut segments: BTreeMap<u64, Segment> = BTreeMap::new();
     let end = reading::read(folder, None, |entry| {
         let segment = segments.entry(entry.segment).or_default();
@@ -188,8 +185,12 @@ fn verify(folder: &Path, json: bool) -> Done {
     let (result, last, torn, damage) = match &end {
         Ok(End { torn: None, next, .. }) => ("clean", Some(next - 1), None, None),
         Ok(End { torn: Some(torn), next, .. }) => ("torn", Some(next - 1), Some(state::told_torn(torn)), None),
-        Err(error) if is_damage(error) => ("damaged", None, None, Some(error.to_string())),
-        Err(error) => return Err(state::journal_refused(folder, error)),
+        Err(
+            error @ (RecoverError::Io(_)
+            | RecoverError::Record { .. }
+            | RecoverError::Header { error: HeaderError::Version(_), .. }),
+        ) => return Err(state::journal_refused(folder, error)),
+        Err(error) => ("damaged", None, None, Some(error.to_string())),
     };
     let told = if json {
         json!({ "result": result, "segments": segments.len(), "records": records, "last": last, "torn": torn, "damage": damage })
@@ -200,14 +201,6 @@ fn verify(folder: &Path, json: bool) -> Done {
     };
     super::print(format!("{told}\n").as_bytes())?;
     Ok(ExitCode::from(u8::from(end.is_err())))
-}
-
-/// Rather than a file that cannot be read, or a journal of a newer version.
-fn is_damage(error: &RecoverError) -> bool {
-    match error {
-        RecoverError::Header { error, .. } => !matches!(error, HeaderError::Version(_)),
-        error => matches!(error, RecoverError::Damaged { .. } | RecoverError::Gap { .. }),
-    }
 }
 
 const SCAN_FIELDS: [&str; 9] = ["at", "place", "result", "resident", "cti", "id", "device", "received", "test"];

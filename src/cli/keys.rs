@@ -4,16 +4,18 @@
 //! subcommand prints a secret; `export` writes them sealed under a passphrase, which never stands on a command line.
 
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Done, Ended, Fatal, Place, random, rfc3339};
 use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey, write_private};
 use crate::code::sealed::{self, SealedError};
+use crate::config::read_bounded;
 use crate::sys::regular_file;
 
 /// Manage the keys of a server.
@@ -147,13 +149,7 @@ struct Listed {
     revoked: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Listing {
-    keys: Vec<Listed>,
-    session_epoch: u32,
-}
-
-fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), Ended> {
+fn print(keyring: &Keyring, now: u64, as_json: bool) -> Result<(), Ended> {
     let listed = |key: &SigningKey| Listed {
         kid: key.kid,
         env: key.env.word(),
@@ -163,30 +159,20 @@ fn print(keyring: &Keyring, now: u64, json: bool) -> Result<(), Ended> {
         not_after: keyring.not_after(key),
         revoked: key.revoked,
     };
-    let listing = Listing {
-        keys: keyring.signing_keys().iter().map(listed).collect(),
-        session_epoch: keyring.session_key().epoch,
+    let (keys, epoch) = (keyring.signing_keys().iter().map(listed).collect::<Vec<_>>(), keyring.session_key().epoch);
+    if as_json {
+        return super::print(format!("{}\n", json!({ "keys": keys, "session_epoch": epoch })).as_bytes());
+    }
+    let at = |word: &str, unix_s: Option<u64>| {
+        unix_s.map_or_else(String::new, |unix_s| format!(" {word} {}", rfc3339(unix_s)))
     };
-    if json {
-        let listed = serde_json::to_string(&listing).map_err(Fatal::File.at("standard output"))?;
-        return super::print(format!("{listed}\n").as_bytes());
-    }
-    let mut text = String::new();
-    for key in &listing.keys {
-        text += &format!("{} {} {} created {}", key.kid, key.env, key.state, rfc3339(key.created));
-        if key.not_before > 0 {
-            text += &format!(" from {}", rfc3339(key.not_before));
-        }
-        if let Some(not_after) = key.not_after {
-            text += &format!(" until {}", rfc3339(not_after));
-        }
-        if let Some(revoked) = key.revoked {
-            text += &format!(" revoked {}", rfc3339(revoked));
-        }
-        text.push('\n');
-    }
-    text += &format!("session epoch {}\n", listing.session_epoch);
-    super::print(text.as_bytes())
+    let line = |key: &Listed| {
+        let from = at("from", Some(key.not_before).filter(|from| *from > 0));
+        let (until, revoked) = (at("until", key.not_after), at("revoked", key.revoked));
+        format!("{} {} {} created {}{from}{until}{revoked}\n", key.kid, key.env, key.state, rfc3339(key.created))
+    };
+    let lines: String = keys.iter().map(line).collect();
+    super::print(format!("{lines}session epoch {epoch}\n").as_bytes())
 }
 
 fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
@@ -203,9 +189,7 @@ fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
 
 /// The keys of a file that `keys export` wrote.
 pub(super) fn open_export(path: &Path, passphrase_file: Option<&Path>) -> Result<Keyring, Ended> {
-    let mut sealed = Vec::new();
-    let read = regular_file::open(path).and_then(|file| file.take(EXPORT_BYTES_MAX).read_to_end(&mut sealed));
-    read.map_err(Fatal::File.at(path.display()))?;
+    let sealed = read_bounded(regular_file::open(path), EXPORT_BYTES_MAX).map_err(Fatal::File.at(path.display()))?;
     Ok(sealed::open_sealed(&sealed, &passphrase(passphrase_file)?)?)
 }
 

@@ -1,7 +1,7 @@
 //! `onecode serve`: puts the rooms together, starts a thread a shard, and stays with the signals until the end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -98,16 +98,14 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Fatal::System.ended())?;
     let (folder, demo) = if args.demo {
         let (folder, demo) = demo::open(&config, args.residents, now)?;
-        (folder, Some(demo))
-    } else {
-        (open_folder(&config)?, None)
-    };
-    if demo.is_some() {
         folder.path().clone_into(&mut config.data);
         if config.is_default("keys_dir") {
             config.keys_dir = folder.path().join("keys");
         }
-    }
+        (folder, Some(demo))
+    } else {
+        (open_folder(&config)?, None)
+    };
     let demo_residents = demo.as_ref().map(|demo| demo.residents);
     let keyring = super::open_keyring(&config)?;
     let settings = Arc::new(super::settings::make(&config, &keyring, demo_residents, 1, now.unix_ms)?);
@@ -128,8 +126,8 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let table = Arc::new(table);
     state::settle(&table, began);
     state::watch(table.clone()).map_err(Fatal::System.ended())?;
-    let public = bind(config.listen_address, config.shards)?;
-    let admin = bind(config.admin_address, 1)?;
+    let public = driver::bind(config.listen_address, config.shards).map_err(Fatal::Address.ended())?;
+    let admin = driver::bind(config.admin_address, 1).map_err(Fatal::Address.ended())?;
     let address = public[0].local_addr().map_err(Fatal::System.ended())?;
     let admin_address = admin[0].local_addr().map_err(Fatal::System.ended())?;
     let shards = counted(config.shards as u64, "shard");
@@ -192,22 +190,13 @@ fn share_descriptors(shards: usize) -> Result<usize, Ended> {
     Ok(share.min(SHARD_CONNECTIONS_MAX))
 }
 
-/// Takes hold of a data folder for serving.
-pub(super) fn open_folder_at(path: &std::path::Path) -> Result<DataFolder, Ended> {
-    Ok(DataFolder::open(path, std::process::id(), "onecode serve")?)
-}
-
 fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
-    let folder = open_folder_at(&config.data)?;
+    let folder = DataFolder::open(&config.data, std::process::id(), "onecode serve")?;
     if demo::is_demo(folder.path()) {
         let reason = "was made by the demo: serve it with --demo, or take another";
         return Err((Fatal::Configuration, format!("{} {reason}", folder.path().display())));
     }
     Ok(folder)
-}
-
-fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, Ended> {
-    driver::bind(address, count).map_err(Fatal::Address.ended())
 }
 
 /// Starts a thread for each listener, with the connections it may have; the last one is the admin listener's, one more
@@ -231,7 +220,7 @@ fn start(
     let lanes: Vec<Arc<Lane>> = (0..count).map(|_| Lane::new()).collect();
     let past = std::mem::take(&mut replayed.past);
     let keyed = (registry.clone(), settings.hash_key.id());
-    let (durable, bells) = Durable::start(&config, &config.data, keyed, replayed, lanes.clone(), bells)?;
+    let (durable, bells) = Durable::start(&config, keyed, replayed, lanes.clone(), bells)?;
     let observer = Arc::new(Observer {
         counters: counters.clone(),
         registry: registry.clone(),
@@ -352,9 +341,4 @@ fn end_on_panic() {
         demo::remove_temporary();
         std::process::exit(i32::from(Fatal::Panic as u8));
     }));
-}
-
-pub(super) fn say(lines: &[String]) {
-    // Nobody may be listening, which is no reason not to serve.
-    let _ = super::print(format!("{}\n", lines.join("\n")).as_bytes());
 }

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::journal::recover::{Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::limits::{REGISTRY_RESIDENTS_MIN, REGISTRY_WARNING_PERCENT};
-use crate::registry::data_folder::{SNAPSHOT_FILE, is_there};
+use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, is_there};
 use crate::registry::snapshot::{Loading, Meta, Snapshot, SnapshotError};
 use crate::registry::table::Table;
 use crate::service::{Past, apply};
@@ -28,6 +28,21 @@ pub(super) fn journal_folder(data: &Path) -> PathBuf {
 pub(super) fn check_folder(data: &Path) -> Result<(), Ended> {
     let missing = || (Fatal::File, format!("{}: there is no such data folder", data.display()));
     data.is_dir().then_some(()).ok_or_else(missing)
+}
+
+/// Takes hold of a data folder that passes `check`, under the lock since another command may be filling it just now. One
+/// that never had a lock is nobody's of ours, and is not given one if it does not pass.
+pub(super) fn hold_checked(
+    data: &Path,
+    command: &str,
+    check: impl Fn() -> Result<(), Ended>,
+) -> Result<DataFolder, Ended> {
+    if !data.join("lock").exists() {
+        check()?;
+    }
+    let folder = DataFolder::open(data, std::process::id(), command)?;
+    check()?;
+    Ok(folder)
 }
 
 /// What a journal had to add to a snapshot.

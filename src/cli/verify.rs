@@ -15,6 +15,7 @@ use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
 use crate::config::read_bounded;
+use crate::limits::CONFIG_FILE_BYTES_MAX;
 
 /// Say what codes are worth.
 #[derive(clap::Args)]
@@ -60,7 +61,7 @@ fn trusted(args: &Args) -> Result<Trust, Ended> {
         super::check_keys_kept(&config)?;
         return Ok(Keyring::open(&config.keys_dir)?.trusted(&config.issuer));
     };
-    let json = read_bounded(File::open(path)).map_err(Fatal::File.at(path.display()))?;
+    let json = read_bounded(File::open(path), CONFIG_FILE_BYTES_MAX).map_err(Fatal::File.at(path.display()))?;
     let refused = |error| (Fatal::Configuration, format!("{} cannot be trusted: {error}", path.display()));
     Trust::from_jwks(&json).map_err(refused)
 }

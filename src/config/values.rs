@@ -72,26 +72,21 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
     if text == "auto" {
         return Ok(Cpus(None));
     }
-    let wrong = || format!("{text:?} is not \"auto\" or a list of CPUs below {CPUS_MAX} such as 0-3,8");
     let number = |text: &str| -> Option<u16> {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
         text.parse().ok().filter(|cpu| digits && *cpu < CPUS_MAX)
     };
-    let mut cpus: Vec<u16> = Vec::new();
-    for part in text.split(',') {
+    let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Some(first), Some(last)) = (number(first), number(last)) else { return Err(wrong()) };
-        if first > last {
-            return Err(wrong());
-        }
-        for cpu in first..=last {
-            if cpus.contains(&cpu) {
-                return Err(format!("{text:?} names CPU {cpu} twice: each shard has its own"));
-            }
-            cpus.push(cpu);
-        }
+        Some(number(first)?..=number(last)?).filter(|range| !range.is_empty())
+    };
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    let wrong = || format!("{text:?} is not \"auto\" or a list of CPUs below {CPUS_MAX} such as 0-3,8");
+    let cpus: Vec<u16> = ranges.ok_or_else(wrong)?.into_iter().flatten().collect();
+    match (1..cpus.len()).find(|index| cpus[..*index].contains(&cpus[*index])) {
+        Some(index) => Err(format!("{text:?} names CPU {} twice: each shard has its own", cpus[index])),
+        None => Ok(Cpus(Some(cpus))),
     }
-    Ok(Cpus(Some(cpus)))
 }
 
 pub(super) fn login_url(text: &str) -> Result<String, String> {

@@ -17,6 +17,7 @@ use crate::service::{Overview, Route};
 use crate::words::Now;
 
 /// What the journal's thread counts, and the fold.
+#[derive(Default)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Folding {
     pub journal: Arc<journal::Counters>,
@@ -29,14 +30,6 @@ pub struct Folding {
     pub disk_bytes: AtomicU64,
     /// Writes are refused for want of space.
     pub shut: AtomicBool,
-}
-
-impl Folding {
-    /// Nothing folded yet.
-    pub fn new(journal: Arc<journal::Counters>) -> Folding {
-        let (folds, failures, folded_to, disk_bytes, shut) = Default::default();
-        Folding { journal, folds, failures, folded_to, disk_bytes, shut }
-    }
 }
 
 /// What one process shows of itself.
