@@ -36,7 +36,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
             for event in &events {
                 match connections[event.token().0].advance() {
                     Event::Pending | Event::Ended => continue,
-                    Event::Answered { status, bytes, due } => report.answered(status, bytes, due.elapsed(), false),
+                    Event::Answered { status, bytes, done, due } => {
+                        report.answered(status, bytes, done, due.elapsed(), false);
+                    }
                     Event::Failed(failure) => report.failures[failure as usize] += 1,
                 }
                 open -= 1;

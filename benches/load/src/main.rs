@@ -151,9 +151,9 @@ impl<'a> Load<'a> {
         let event = connection.advance();
         match event {
             Event::Pending => return,
-            Event::Answered { status, bytes, due } => {
+            Event::Answered { status, bytes, done, due } => {
                 let warm = due - self.started < self.options.warm_up;
-                self.report.answered(status, bytes, due.elapsed(), warm);
+                self.report.answered(status, bytes, done, due.elapsed(), warm);
             }
             Event::Failed(failure) => self.report.failures[failure as usize] += 1,
             // The server closed an idle connection, which it may; the next request opens another.
