@@ -147,6 +147,14 @@ impl Connection {
         if was_busy { Event::Failed(failure) } else { Event::Ended }
     }
 
+    /// When the last answer says to come back, in Unix seconds.
+    pub fn refresh_at(&self) -> Option<u64> {
+        let name = b"\"refresh_at\":";
+        let at = self.answer.windows(name.len()).position(|bytes| bytes == name)? + name.len();
+        let digits = self.answer[at..].iter().take_while(|byte| byte.is_ascii_digit());
+        Some(digits.fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
+    }
+
     /// Closes the socket and forgets the request.
     pub fn close(&mut self) {
         self.stream = None;

@@ -27,7 +27,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
     for first in (0..connections.len()).step_by(BATCH) {
         let last = (first + BATCH).min(connections.len());
         for (index, connection) in connections.iter_mut().enumerate().take(last).skip(first) {
-            connection.start(poll.registry(), Token(index), Instant::now(), |bytes| requests.write_next(bytes))?;
+            connection.start(poll.registry(), Token(index), Instant::now(), |bytes| {
+                requests.write_next(None, bytes).map(drop)
+            })?;
             report.planned += 1;
         }
         let mut open = last - first;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Printed when the command line is wrong.
 const USAGE: &str = "usage: load --url http://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
-                     [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N]] \
-                     [--field 'Name: value']... [--post FILE | --scans N] [--hold]";
+                     [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
+                     [--returning]] [--field 'Name: value']... [--post FILE | --scans N] [--hold]";
 
 /// What was asked for.
 pub struct Options {
@@ -36,6 +36,8 @@ pub struct Options {
     pub from: u64,
     /// How many lines to walk before beginning again.
     pub residents: u64,
+    /// Each resident comes back when the answer says so, until the end.
+    pub returning: bool,
     /// Further fields of each request.
     pub fields: Vec<String>,
     /// A file with the body of each request, which is then a POST.
@@ -62,6 +64,7 @@ impl Options {
             sessions: None,
             from: 0,
             residents: u64::MAX,
+            returning: false,
             fields: Vec::new(),
             post: None,
             scans: 0,
@@ -80,6 +83,7 @@ impl Options {
                 "--sessions" => options.sessions = Some(value()?.into()),
                 "--from" => options.from = number(&name, &value()?)?,
                 "--residents" => options.residents = number(&name, &value()?)?,
+                "--returning" => options.returning = true,
                 "--field" => options.fields.push(value()?),
                 "--post" => options.post = Some(value()?.into()),
                 "--scans" => options.scans = number(&name, &value()?)?,

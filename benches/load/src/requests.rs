@@ -27,6 +27,8 @@ struct Sessions {
     next: u64,
     block: Vec<u8>,
     block_first: u64,
+    /// All lines are held at once.
+    all: bool,
 }
 
 /// What a POST carries.
@@ -78,19 +80,30 @@ impl Requests {
         }
         head.push_str("Authorization: Bearer ");
         // A range that reaches beyond the end goes on at the start.
-        let sessions = Sessions { file, in_file, first, lines, next: 0, block: Vec::new(), block_first: in_file };
+        let sessions = Sessions {
+            file,
+            in_file,
+            first,
+            lines,
+            next: 0,
+            block: Vec::new(),
+            block_first: in_file,
+            all: options.returning,
+        };
         Ok(Requests { before: head.into_bytes(), after: b"\r\n\r\n".to_vec(), sessions: Some(sessions), body })
     }
 
-    /// Appends the next request.
-    pub fn write_next(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends the next request, or that of one resident, and says whose it was.
+    pub fn write_next(&mut self, resident: Option<u64>, bytes: &mut Vec<u8>) -> io::Result<u64> {
         bytes.extend_from_slice(&self.before);
+        let mut line = 0;
         if let Some(sessions) = &mut self.sessions {
-            bytes.extend_from_slice(sessions.next()?);
+            line = resident.unwrap_or_else(|| sessions.next());
+            sessions.write(line, bytes)?;
         }
         bytes.extend_from_slice(&self.after);
         self.body.write_next(bytes);
-        Ok(())
+        Ok(line)
     }
 }
 
@@ -137,17 +150,26 @@ fn scan_line(id: u128, at_ms: u128) -> String {
 }
 
 impl Sessions {
-    fn next(&mut self) -> io::Result<&[u8]> {
+    fn next(&mut self) -> u64 {
         let line = (self.first + self.next) % self.in_file;
         self.next = (self.next + 1) % self.lines;
+        line
+    }
+
+    fn write(&mut self, line: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
         let held = (self.block.len() / LINE_BYTES) as u64;
         if !(self.block_first..self.block_first + held).contains(&line) {
-            self.block.resize(BLOCK_LINES as usize * LINE_BYTES, 0);
-            let read = self.file.read_at(&mut self.block, line * LINE_BYTES as u64)?;
+            // Whoever comes back comes in no order: then the whole file is held.
+            let lines = if self.all { self.in_file } else { BLOCK_LINES };
+            let first = if self.all { 0 } else { line };
+            self.block.resize(lines as usize * LINE_BYTES, 0);
+            let read = self.file.read_at(&mut self.block, first * LINE_BYTES as u64)?;
             self.block.truncate(read / LINE_BYTES * LINE_BYTES);
-            self.block_first = line;
+            self.block_first = first;
         }
         let start = (line - self.block_first) as usize * LINE_BYTES;
-        self.block.get(start..start + SESSION_BYTES).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let session = self.block.get(start..start + SESSION_BYTES).ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.extend_from_slice(session);
+        Ok(())
     }
 }
