@@ -22,7 +22,8 @@ use thiserror::Error;
 use crate::limits::{
     ASSET_FILE_BYTES_DEFAULT, ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN,
     CONFIG_FILE_BYTES_MAX, CPUS_MAX, JOURNAL_DISK_BYTES_DEFAULT, JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX,
-    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, ZEROCOPY_BYTES_DEFAULT, ZEROCOPY_BYTES_MIN,
+    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, SIGNED_AHEAD_DEFAULT, SIGNED_AHEAD_MAX, ZEROCOPY_BYTES_DEFAULT,
+    ZEROCOPY_BYTES_MIN,
 };
 use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
@@ -107,6 +108,8 @@ keys! {
     "code.window_s" code_window_s: u32 = 45, whole(CODE_WINDOW_S_MIN..=CODE_WINDOW_S_MAX);
     /// At least two windows.
     "code.life_s" code_life_s: u32 = 120, whole(1..=CODE_LIFE_S_MAX);
+    /// Signatures kept for residents who are expected back, 128 bytes each; 0: none is made ahead.
+    "code.signed_ahead" code_signed_ahead: u32 = SIGNED_AHEAD_DEFAULT, whole(0..=SIGNED_AHEAD_MAX);
     /// The operator's own pages, beside ours or in their place.
     "assets.dir" assets_dir: Option<PathBuf> = None, path();
     /// The largest file of those on the wire, compressed and with its head.

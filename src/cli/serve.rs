@@ -25,6 +25,7 @@ use crate::limits::{
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
 use crate::registry::table::Table;
+use crate::service::ahead::Ahead;
 use crate::service::assets::Library;
 use crate::service::counters::Counters;
 use crate::service::{Parts, Role, Service, Settings};
@@ -232,22 +233,26 @@ fn start(
         Cpus(Some(cpus)) => cpus.iter().copied().map(usize::from).collect(),
         Cpus(None) => driver::allowed_cpus(),
     };
+    let ahead = Arc::new(Ahead::new(config.code_signed_ahead as usize).map_err(system)?);
     let mut threads = Vec::new();
     let seats = listeners.into_iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
     for (index, ((((listener, connections_max), pull), counters), mailbox)) in seats.enumerate() {
         let public = index + 1 < count;
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
-        let (library, pages) = (library.clone(), library.arena());
-        let seed = fastrand::u64(..);
+        let (library, pages, ahead) = (library.clone(), library.arena(), ahead.clone());
         let (port, past) = (Port::new(lanes[index].clone()), past.share(index, count - 1));
-        let role = if public { Role::Public } else { Role::Admin };
+        let (seed, shards) = (fastrand::u64(..), count - 1);
+        let (role, payloads, expected) = match public {
+            true => (Role::Public, PAYLOAD_CACHE_SLOTS, config.code_signed_ahead as usize / shards),
+            false => (Role::Admin, 0, 0),
+        };
+        #[rustfmt::skip]
+        let parts = Parts {
+            role, shards, settings, registry, counters, overview, library, payloads, ahead, expected, seed,
+        };
+        let shard = move |now| Shard::new(Service::new(parts, port, past), mailbox, connections_max, now);
         let seat = Seat {
-            shard: Box::new(move |now| {
-                let shards = count - 1;
-                let payloads = if public { PAYLOAD_CACHE_SLOTS } else { 0 };
-                let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, seed };
-                Shard::new(Service::new(parts, port, past), mailbox, connections_max, now)
-            }),
+            shard: Box::new(shard),
             listener,
             pull,
             bells: bells.clone(),
@@ -256,18 +261,20 @@ fn start(
             cpu: (public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
         };
         let name = if public { format!("shard-{index}") } else { "admin".to_owned() };
-        let taken = taken.clone();
-        let thread = thread::Builder::new().name(name).spawn(move || {
-            if let Err(error) = driver::run(&taken, seat) {
-                // One shard less would be a server half alive.
-                let _ = Fatal::System.because(error);
-                demo::remove_temporary();
-                std::process::exit(i32::from(Fatal::System as u8));
-            }
-        });
-        threads.push(thread.map_err(system)?);
+        threads.push(run_on_a_thread(name, taken.clone(), seat).map_err(system)?);
     }
     Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable })
+}
+
+fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(move || {
+        if let Err(error) = driver::run(&taken, seat) {
+            // One shard less would be a server half alive.
+            let _ = Fatal::System.because(error);
+            demo::remove_temporary();
+            std::process::exit(i32::from(Fatal::System as u8));
+        }
+    })
 }
 
 impl Serving {
