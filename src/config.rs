@@ -180,7 +180,8 @@ fn join<'a>(
         }
     }
     for (name, flag, value) in flags {
-        if let (Some(value), Some(key)) = (value, KEYS.iter().find(|key| key.0 == name)) {
+        if let Some(value) = value {
+            let key = layers::known(name, str::to_owned, flag)?;
             config.set(key, &Raw::Untyped(value.to_owned()), flag.to_owned())?;
         }
     }

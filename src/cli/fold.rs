@@ -170,6 +170,7 @@ impl Folder {
     /// Refuses writes while the disk that the journal may have is taken, a segment to come included.
     fn set_shut(&mut self) {
         let shut = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max;
+        self.lanes.iter().for_each(|lane| lane.set_shut(shut));
         match (self.folding.shut.swap(shut, Relaxed), shut) {
             (false, true) => eprintln!(
                 "onecode: warning: journal.disk_bytes_max is reached, {} bytes: writes are refused until there is space",
@@ -178,7 +179,6 @@ impl Folder {
             (true, false) => eprintln!("onecode: the journal has space again"),
             _ => {}
         }
-        self.lanes.iter().for_each(|lane| lane.set_shut(shut));
     }
 
     fn fold(&mut self) -> Result<(), String> {

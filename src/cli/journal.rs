@@ -309,7 +309,7 @@ impl Export {
 
 /// What an export writes to.
 enum Output {
-    Csv(csv::Writer<io::Stdout>),
+    Csv(Box<csv::Writer<io::Stdout>>),
     Ndjson(BufWriter<io::Stdout>, &'static [&'static str; 9]),
 }
 
@@ -320,7 +320,7 @@ impl Output {
         }
         let mut csv = csv::Writer::from_writer(io::stdout());
         csv.write_record(fields)?;
-        Ok(Output::Csv(csv))
+        Ok(Output::Csv(Box::new(csv)))
     }
 
     fn write(&mut self, values: [Value; 9]) -> io::Result<()> {

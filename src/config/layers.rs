@@ -166,7 +166,7 @@ fn is_foreign(name: &str) -> bool {
 
 /// The key of which `spell` makes this name; of an unknown one is told which key is closest to it: in the section of that
 /// name, a few letters away, or the same last part in another section.
-fn known(name: &str, spell: impl Fn(&str) -> String, place: &str) -> Result<&'static Key, ConfigError> {
+pub(super) fn known(name: &str, spell: impl Fn(&str) -> String, place: &str) -> Result<&'static Key, ConfigError> {
     let spelled: Vec<String> = super::keys().map(spell).collect();
     if let Some(index) = spelled.iter().position(|known| known == name) {
         return Ok(&KEYS[index]);
