@@ -60,6 +60,13 @@ fn no_command_makes_keys_beside_a_registry_that_needs_the_lost_ones() {
     let data = folder.path("data");
     let residents = folder.with("r.csv", "id_number,status,updated_at\n11010519491231002X,green,1700000000001\n");
     run_well(onecode().arg("import").arg("--data").arg(&data).arg(&residents));
+    let (phrase, export) = (folder.with("phrase", "a sentence kept in the safe\n"), folder.path("export"));
+    let keys = |words: &[&str], data: &Path| {
+        let mut command = onecode();
+        command.arg("keys").args(words).arg("--passphrase-file").arg(&phrase).arg("--data").arg(data);
+        command
+    };
+    run_well(keys(&["export"], &data).arg("--out").arg(&export));
     fs::remove_dir_all(data.join("keys")).unwrap();
     for words in [
         &["keys", "generate"][..],
@@ -81,6 +88,13 @@ fn no_command_makes_keys_beside_a_registry_that_needs_the_lost_ones() {
         assert!(!text.contains("generate"), "{text}");
         assert!(!data.join("keys").exists(), "{words:?}");
     }
+    let (other, others) = (folder.path("other"), folder.path("others"));
+    run_well(onecode().args(["keys", "generate", "--data"]).arg(&other));
+    run_well(keys(&["export"], &other).arg("--out").arg(&others));
+    refused(keys(&["import"], &data).arg(&others), 78, &["made with hash key", "restore the keys"]);
+    assert!(!data.join("keys").exists());
+    run_well(keys(&["import"], &data).arg(&export));
+    run_well(onecode().arg("import").arg("--data").arg(&data).arg(&residents));
 }
 
 #[test]

@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(export("long"), ExitCode::SUCCESS);
         assert_eq!(export("long"), ExitCode::from(74), "what is there is not overwritten");
         let opened = sealed::open_sealed(&std::fs::read(path("out")).unwrap(), b"a sentence kept in the safe").unwrap();
-        assert_eq!(opened.hash_key_id(), Keyring::open(Path::new(&keys)).unwrap().hash_key_id());
+        assert_eq!(opened.hash_key.expose(), Keyring::open(Path::new(&keys)).unwrap().hash_key.expose());
 
         let import = |file: &str, passphrase: &str| {
             run(parsed(&["import", "--keys-dir", &keys, &path(file), "--passphrase-file", &path(passphrase)]))

@@ -24,6 +24,7 @@ use crate::code::keyring::{KEYRING_FILE, Keyring, KeyringError};
 use crate::config::{self, Config, ConfigError, Overrides};
 use crate::driver::Clock;
 use crate::registry::data_folder::{DataFolderError, SNAPSHOT_FILE};
+use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::{Snapshot, SnapshotError};
 use crate::words::Now;
 
@@ -161,7 +162,7 @@ fn check_keys_kept(config: &Config) -> Result<(), Ended> {
 
 /// Refuses keys that are not those of the registry that is there.
 fn check_keys_belong(config: &Config, keyring: &Keyring) -> Result<(), Ended> {
-    match Snapshot::open(&config.data.join(SNAPSHOT_FILE), keyring.hash_key_id()) {
+    match Snapshot::open(&config.data.join(SNAPSHOT_FILE), HashKey::new(*keyring.hash_key.expose()).id()) {
         Err(error @ SnapshotError::HashKey { .. }) => Err(error.into()),
         _ => Ok(()),
     }
@@ -261,13 +262,16 @@ mod tests {
         let path = folder.path().join(SNAPSHOT_FILE);
         let meta = Meta { key_id: [7; 8], created_unix_ms: 0, folded_to: 0 };
         snapshot::store(&path, &meta, &Table::with_capacity(0), &mut |_| Ok(())).unwrap();
-        assert_eq!(open_keyring(&config).unwrap().hash_key_id(), keyring.hash_key_id());
+        assert_eq!(open_keyring(&config).unwrap().hash_key.expose(), keyring.hash_key.expose());
         std::fs::remove_dir_all(&config.keys_dir).unwrap();
         let (fatal, reason) = open_keyring(&config).unwrap_err();
         assert_eq!(fatal, Fatal::Configuration);
         assert!(reason.contains("hash key 0707070707070707") && reason.contains("restore the keys"), "{reason}");
         assert!(!config.keys_dir.exists());
         assert_eq!(check_keys_belong(&config, &keyring).unwrap_err().0, Fatal::Configuration);
+        let meta = Meta { key_id: HashKey::new(*keyring.hash_key.expose()).id(), ..meta };
+        snapshot::store(&path, &meta, &Table::with_capacity(0), &mut |_| Ok(())).unwrap();
+        assert!(check_keys_belong(&config, &keyring).is_ok());
     }
 
     #[test]

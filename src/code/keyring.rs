@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -354,16 +354,6 @@ impl Keyring {
         self.session_keys.iter().max_by_key(|key| key.epoch).expect("a keyring always has a session key")
     }
 
-    /// Names the hash key without telling it, so that a snapshot made under another one is refused by name.
-    pub fn hash_key_id(&self) -> [u8; 8] {
-        let mut hash = Context::new(&SHA256);
-        hash.update(b"onecode hash key id");
-        hash.update(self.hash_key.expose());
-        let mut id = [0; 8];
-        id.copy_from_slice(&hash.finish().as_ref()[..8]);
-        id
-    }
-
     /// The keys that verify codes of this server, as `issuer`; revoked ones included, so that they are known as such.
     pub fn trusted(&self, issuer: &str) -> Trust {
         let trusted = |key: &SigningKey| {
@@ -623,15 +613,15 @@ pub(super) mod tests {
         assert_eq!((mode(&keys), mode(&keys.join(KEYRING_FILE))), (0o700, 0o600));
         let again = Keyring::open_or_create(&keys, NOW + 1, counting_random).unwrap();
         assert_eq!(*made.to_json(), *again.to_json());
-        assert_eq!(made.hash_key_id(), again.hash_key_id());
-        assert_ne!(made.hash_key_id(), keyring().hash_key_id());
+        assert_eq!(made.hash_key.expose(), again.hash_key.expose());
+        assert_ne!(made.hash_key.expose(), keyring().hash_key.expose());
     }
 
     #[test]
     fn two_commands_started_together_make_one_keyring() {
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("keys");
-        let made = || Keyring::open_or_create(&keys, NOW, counting_random).unwrap().hash_key_id();
+        let made = || *Keyring::open_or_create(&keys, NOW, counting_random).unwrap().hash_key.expose();
         let ids = std::thread::scope(|scope| {
             let started: Vec<_> = (0..8).map(|_| scope.spawn(made)).collect();
             started.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
