@@ -7,7 +7,7 @@
 //! what is folded twice changes nothing, and a removal is not folded before its segments are written.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

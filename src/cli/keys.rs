@@ -4,7 +4,7 @@
 //! subcommand prints a secret; `export` writes them sealed under a passphrase, which never stands on a command line.
 
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::{Ended, Fatal, Place, random};
-use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey, write_private};
+use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey};
 use crate::code::sealed::{self, SealedError};
 use crate::sys::regular_file;
 
@@ -220,7 +220,8 @@ fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>)
     let passphrase = passphrase(passphrase_file)?;
     let sealed = sealed::seal(keyring, &passphrase, random)?;
     let Some(path) = out else { return super::print(&sealed) };
-    write_private(path, &sealed).map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
+    regular_file::create(path, 0o600, |file| file.write_all(&sealed))
+        .map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
 }
 
 /// The first line without its end, of at most 4 KiB.
