@@ -27,6 +27,9 @@ pub trait Segments {
     /// Replaces a segment as a whole.
     fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Cuts a segment to so many bytes, where it is longer.
+    fn cut(&self, name: u64, bytes: u64) -> io::Result<()>;
+
     /// Deletes segments, in this order.
     fn delete(&self, names: &[u64]) -> io::Result<()>;
 }
@@ -51,6 +54,11 @@ impl Segments for Folder<'_> {
         regular_file::replace(&segment_path(self.0, name), 0o600, |file| file.write_all(bytes))
     }
 
+    fn cut(&self, name: u64, bytes: u64) -> io::Result<()> {
+        let file = fs::File::options().write(true).open(segment_path(self.0, name))?;
+        if file.metadata()?.len() > bytes { file.set_len(bytes).and_then(|()| file.sync_all()) } else { Ok(()) }
+    }
+
     fn delete(&self, names: &[u64]) -> io::Result<()> {
         let Some(last) = names.last() else { return Ok(()) };
         names.iter().try_for_each(|name| fs::remove_file(segment_path(self.0, *name)))?;
@@ -66,6 +74,13 @@ impl Segments for Folder<'_> {
 pub fn forget_test_data(segments: &dyn Segments, sealed: u64) -> io::Result<()> {
     let (purge, holding) = test_data(segments, sealed)?;
     let Some(purge) = purge else { return Ok(()) };
+    // Behind its end a segment may still have what was written again into the next one.
+    for pair in segments.names()?.windows(2).take_while(|pair| pair[1] <= sealed) {
+        let (header, next) = (segments.header(pair[0])?, segments.header(pair[1])?);
+        if let (None, Some((_, end))) = (header.dense, next.previous.filter(|(id, _)| *id == header.id)) {
+            segments.cut(pair[0], end)?;
+        }
+    }
     let mut rewriting: Option<(u64, Dense, u64)> = None;
     let mut done = Ok(());
     let finish = |rewritten: Option<(u64, Dense, u64)>| {

@@ -6,9 +6,12 @@ use std::sync::atomic::Ordering;
 
 use super::disk::{Disk, SNAPSHOT, Survival};
 use super::machine::{Broken, Fault, Folded, Found, History, LANES, Machine, check, check_removed, removals};
+use crate::journal::Record;
+use crate::journal::log::Counters;
 use crate::journal::recover::{Entry, recover};
 use crate::journal::rewrite::{self, Segments};
 use crate::journal::segment::Header;
+use crate::words::ResidentNumber;
 
 const SEED: u64 = 0x0c0d_e5ee_d001;
 
@@ -135,11 +138,34 @@ impl Segments for InUse<'_> {
         Ok(())
     }
 
+    fn cut(&self, name: u64, bytes: u64) -> io::Result<()> {
+        if self.machine.borrow().disk.seen(name).len() as u64 <= bytes {
+            return Ok(());
+        }
+        self.change(|disk| disk.trim(name, bytes as usize))?;
+        self.change(|disk| disk.sync_named(name))
+    }
+
     fn delete(&self, names: &[u64]) -> io::Result<()> {
         names.iter().try_for_each(|name| self.change(|disk| disk.remove_named(*name)))?;
         self.machine.borrow_mut().folds[2] += names.len() as u64;
         self.change(Disk::sync_folder)
     }
+}
+
+/// Has the current segment ended, and all before it written anew.
+fn forget(in_use: &InUse<'_>, counters: &Counters) -> io::Result<()> {
+    let durable_to = counters.durable_to.load(Ordering::Relaxed);
+    counters.sealing.store(true, Ordering::Relaxed);
+    let mut steps = 0;
+    while counters.sealed_to.load(Ordering::Relaxed) <= durable_to {
+        steps += 1;
+        if steps > 1_000 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        in_use.machine.borrow_mut().step(&mut **in_use.at.borrow_mut());
+    }
+    rewrite::forget_test_data(in_use, counters.sealed_to.load(Ordering::Relaxed))
 }
 
 /// Folds as the process does, see `cli/fold.rs`. `followed`: removals of test data that the segments have followed.
@@ -151,17 +177,7 @@ fn fold(machine: &mut Machine, followed: &mut u64, at: At<'_>) -> io::Result<()>
     let (folded, before) = loop {
         let before = asked();
         if before > *followed {
-            let durable_to = counters.durable_to.load(Ordering::Relaxed);
-            counters.sealing.store(true, Ordering::Relaxed);
-            let mut steps = 0;
-            while counters.sealed_to.load(Ordering::Relaxed) <= durable_to {
-                steps += 1;
-                if steps > 1_000 {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                in_use.machine.borrow_mut().step(&mut **in_use.at.borrow_mut());
-            }
-            rewrite::forget_test_data(&in_use, counters.sealed_to.load(Ordering::Relaxed))?;
+            forget(&in_use, &counters)?;
         }
         let (to, counts) = (counters.durable_to.load(Ordering::Relaxed), in_use.machine.borrow().history.acknowledged);
         if asked() == before || broken == Broken::FoldsUnfollowedRemoval {
@@ -215,6 +231,49 @@ fn a_crash_at_every_boundary_of_2000_calls_loses_nothing() {
     assert_eq!(images.wrong, None);
     assert!(images.count >= 10_000 && images.refused * 10_000 < images.count, "{images:?}");
     assert!(images.folds.iter().all(|count| *count >= 20), "{images:?}");
+}
+
+#[test]
+fn a_removal_leaves_no_bytes_behind_the_end_of_a_segment() {
+    let mut machine = Machine::fresh(SEED);
+    let run = |machine: &mut Machine, records: u64| {
+        (0..records).for_each(|_| machine.append(0));
+        while machine.step(&mut |_, _| {}) {}
+    };
+    // Lane 0's record of number 6 is about test data, and alone in the last batch, which no mark follows.
+    run(&mut machine, 6);
+    machine.append(0);
+    while machine.history.acknowledged[0] < 7 {
+        machine.step(&mut |_, _| {});
+    }
+    let bytes = machine.disk.names().into_iter().flat_map(|name| machine.disk.seen(name).to_vec()).collect::<Vec<_>>();
+    let test = Record::Sessions { resident: ResidentNumber(6), session: 0, test: true }.encode();
+    let has = |bytes: &[u8]| bytes.windows(test.len() - 1).any(|window| *window == test[1..]);
+    assert!(has(&bytes));
+    // Killed, and once more before what was written again is cut off the segment before.
+    let mut machine = after_kill(&machine, Survival::Killed);
+    let mut disks = Vec::new();
+    while machine.counters.segments.load(Ordering::Relaxed) == 0 {
+        disks.clear();
+        machine.step(&mut |disk, _| disks.push(disk.clone()));
+    }
+    // Renamed, synced, cut.
+    machine.disk = disks.swap_remove(1);
+    let mut machine = after_kill(&machine, Survival::Nothing);
+    run(&mut machine, 64);
+    assert!(has(machine.disk.seen(1)), "not cut off");
+    let (counters, mut ignored) = (machine.counters.clone(), |_: &Disk, _: &History| {});
+    forget(&InUse { machine: RefCell::new(&mut machine), at: RefCell::new(&mut ignored) }, &counters).unwrap();
+    for name in machine.disk.names() {
+        assert!(!has(machine.disk.seen(name)), "segment {name}");
+    }
+    check(&mut machine.disk, &machine.history, &Folded::default()).map(drop).unwrap();
+}
+
+fn after_kill(machine: &Machine, rule: Survival) -> Machine {
+    let mut disk = machine.disk.crashed(rule, &mut fastrand::Rng::with_seed(SEED));
+    let found = check(&mut disk, &machine.history, &Folded::default()).unwrap();
+    restarted(disk, &found, machine.history.acknowledged, SEED)
 }
 
 #[test]

@@ -113,6 +113,11 @@ impl Disk {
         self.inodes[inode].sync();
     }
 
+    pub fn sync_named(&mut self, name: u64) {
+        let inode = self.view[&name];
+        self.inodes[inode].sync();
+    }
+
     pub fn replace(&mut self, name: u64) {
         self.name(Naming::Rename(aside(name), name));
     }
