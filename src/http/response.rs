@@ -163,11 +163,6 @@ impl ResponseBuffer {
         self.push(b"\r\n");
     }
 
-    /// Adds a field with a number.
-    pub fn field_number(&mut self, name: &str, value: u64) {
-        self.field(name, itoa::Buffer::new().format(value).as_bytes());
-    }
-
     /// Adds `Content-Length`, which a 1xx and a 204 never carry (RFC 9110 §8.6).
     pub fn content_length(&mut self, bytes: u64) {
         if self.status >= 200 && self.status != 204 {
@@ -220,7 +215,7 @@ impl ResponseBuffer {
         self.start(problem.status, answer);
         self.push(b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\n");
         if let Some(seconds) = problem.retry_after_s {
-            self.field_number("Retry-After", u64::from(seconds));
+            self.field("Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
         }
         for (name, value) in problem.fields {
             self.field(name, value.as_bytes());
@@ -233,8 +228,9 @@ impl ResponseBuffer {
         self.push(b"\",\"status\":");
         self.number(u64::from(self.status));
         if !problem.detail.is_empty() {
-            self.push(b",\"detail\":");
-            self.json_string(problem.detail);
+            self.push(b",\"detail\":\"");
+            self.json_text(problem.detail);
+            self.push(b"\"");
         }
         if !problem.members.is_empty() {
             self.push(b",");
@@ -244,13 +240,7 @@ impl ResponseBuffer {
         self.close_body(answer, open);
     }
 
-    /// Adds `text` as a JSON string with its quotes (RFC 8259 §7).
-    pub fn json_string(&mut self, text: &str) {
-        self.push(b"\"");
-        self.json_text(text);
-        self.push(b"\"");
-    }
-
+    /// Adds the inside of a JSON string (RFC 8259 §7).
     fn json_text(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let mut plain_from = 0;
