@@ -25,6 +25,7 @@ import urllib.request
 
 import cases
 import figures
+import registry
 import report
 import servers
 from servers import ROOT, Failed
@@ -48,12 +49,16 @@ PARTS = ["batches", "singles", "verify", "beside", "fold"]
 class Writes:
     """One server, its token, and the load on it."""
 
-    def __init__(self, options, folder, residents=RESIDENTS):
+    def __init__(self, options, folder, data=None):
         self.options, self.folder = options, folder
-        self.server = servers.Onecode("onecode", TARGET, folder, options.port_base, 0, residents, all_cpus="0,1",
-                                      environment={"ONECODE_JOURNAL_DISK_BYTES_MAX": str(64 << 30)})
-        with open(os.path.join(self.server.data, "scanner-token.txt"), encoding="ascii") as file:
-            self.token = file.read().strip()
+        # What was written before, by a build or by this bench, is no part of what is measured.
+        os.sync()
+        self.server = servers.Onecode("onecode", TARGET, folder, options.port_base, 0, RESIDENTS, all_cpus="0,1",
+                                      environment={"ONECODE_JOURNAL_DISK_BYTES_MAX": str(64 << 30)}, data=data)
+        self.token = ""
+        if not data:
+            with open(os.path.join(self.server.data, "scanner-token.txt"), encoding="ascii") as file:
+                self.token = file.read().strip()
 
     def load(self, path, rate, *arguments):
         seconds = self.options.seconds
@@ -105,6 +110,27 @@ class Writes:
         return int(figures.median(most) * REFRESH_SHARE)
 
 
+def raw_syncs(options, folder):
+    """What the disk does at best: 4 KiB written over zeros and synced, one after the other, as the journal does."""
+    os.sync()
+    path, block, times = os.path.join(folder, "raw"), b"Z" * 4096, []
+    with open(path, "wb", buffering=0) as file:
+        file.write(bytes(64 << 20))
+        os.fsync(file.fileno())
+        until, at = time.monotonic() + options.seconds, 0
+        while time.monotonic() < until:
+            began = time.monotonic()
+            os.pwrite(file.fileno(), block, at)
+            os.fdatasync(file.fileno())
+            times.append((time.monotonic() - began) * 1e6)
+            at = (at + 4096) % (64 << 20)
+    os.remove(path)
+    times.sort()
+    found = {"syncs_per_s": len(times) / options.seconds, "p50_us": times[len(times) // 2], "p99_us": times[len(times) * 99 // 100]}
+    print(f"  the disk alone: {found['syncs_per_s']:.0f} syncs/s, p99 {found['p99_us']:.0f} µs", flush=True)
+    return found
+
+
 def curve(writes, path, rates, records_each, *arguments):
     """Runs at each rate, up and down again; medians of each."""
     runs = {rate: [] for rate in rates}
@@ -151,6 +177,11 @@ def verify(options, folder):
         writes.server.stop()
 
 
+def disk_line(found):
+    each = " and ".join(f"{one['syncs_per_s']:,.0f} syncs/s, p99 {one['p99_us'] / 1e3:.2f} ms" for one in found)
+    return f"The disk alone, one 4 KiB write and sync after the other, just before and after: {each}."
+
+
 def pairs(writes, during):
     """Refreshes at a quarter of their maximum, quiet and with `during` going on, in ABBA order."""
     rate = writes.quarter_of_maximum()
@@ -185,8 +216,13 @@ def beside(options, folder):
 
 
 def fold(options, folder):
-    """Folds one after another: each removal of test data asks for one, of all that the registry has."""
-    writes = Writes(options, folder, FOLD_RESIDENTS)
+    """Folds one after another: each removal of test data, of which there is none, asks for one of the whole registry."""
+    data = os.path.join(folder, "registry")
+    sessions = registry.output_of(registry.build(), "--make", data, "--residents", str(FOLD_RESIDENTS))
+    with open(data + ".sessions", "w", encoding="ascii") as file:
+        file.write(sessions)
+    writes = Writes(options, folder, data)
+    writes.server.sessions = data + ".sessions"
 
     def during(rate):
         before, over = writes.server.metric("onecode_journal_folds_total"), threading.Event()
@@ -227,14 +263,14 @@ def page(results):
                 lines.append(f"| {point['asked_per_s']:,.0f}/s | {point['done_per_s']:,.0f}/s | {point['p50'] / 1e3:.2f} ms | "
                              f"{point['p99'] / 1e3:.2f} ms [{low:.2f}, {high:.2f}] | {point['records_a_sync']:.1f} | "
                              f"{point['syncs_per_s']:,.0f}/s | {point['server_cpu']:.2f} | {point['not_done']:,.0f} |")
-            lines.append("")
+            lines += ["", disk_line(results["disk"][name]), ""]
     for name, title, most in [("beside", f"refreshes beside {BESIDE_RATE:,} durable scans/s", BESIDE_MAX),
                               ("fold", f"refreshes while {FOLD_RESIDENTS:,} residents are folded again and again", FOLD_MAX)]:
         if name in results:
             found = results[name]
             lines += [f"## p99 of {title}", "", "| rate | quiet | busy | busy / quiet | aim |", "|---|---|---|---|---|",
                       f"| {found['rate']:,}/s | {report.us(found['p99_us']['quiet'])} | {report.us(found['p99_us']['busy'])} | "
-                      f"{report.ratio(found['ratio'])} | ≤ {most:.0f} |", ""]
+                      f"{report.ratio(found['ratio'])} | ≤ {most:.0f} |", "", disk_line(results["disk"][name]), ""]
     return "\n".join(lines)
 
 
@@ -283,7 +319,10 @@ def main():
     servers.LOGS.folder = folder
     try:
         for name in options.only or PARTS:
+            print(f"{name}:", flush=True)
+            before = raw_syncs(options, folder)
             results[name] = globals()[name](options, folder)
+            results.setdefault("disk", {})[name] = [before, raw_syncs(options, folder)]
             shutil.rmtree(os.path.join(folder, f"data-{options.port_base}"), ignore_errors=True)
     except Failed as failed:
         raise SystemExit(f"onecode: {failed}") from None
