@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use onecode::registry::demo;
 use serde_json::{Value, json};
+use support::mount::Disk;
 use support::process::{Server, onecode, run, run_badly, run_well};
 use support::{Client, Host, wait_until};
 
@@ -384,38 +385,14 @@ fn an_import_between_two_runs_keeps_what_the_journal_has() {
     ledger.assert_in(&data);
 }
 
-/// A small file system that is full soon; it is gone with this.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, megabytes: u32) -> Option<SmallDisk> {
-        fs::create_dir(path).unwrap();
-        let size = format!("size={megabytes}m,mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "onecode-test"]).arg(path).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(SmallDisk(path.to_owned())),
-            other => {
-                eprintln!("left out, no file system may be mounted here: {other:?}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn on_a_full_disk_the_acknowledged_survives_the_rest_is_refused_and_reads_go_on() {
     let outer = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&outer.path().join("disk"), 160) else { return };
-    let data = disk.0.join("data");
+    let Some(disk) = Disk::mount(outer.path(), 192) else { return };
+    let data = disk.mount.join("data");
     let server = start(&data);
     wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(128 << 20));
-    fs::write(disk.0.join("filler"), vec![1; 24 << 20]).unwrap();
+    let filler = disk.fill();
     let (base, mut ledger, began) = (now_ms() - 10_000_000, Ledger::default(), Instant::now());
     let reason = "r".repeat(200);
     // Two segments have room; then none can be had any more.
@@ -436,7 +413,7 @@ fn on_a_full_disk_the_acknowledged_survives_the_rest_is_refused_and_reads_go_on(
     assert_eq!(server.client().ask(server.refresh(1)).status, 200, "reads go on");
     let (_, said) = server.stop();
     assert!(said.contains("the journal has failed"), "{said}");
-    fs::remove_file(disk.0.join("filler")).unwrap();
+    fs::remove_file(filler).unwrap();
     let export = run_well(&mut command(&data, &["journal", "export", "statuses", "--format", "ndjson"]));
     let found: BTreeSet<u64> = export.lines().map(|line| facts(line)["version"].as_u64().unwrap()).collect();
     assert!(ledger.statuses.is_subset(&found) && ledger.statuses.len() > 100_000, "{}", ledger.statuses.len());

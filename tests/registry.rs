@@ -4,9 +4,10 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use support::mount::Disk;
 use support::process::{Server, onecode, run_badly};
 use support::{Host, REFRESH, bearer, get, wait_until};
 
@@ -69,46 +70,6 @@ fn a_registry_that_is_nearly_full_says_so_once() {
     }
 }
 
-/// A disk of our own: a file system in a file.
-struct Disk {
-    image: PathBuf,
-    mount: PathBuf,
-}
-
-impl Disk {
-    /// Takes it away: from here on, whoever reads or writes it gets an I/O error.
-    fn take_away(&self, once_read: &Path) {
-        let (input, before) = (format!("if={}", once_read.display()), fs::read(once_read).unwrap());
-        assert!(ran("sync", &["--file-system", &self.mount.display().to_string()]));
-        fs::File::options().write(true).open(&self.image).unwrap().set_len(0).unwrap();
-        wait_until("the disk is gone", || {
-            // What the kernel still has of the file in memory would hide it; pages in use are not let go of at once.
-            ran("dd", &[&input, "of=/dev/null", "iflag=nocache", "count=0", "status=none"]);
-            // A loop device gives an error, or zeros, for what its file has no more.
-            fs::read(once_read).map_or(true, |now| now != before)
-        });
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        ran("umount", &["--lazy", &self.mount.display().to_string()]);
-    }
-}
-
-fn ran(command: &str, arguments: &[&str]) -> bool {
-    Command::new(command).args(arguments).output().is_ok_and(|output| output.status.success())
-}
-
-fn disk(folder: &Path) -> Option<Disk> {
-    let disk = Disk { image: folder.join("image"), mount: folder.join("mount") };
-    fs::File::create(&disk.image).unwrap().set_len(256 << 20).unwrap();
-    fs::create_dir(&disk.mount).unwrap();
-    let (image, mount) = (disk.image.display().to_string(), disk.mount.display().to_string());
-    let made = ran("mkfs.ext4", &["-q", &image]) && ran("mount", &["-o", "loop", &image, &mount]);
-    made.then_some(disk)
-}
-
 /// Bytes that a process has had read from any disk (proc(5), `/proc/pid/io`).
 fn read_bytes(server: &Server) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/io", server.pid())).unwrap();
@@ -119,9 +80,7 @@ fn read_bytes(server: &Server) -> u64 {
 fn after_the_start_no_request_touches_a_disk() {
     const RESIDENTS: u32 = 50_000;
     let outer = tempfile::tempdir().unwrap();
-    let Some(disk) = disk(outer.path()) else {
-        return eprintln!("LEFT OUT: a disk that can be taken away needs root, loop devices and mkfs.ext4");
-    };
+    let Some(disk) = Disk::mount(outer.path(), 256) else { return };
     let data = disk.mount.join("data");
     let start = || {
         Server::over(&data, |command| {

@@ -209,6 +209,12 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        model = re.search(r"^model name\s*: (.*)$", file.read(), re.M)
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+
+
 def main():
     parser = argparse.ArgumentParser(description="The registry at its sizes.")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
@@ -223,9 +229,7 @@ def main():
     for name, measure in [("starts", starts), ("lookups", lambda: lookups(bench)), ("instructions", lambda: instructions(bench))]:
         if name in wanted:
             results[name] = measure()
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        model = re.search(r"^model name\s*: (.*)$", file.read(), re.M)
-    results["machine"] = f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}"
+    results["machine"] = machine()
     with open(RESULTS, "w", encoding="utf-8") as file:
         json.dump(results, file, indent=2)
         file.write("\n")

@@ -1,6 +1,7 @@
 //! What `serve --demo` makes: synthetic residents, marked as test, and a session for each of them.
 
 use std::fs;
+use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -108,13 +109,15 @@ impl Demo {
                 .map_err(Fatal::File.at(name))?;
         }
         let written = replace_file(&self.folder.join(SESSIONS), 0o600, |file| {
+            let mut file = BufWriter::new(file);
             (1..=self.residents).try_for_each(|number| {
                 let (resident, _) = settings.hash_key.number(&demo::id_number(number));
                 let number = table.read(resident).map_or(0, |record| record.session);
                 let session = Session { resident, number, expires_unix_s };
                 file.write_all(&session::mint(&settings.session_key, &session))?;
                 file.write_all(b"\n")
-            })
+            })?;
+            file.flush()
         });
         written.map_err(Fatal::File.at(SESSIONS))
     }

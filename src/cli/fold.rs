@@ -6,7 +6,7 @@
 //! without it. A crash anywhere leaves the old snapshot or the new one, and each segment as it was or as it becomes;
 //! what is folded twice changes nothing, and a removal is not folded before its segments are written.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -20,15 +20,13 @@ use super::{Ended, Fatal};
 use crate::config::Config;
 use crate::driver::Bell;
 use crate::journal::port::Doorbell;
-use crate::journal::reading::{self, Dense};
-use crate::journal::recover::segment_path;
-use crate::journal::{Handle, Lane, Record, Writer, writer};
+use crate::journal::{Handle, Lane, Writer, rewrite, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_SEGMENT_BYTES,
     JOURNAL_UNFOLDED_BYTES_MAX,
 };
 use crate::observe::Folding;
-use crate::registry::data_folder::{SNAPSHOT_FILE, replace_file};
+use crate::registry::data_folder::SNAPSHOT_FILE;
 use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
 use crate::sys::background;
@@ -64,7 +62,7 @@ struct Folder {
     owes: bool,
     /// Removals of test data, of this process, that the segments have followed.
     purges: u64,
-    /// There is one that they have not.
+    /// There is one of an earlier process that they may not have followed.
     owes_purge: bool,
 }
 
@@ -148,13 +146,12 @@ impl Folder {
         // A segment's worth since the last fold, else one that frees nothing would follow the other.
         let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max
             && unfolded >= JOURNAL_SEGMENT_BYTES as u64 / 2;
-        let purges = self.lanes.last().map_or(0, |admin| admin.purges());
-        self.owes_purge |= purges > self.purges;
         let old = unfolded > 0 && self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
-        if self.owes || self.owes_purge || pressed || old || unfolded >= JOURNAL_UNFOLDED_BYTES_MAX {
+        let purge = self.owes_purge || self.purges_asked() > self.purges;
+        if self.owes || purge || pressed || old || unfolded >= JOURNAL_UNFOLDED_BYTES_MAX {
             (self.bytes_before, self.last) = (written, Instant::now());
             match self.fold() {
-                Ok(()) => (self.owes, self.purges) = (false, purges),
+                Ok(()) => self.owes = false,
                 Err(_) if self.stopping.load(Relaxed) => return,
                 Err(error) => {
                     self.folding.failures.fetch_add(1, Relaxed);
@@ -181,12 +178,23 @@ impl Folder {
         }
     }
 
+    fn purges_asked(&self) -> u64 {
+        self.lanes.last().map_or(0, |admin| admin.purges())
+    }
+
     fn fold(&mut self) -> Result<(), String> {
         let began = Instant::now();
-        if self.owes_purge {
-            self.forget_test_data()?;
-        }
-        let folded_to = self.settled()?;
+        // A removal that comes before all is settled is in what is folded, so its segments are written before that, too.
+        let (folded_to, followed) = loop {
+            let before = self.purges_asked();
+            if self.owes_purge || before > self.purges {
+                self.forget_test_data()?;
+            }
+            let folded_to = self.settled()?;
+            if self.purges_asked() == before {
+                break (folded_to, before);
+            }
+        };
         let meta = Meta { key_id: self.key_id, created_unix_ms: super::now().unix_ms, folded_to };
         let mut working = Instant::now();
         let mut pause = |_: u64| {
@@ -197,10 +205,12 @@ impl Folder {
         };
         let stored = snapshot::store(&self.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
         let rows = stored.map_err(|error| error.to_string())?;
-        self.owes_purge = false;
+        (self.owes_purge, self.purges) = (false, followed);
         self.folding.folded_to.store(folded_to, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);
-        let deleted = delete_old(&self.journal, folded_to, super::now().unix_ms.saturating_sub(self.scan_ms))?;
+        let until_unix_ms = super::now().unix_ms.saturating_sub(self.scan_ms);
+        let deleted = rewrite::delete_old(&rewrite::Folder(&self.journal), folded_to, until_unix_ms);
+        let deleted = deleted.map_err(|error| self.told(&error))? as u64;
         eprintln!(
             "onecode: journal: folded up to record {folded_to}, {rows} rows in {} ms; {} deleted",
             began.elapsed().as_millis(),
@@ -244,77 +254,12 @@ impl Folder {
         self.doorbell.ring();
         let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
-        let told = |error| format!("{}: {error}", self.journal.display());
-        let (purge, holding) = test_data(&self.journal, sealed()).map_err(told)?;
-        let Some(purge) = purge else { return Ok(()) };
-        let (mut rewriting, mut done): (Option<(u64, Dense, u64)>, _) = (None, Ok(()));
-        let finish = |rewriting: &mut Option<(u64, Dense, u64)>| match rewriting.take() {
-            Some((name, dense, last)) => {
-                replace_file(&segment_path(&self.journal, name), 0o600, |file| file.write_all(&dense.finish(last)))
-            }
-            None => Ok(()),
-        };
-        reading::read(&self.journal, None, |entry| {
-            if done.is_ok() && rewriting.as_ref().is_some_and(|(name, ..)| *name != entry.segment) {
-                done = finish(&mut rewriting);
-            }
-            if done.is_err() || !holding.contains(&entry.segment) {
-                return;
-            }
-            if rewriting.is_none() {
-                match reading::header(&self.journal, entry.segment) {
-                    Ok(header) => rewriting = Some((entry.segment, Dense::new(header), 0)),
-                    Err(error) => done = Err(io::Error::other(error)),
-                }
-            }
-            if let Some((_, dense, last)) = &mut rewriting {
-                *last = entry.stored.sequence;
-                if !(entry.record.is_test() && entry.stored.sequence < purge) {
-                    dense.push(&entry.stored);
-                }
-            }
-        })
-        .map_err(told)?;
-        done.and_then(|()| finish(&mut rewriting)).map_err(|error| error.to_string())
+        rewrite::forget_test_data(&rewrite::Folder(&self.journal), sealed()).map_err(|error| self.told(&error))
     }
-}
 
-/// The last removal of test data in segments before `sealed`, and which of them hold test records of before it.
-fn test_data(journal: &Path, sealed: u64) -> Result<(Option<u64>, Vec<u64>), crate::journal::RecoverError> {
-    let (mut purge, mut marked, mut holding) = (None, Vec::<u64>::new(), Vec::new());
-    reading::read(journal, None, |entry| {
-        if entry.segment >= sealed {
-            return;
-        }
-        if matches!(entry.record, Record::PurgeTest { .. }) {
-            purge = Some(entry.stored.sequence);
-            holding.append(&mut marked);
-        }
-        if entry.record.is_test() && marked.last() != Some(&entry.segment) && holding.last() != Some(&entry.segment) {
-            marked.push(entry.segment);
-        }
-    })?;
-    // One that was marked again behind the removal, in the segment of the removal itself, is listed already.
-    Ok((purge, holding))
-}
-
-/// Deletes segments of which all records are folded and older than `until_unix_ms`, oldest first; says how many.
-fn delete_old(journal: &Path, folded_to: u64, until_unix_ms: u64) -> Result<u64, String> {
-    let told = |error: io::Error| format!("{}: {error}", journal.display());
-    let mut deleted = 0;
-    for pair in reading::names(journal).map_err(told)?.windows(2) {
-        // What comes in the next one was accepted after that one was made.
-        let next = reading::header(journal, pair[1]).map_err(|error| told(io::Error::other(error)))?;
-        if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms {
-            break;
-        }
-        fs::remove_file(segment_path(journal, pair[0])).map_err(told)?;
-        deleted += 1;
+    fn told(&self, error: &io::Error) -> String {
+        format!("{}: {error}", self.journal.display())
     }
-    if deleted > 0 {
-        File::open(journal).and_then(|folder| folder.sync_all()).map_err(told)?;
-    }
-    Ok(deleted)
 }
 
 /// The lengths of all files of the journal: segments, those to come and those being written anew.

@@ -4,7 +4,7 @@
 //! subcommand prints a secret; `export` writes them sealed under a passphrase, which never stands on a command line.
 
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Done, Ended, Fatal, Place, random, rfc3339};
-use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey, write_private};
+use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey};
 use crate::code::sealed::{self, SealedError};
 use crate::config::read_bounded;
 use crate::sys::regular_file;
@@ -200,7 +200,8 @@ fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>)
     let passphrase = passphrase(passphrase_file)?;
     let sealed = sealed::seal(keyring, &passphrase, random)?;
     let Some(path) = out else { return super::print(&sealed) };
-    write_private(path, &sealed).map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
+    regular_file::create(path, 0o600, |file| file.write_all(&sealed))
+        .map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
 }
 
 /// The first line without its end, of at most 4 KiB.

@@ -124,7 +124,7 @@ impl Issuer {
         let templates = |env: Env| {
             let mut keys: Vec<_> = keyring.signing_keys().iter().filter(|key| key.env == env).collect();
             keys.retain(|key| key.revoked.is_none());
-            keys.sort_by_key(|key| std::cmp::Reverse((key.not_before, key.created, key.kid)));
+            keys.sort_by_key(|key| std::cmp::Reverse(key.age()));
             if keys.is_empty() {
                 return Err(IssuerError::NoKey(env));
             }
@@ -304,11 +304,9 @@ impl CtiKey {
     }
 
     fn seal(&self, request: &CodeRequest) -> [u8; 16] {
-        let mut block = [0; 16];
-        block[..8].copy_from_slice(&request.resident.0.to_be_bytes());
-        block[8..12].copy_from_slice(&request.iat.to_be_bytes());
-        block[12..].copy_from_slice(&request.version.to_be_bytes()[4..]);
-        let mut block = Block::<Aes128>::from(block);
+        let version_low = request.version as u32;
+        let words = u128::from(request.resident.0) << 64 | u128::from(request.iat) << 32 | u128::from(version_low);
+        let mut block = Block::<Aes128>::from(words.to_be_bytes());
         self.0.encrypt_block(&mut block);
         block.into()
     }
@@ -316,13 +314,11 @@ impl CtiKey {
     fn open(&self, cti: &[u8; 16]) -> OpenedCti {
         let mut block = Block::<Aes128>::from(*cti);
         self.0.decrypt_block(&mut block);
-        let block = u128::from_be_bytes(block.into()).to_be_bytes();
-        let (resident, rest) = block.split_first_chunk::<8>().expect("16 bytes begin with 8");
-        let (iat, version) = rest.split_first_chunk::<4>().expect("8 bytes begin with 4");
+        let words = u128::from_be_bytes(block.into());
         OpenedCti {
-            resident: ResidentNumber(u64::from_be_bytes(*resident)),
-            iat: u32::from_be_bytes(*iat),
-            version_low: version.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+            resident: ResidentNumber((words >> 64) as u64),
+            iat: (words >> 32) as u32,
+            version_low: words as u32,
         }
     }
 }

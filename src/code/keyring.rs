@@ -6,9 +6,9 @@
 //! change holds a lock on the folder, so that `import` and `serve`, started together, make one keyring and not two.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -20,7 +20,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::trust::{Trust, TrustedKey};
-use super::window::LIFE_S_MAX;
+use crate::limits::CODE_WINDOW_S_MAX;
 use crate::sys::ed25519::Signer;
 use crate::sys::regular_file;
 
@@ -33,9 +33,6 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How long after its successor's first use a retired key may still have signed, in seconds: a node that takes up a
 /// rotated keyring a day late is not refused.
 const RETIREMENT_OVERLAP_S: u64 = 86_400;
-/// The longest window of a code, in seconds, since a life is at least two: a key that is to sign in the current window
-/// has begun by its start.
-const WINDOW_S_MAX: u64 = LIFE_S_MAX as u64 / 2;
 
 /// Fills a buffer with random bytes: the operating system's in commands, a seeded source in tests.
 pub type Random = fn(&mut [u8]) -> io::Result<()>;
@@ -185,7 +182,7 @@ impl SigningKey {
     }
 
     /// The newest key is the greatest; the key id only makes the order total.
-    fn age(&self) -> (u64, u64, Kid) {
+    pub(super) fn age(&self) -> (u64, u64, Kid) {
         (self.not_before, self.created, self.kid)
     }
 }
@@ -270,7 +267,8 @@ impl Keyring {
     pub fn complete(&mut self, now_unix_s: u64, random: Random) -> Result<usize, KeyringError> {
         let before = self.signing_keys.len();
         for env in [Env::Prod, Env::Test] {
-            if self.active(now_unix_s.saturating_sub(WINDOW_S_MAX), env).is_none() {
+            // A key that is to sign in the current window has begun by its start.
+            if self.active(now_unix_s.saturating_sub(u64::from(CODE_WINDOW_S_MAX)), env).is_none() {
                 self.signing_keys.push(SigningKey::generate(env, now_unix_s, 0, random)?);
             }
         }
@@ -482,35 +480,10 @@ impl Keyring {
     }
 
     fn write(&self, folder: &Path) -> Result<(), KeyringError> {
-        replace_private(folder, KEYRING_FILE, &self.to_json())
-            .map_err(|error| KeyringError::Io { path: folder.join(KEYRING_FILE), error })
+        let path = folder.join(KEYRING_FILE);
+        let written = regular_file::replace(&path, 0o600, |file| file.write_all(&self.to_json()));
+        written.map_err(|error| KeyringError::Io { path, error })
     }
-}
-
-/// Replaces a file that only its owner may read: written aside, synced, renamed, and its folder synced.
-fn replace_private(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let aside = folder.join(format!("{name}.new"));
-    // One left by a crash could have other permissions; writing never opens what somebody else put there.
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    write_private(&aside, content)?;
-    fs::rename(&aside, folder.join(name))?;
-    File::open(folder)?.sync_all()
-}
-
-/// Writes a new file that only its owner may read, and syncs it.
-///
-/// # Errors
-/// There is something of that name already, which stays as it is, or the folder cannot be written; then no part of a
-/// file is left.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content).and_then(|()| file.sync_all()).inspect_err(|_| {
-        // The error that matters is the first one.
-        let _ = fs::remove_file(path);
-    })
 }
 
 /// Refuses what others than its owner can reach.
@@ -646,10 +619,10 @@ pub(super) mod tests {
         assert!(refused().contains(&format!("chmod 700 {}", folder.display())));
         assert!(Keyring::open_or_create(folder, NOW, counting_random).is_err());
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
-        replace_private(folder, KEYRING_FILE, b"{\"format\":2}").unwrap();
+        fs::write(&path, b"{\"format\":2}").unwrap();
         assert!(refused().contains("format 2") && refused().contains(path.to_str().unwrap()));
         for damaged in [&b""[..], b"[]", b"{\"format\":1}"] {
-            replace_private(folder, KEYRING_FILE, damaged).unwrap();
+            fs::write(&path, damaged).unwrap();
             assert!(refused().contains("damaged") && refused().contains(path.to_str().unwrap()));
         }
         let mut other = keyring();

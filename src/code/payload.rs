@@ -74,8 +74,7 @@ pub fn write(payload: &Payload<'_>, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Length
         (b",\"refresh_at\":", payload.times.refresh_at),
     ] {
         put(name);
-        let (digits, first) = decimal(value);
-        put(&digits[first..]);
+        put(itoa::Buffer::new().format(value).as_bytes());
     }
     if payload.test {
         put(b",\"env\":\"test\"");
@@ -101,19 +100,6 @@ impl Lengths {
     pub fn without_matrix<'a>(&self, body: &'a [u8]) -> (&'a [u8], &'static [u8]) {
         (&body[..usize::from(self.head)], CLOSING)
     }
-}
-
-/// The decimal digits of `value`, and where they start.
-fn decimal(mut value: u32) -> ([u8; 10], usize) {
-    let mut digits = [0; 10];
-    for place in (0..10).rev() {
-        digits[place] = b'0' + u8::try_from(value % 10).expect("a digit");
-        value /= 10;
-        if value == 0 {
-            return (digits, place);
-        }
-    }
-    (digits, 0)
 }
 
 #[cfg(test)]
@@ -181,8 +167,13 @@ mod tests {
     #[test]
     fn numbers_are_written_whole() {
         for value in [0, 9, 10, 1_780_000_000, u32::MAX] {
-            let (digits, first) = decimal(value);
-            assert_eq!(std::str::from_utf8(&digits[first..]).unwrap(), value.to_string());
+            let times = Times { iat: value, exp: value, refresh_at: value };
+            let (code, mut out) = (some_code(6), [0; PAYLOAD_BYTES_MAX]);
+            let payload =
+                Payload { code: code.as_str(), status: Status::Red, times, test: false, matrix: &Matrix::blank() };
+            let lengths = write(&payload, &mut out);
+            let json: Value = serde_json::from_slice(lengths.full(&out)).unwrap();
+            assert!(["iat", "exp", "refresh_at"].iter().all(|name| json[name] == value), "{json}");
         }
     }
 }

@@ -12,12 +12,11 @@ use super::cbor::{CborError, Decoder};
 use super::claims::PREFIX;
 use super::keyring::Env;
 use super::trust::{Trust, TrustedKey};
+pub use crate::limits::LEEWAY_S;
 use crate::words::Status;
 
 /// The longest text that is looked at, in bytes; longer ones are malformed at once.
 pub const TEXT_BYTES_MAX: usize = 4_096;
-/// What two honest clocks may differ by, in seconds.
-pub const LEEWAY_S: u64 = 60;
 
 /// The encoded key of claim -65537.
 const STATUS_KEY: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x00];

@@ -6,10 +6,8 @@
 
 use thiserror::Error;
 
+use crate::limits::CODE_LIFE_S_MAX;
 use crate::words::ResidentNumber;
-
-/// The longest life of a code, at the highest level of pressure: 600 s.
-pub const LIFE_S_MAX: u32 = 600;
 
 /// How long a window is and how long a code made in it lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,9 +36,9 @@ impl Window {
     /// A window of `window_s` seconds whose codes live `life_s` seconds.
     ///
     /// # Errors
-    /// An empty window, a life shorter than two windows, or one longer than [`LIFE_S_MAX`].
+    /// An empty window, a life shorter than two windows, or one longer than [`CODE_LIFE_S_MAX`].
     pub const fn new(window_s: u32, life_s: u32) -> Result<Window, WindowError> {
-        if window_s == 0 || life_s > LIFE_S_MAX || life_s / 2 < window_s {
+        if window_s == 0 || life_s > CODE_LIFE_S_MAX || life_s / 2 < window_s {
             return Err(WindowError);
         }
         Ok(Window { window_s, life_s })
@@ -89,9 +87,9 @@ fn seconds(unix_s: u64) -> u32 {
     u32::try_from(unix_s).unwrap_or(u32::MAX)
 }
 
-/// The window is empty, or the life is shorter than two windows or longer than [`LIFE_S_MAX`].
+/// The window is empty, or the life is shorter than two windows or longer than [`CODE_LIFE_S_MAX`].
 #[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[error("a window is at least 1 s, and a code's life at least two windows and at most {LIFE_S_MAX} s")]
+#[error("a window is at least 1 s, and a code's life at least two windows and at most {CODE_LIFE_S_MAX} s")]
 pub struct WindowError;
 
 #[cfg(test)]

@@ -16,11 +16,6 @@ pub struct DateCache {
 }
 
 impl DateCache {
-    /// A cache that holds the epoch.
-    pub fn new() -> DateCache {
-        DateCache { unix_s: 0, text: imf_fixdate(0) }
-    }
-
     /// The date at `unix_s` seconds since 1970.
     pub fn at(&mut self, unix_s: u64) -> &[u8; DATE_BYTES] {
         if self.unix_s != unix_s {
@@ -32,7 +27,7 @@ impl DateCache {
 
 impl Default for DateCache {
     fn default() -> DateCache {
-        DateCache::new()
+        DateCache { unix_s: 0, text: imf_fixdate(0) }
     }
 }
 
@@ -74,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_cache_follows_the_second_it_is_given() {
-        let mut cache = DateCache::new();
+        let mut cache = DateCache::default();
         for unix_s in [0, 1, 1, 784_111_777, 784_111_776] {
             assert_eq!(cache.at(unix_s), &imf_fixdate(unix_s));
         }

@@ -10,9 +10,9 @@
 
 use super::date::DATE_BYTES;
 use super::grammar::{is_token, text_end};
-use super::head::{Head, Method, Version};
+use super::head::{Head, Version};
 use crate::limits::SEND_SLOT_BYTES;
-use std::fmt;
+use thiserror::Error;
 
 /// What tells a waiting client to send its body (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -27,16 +27,9 @@ pub struct ResponseBuffer {
 }
 
 /// The answers in a [`ResponseBuffer`] did not fit, or one had a field that no field may be: an error of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[error("answer refused: it does not fit into its send slot, or a field value has a control character")]
 pub struct Spoiled;
-
-impl fmt::Display for Spoiled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("answer refused: it does not fit into its send slot, or a field value has a control character")
-    }
-}
-
-impl std::error::Error for Spoiled {}
 
 /// What an answer says about the connection after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,19 +62,6 @@ pub struct Answer<'a> {
     pub persistence: Persistence,
     /// Whether the request was HEAD: the length is that of the body, the body is not sent.
     pub head_only: bool,
-}
-
-impl<'a> Answer<'a> {
-    /// The answer to `head`, where `closing` is the server's own wish.
-    pub fn to(head: &Head<'_>, date: &'a [u8; DATE_BYTES], closing: bool) -> Answer<'a> {
-        let persistence = Persistence::of(head, closing);
-        Answer { date, persistence, head_only: head.method == Method::Head }
-    }
-
-    /// The answer to a request that could not be read, after which the connection closes.
-    pub fn to_unreadable(date: &'a [u8; DATE_BYTES]) -> Answer<'a> {
-        Answer { date, persistence: Persistence::Closes, head_only: false }
-    }
 }
 
 /// A problem (RFC 9457), which is what every error is answered with.
@@ -183,18 +163,11 @@ impl ResponseBuffer {
         self.push(b"\r\n");
     }
 
-    /// Adds a field with a number.
-    pub fn field_number(&mut self, name: &str, value: u64) {
-        let (digits, from) = decimal_digits(value);
-        self.field(name, &digits[from..]);
-    }
-
     /// Adds `Content-Length`, which a 1xx and a 204 never carry (RFC 9110 §8.6).
     pub fn content_length(&mut self, bytes: u64) {
         if self.status >= 200 && self.status != 204 {
-            let (digits, from) = decimal_digits(bytes);
             self.push(b"Content-Length: ");
-            self.push(&digits[from..]);
+            self.number(bytes);
             self.push(b"\r\n");
         }
     }
@@ -228,10 +201,10 @@ impl ResponseBuffer {
         if self.spoiled {
             return;
         }
-        let (digits, from) = decimal_digits((self.length - open.body_at) as u64);
-        let count = digits.len() - from;
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(self.length - open.body_at).as_bytes();
         let place_end = open.digits_at + LENGTH_DIGITS;
-        self.bytes[place_end - count..place_end].copy_from_slice(&digits[from..]);
+        self.bytes[place_end - digits.len()..place_end].copy_from_slice(digits);
         if answer.head_only {
             self.length = open.body_at;
         }
@@ -242,7 +215,7 @@ impl ResponseBuffer {
         self.start(problem.status, answer);
         self.push(b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\n");
         if let Some(seconds) = problem.retry_after_s {
-            self.field_number("Retry-After", u64::from(seconds));
+            self.field("Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
         }
         for (name, value) in problem.fields {
             self.field(name, value.as_bytes());
@@ -253,11 +226,11 @@ impl ResponseBuffer {
         self.push(b"\",\"title\":\"");
         self.json_text(reason_phrase(self.status));
         self.push(b"\",\"status\":");
-        let (digits, from) = decimal_digits(u64::from(self.status));
-        self.push(&digits[from..]);
+        self.number(u64::from(self.status));
         if !problem.detail.is_empty() {
-            self.push(b",\"detail\":");
-            self.json_string(problem.detail);
+            self.push(b",\"detail\":\"");
+            self.json_text(problem.detail);
+            self.push(b"\"");
         }
         if !problem.members.is_empty() {
             self.push(b",");
@@ -267,13 +240,7 @@ impl ResponseBuffer {
         self.close_body(answer, open);
     }
 
-    /// Adds `text` as a JSON string with its quotes (RFC 8259 §7).
-    pub fn json_string(&mut self, text: &str) {
-        self.push(b"\"");
-        self.json_text(text);
-        self.push(b"\"");
-    }
-
+    /// Adds the inside of a JSON string (RFC 8259 §7).
     fn json_text(&mut self, text: &str) {
         let bytes = text.as_bytes();
         let mut plain_from = 0;
@@ -320,8 +287,7 @@ impl ResponseBuffer {
 
     /// Adds a number in decimal digits.
     pub fn number(&mut self, value: u64) {
-        let (digits, from) = decimal_digits(value);
-        self.push(&digits[from..]);
+        self.push(itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// Adds bytes as they are. What does not fit is left out whole and spoils the buffer.
@@ -345,20 +311,6 @@ impl Default for ResponseBuffer {
 /// The reason phrase of a status, which is also the title of its problem.
 fn reason_phrase(status: u16) -> &'static str {
     status_line(status).1.get("HTTP/1.1 200 ".len()..).unwrap_or_default().trim_end()
-}
-
-/// The decimal digits of `value`, from the returned index on.
-fn decimal_digits(mut value: u64) -> ([u8; 20], usize) {
-    let mut digits = [b'0'; 20];
-    let mut from = digits.len();
-    loop {
-        from -= 1;
-        digits[from] = b'0' + (value % 10).to_le_bytes()[0];
-        value /= 10;
-        if value == 0 {
-            return (digits, from);
-        }
-    }
 }
 
 /// The status line, with the space after the code that RFC 9112 §4 (4a) wants even without a phrase. The version is
@@ -463,7 +415,7 @@ mod tests {
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, Some("close")),
         ] {
             let head = parse(request.as_bytes(), &mut Scan::default()).unwrap().unwrap();
-            let answer = Answer::to(&head, &date, closing);
+            let answer = Answer { persistence: Persistence::of(&head, closing), ..answer(&date) };
             let mut buffer = ResponseBuffer::new();
             buffer.start(404, &answer);
             buffer.body(&answer, b"");
@@ -521,7 +473,7 @@ mod tests {
                 ..Problem::new(status, "a-word")
             };
             let mut buffer = ResponseBuffer::new();
-            buffer.problem(&Answer::to_unreadable(&date), &problem);
+            buffer.problem(&Answer { persistence: Persistence::Closes, ..answer(&date) }, &problem);
             let (code, fields, body) = read(buffer.bytes().unwrap());
             assert_eq!(code, status);
             assert_eq!(value(&fields, "Content-Type"), Some("application/problem+json"));
@@ -573,7 +525,7 @@ mod tests {
         let (mut rest, mut buffer) = (&requests[..], ResponseBuffer::new());
         while !rest.is_empty() {
             let head = parse(rest, &mut Scan::default()).unwrap().unwrap();
-            let answer = Answer::to(&head, &date, false);
+            let answer = Answer { persistence: Persistence::of(&head, false), ..answer(&date) };
             buffer.start(200, &answer);
             buffer.body(&answer, query_parameter(head.query, "n").unwrap().as_bytes());
             rest = &rest[head.bytes..];

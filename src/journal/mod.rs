@@ -12,6 +12,7 @@ pub(crate) mod port;
 pub(crate) mod reading;
 mod record;
 pub(crate) mod recover;
+pub(crate) mod rewrite;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;

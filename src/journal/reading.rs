@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::recover::{End, Entry, Folder, RecoverError, Source, recover, segment_path};
-use super::segment::{Batch, HEADER_BYTES, Header, Stored};
+use super::segment::{HEADER_BYTES, Header};
 use crate::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_READINGS_MAX};
 
 /// A journal's folder in use.
@@ -100,36 +100,4 @@ pub fn header(folder: &Path, name: u64) -> Result<Header, RecoverError> {
     let mut block = Vec::new();
     Folder(folder.to_owned()).read(name, HEADER_BYTES as u64, &mut block)?;
     Header::parse(&block).map_err(|error| RecoverError::Header { segment: name, error })
-}
-
-/// A segment that is written anew with some of its records.
-pub struct Dense {
-    header: Header,
-    bytes: Vec<u8>,
-    batch: Batch,
-}
-
-impl Dense {
-    /// One in the place of the segment with this header, without any record.
-    pub fn new(header: Header) -> Dense {
-        Dense { header, bytes: vec![0; HEADER_BYTES], batch: Batch::new() }
-    }
-
-    /// Adds a record; their sequences must rise.
-    pub fn push(&mut self, stored: &Stored<'_>) {
-        if !self.batch.has_room(usize::MAX) {
-            self.bytes.extend(self.batch.close());
-            self.batch.clear();
-        }
-        self.batch.push(self.header.id, stored.sequence, stored.origin, stored.bytes);
-    }
-
-    /// Its bytes. They say themselves where it ends, and that it does so with sequence `last`.
-    pub fn finish(mut self, last: u64) -> Vec<u8> {
-        self.bytes.extend(self.batch.close());
-        let end = self.bytes.len() as u64;
-        let header = Header { bytes: end, dense: Some((last, end)), ..self.header };
-        self.bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
-        self.bytes
-    }
 }

@@ -212,7 +212,7 @@ impl<'a> Segment<'a> {
             match self.reader.batch(at, next, &mut records) {
                 Ok(end) => at = end,
                 Err(broken) => {
-                    if let Some(what) = self.reader.judge(at, broken) {
+                    if let Some(what) = self.reader.judge(at, next, broken) {
                         return Err(self.damaged(Broken { what, ..broken }));
                     }
                     torn = Some(Torn { segment: self.name, offset: broken.offset, sequence: broken.sequence });

@@ -26,14 +26,14 @@
 //! this batch alone. It is damage where
 //! - a record's header is whole, and says that it belongs elsewhere; or
 //! - anything of a later batch is there, or anything at all beyond the longest batch: that batch had been synced; or
-//! - one flipped bit explains the first record that is wrong. CRC32C tells every such flip, and padding that is not
+//! - one flipped bit explains all that is wrong with the batch. CRC32C tells every such flip, and padding that is not
 //!   zero keeps a torn sector from looking like one.
 //!
 //! A sector that is all zero is none with a flipped bit, but one that was never written: no record has so many zeros.
 //!
 //! What stays open: two bits and more of the very last batch that changed *after* it was acknowledged, before a mark
-//! or another batch followed, look like a tear and are cut. And a sector torn in its midst that lacks one single bit is
-//! refused as damage.
+//! or another batch followed, look like a tear and are cut. And a tear that has taken one single bit of the whole batch
+//! is refused as damage: the bytes are those of a flipped bit.
 
 use thiserror::Error;
 
@@ -282,8 +282,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether `broken`, found in the last batch of the last segment, is damage (and why) or what an unfinished write
-    /// of that batch, which begins at `start`, can leave.
-    pub fn judge(&self, start: usize, broken: Broken) -> Option<&'static str> {
+    /// of that batch, which begins at `start` with sequence `next`, can leave.
+    pub fn judge(&self, start: usize, next: u64, broken: Broken) -> Option<&'static str> {
         let rest = &self.bytes[self.bytes.len().min(start)..];
         let beyond = rest.get(JOURNAL_BATCH_BYTES_MAX..).unwrap_or_default();
         if !is_zero(beyond) {
@@ -293,12 +293,11 @@ impl<'a> Reader<'a> {
         if blocks.any(|block| self.begins_later_batch(block, broken.sequence)) {
             return Some("a later batch follows it");
         }
-        let at = broken.offset - start;
         if [ELSEWHERE, OTHER_SEQUENCE].contains(&broken.what) {
             return Some(broken.what);
         }
-        let mut record = rest.get(at..rest.len().min(at + RECORD_HEADER_BYTES + usize::from(u16::MAX)))?.to_vec();
-        self.is_one_bit_off(&mut record, broken).then_some("one bit of it has flipped")
+        let mut batch = rest[..rest.len().min(JOURNAL_BATCH_BYTES_MAX)].to_vec();
+        self.is_one_bit_off(&mut batch, start, next, broken).then_some("one bit of it has flipped")
     }
 
     fn begins_later_batch(&self, block: &[u8], sequence: u64) -> bool {
@@ -309,9 +308,10 @@ impl<'a> Reader<'a> {
             && u64_at(block, 8) + 1 >= sequence
     }
 
-    /// Whether one flipped bit keeps these bytes from beginning with a whole record of this sequence.
-    fn is_one_bit_off(&self, bytes: &mut [u8], broken: Broken) -> bool {
-        let sequence = broken.sequence;
+    /// Whether one flipped bit, in the record that is broken, keeps these bytes from beginning with a whole batch. That
+    /// record's own checksums are tried first.
+    fn is_one_bit_off(&self, batch: &mut [u8], start: usize, next: u64, broken: Broken) -> bool {
+        let (at, sequence) = (broken.offset - start, broken.sequence);
         let has_head = |bytes: &[u8]| {
             let expected = if bytes[KIND_AT] == MARK { sequence.wrapping_sub(1) } else { sequence };
             crc32c::crc32c(&bytes[4..RECORD_HEADER_BYTES]) == u32_at(bytes, 0)
@@ -322,11 +322,9 @@ impl<'a> Reader<'a> {
             let payload = || bytes.get(RECORD_HEADER_BYTES..end(bytes));
             has_head(bytes) && payload().is_some_and(|payload| crc32c::crc32c(payload) == u32_at(bytes, 4))
         };
-        if bytes.len() < RECORD_HEADER_BYTES {
-            return false;
-        }
+        let Some(record) = batch.get(at..).filter(|record| record.len() >= RECORD_HEADER_BYTES) else { return false };
         let head_bits = RECORD_HEADER_BYTES * 8;
-        let mut bits = if has_head(bytes) { head_bits..bytes.len().min(end(bytes)) * 8 } else { 0..head_bits };
+        let mut bits = if has_head(record) { head_bits..record.len().min(end(record)) * 8 } else { 0..head_bits };
         let sector = |byte: usize| {
             let from = (broken.offset + byte) / SECTOR_BYTES * SECTOR_BYTES;
             &self.bytes[from..self.bytes.len().min(from + SECTOR_BYTES)]
@@ -335,11 +333,19 @@ impl<'a> Reader<'a> {
             if is_zero(sector(bit / 8)) {
                 return false;
             }
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            let found = is_whole(bytes);
-            bytes[bit / 8] ^= 1 << (bit % 8);
+            batch[at + bit / 8] ^= 1 << (bit % 8);
+            let found = is_whole(&batch[at..]) && Reader { bytes: batch, ..*self }.is_whole_batch(next);
+            batch[at + bit / 8] ^= 1 << (bit % 8);
             found
         })
+    }
+
+    /// Whether a batch is here at the front, up to its padding.
+    fn is_whole_batch(&self, next: u64) -> bool {
+        let mut records = Vec::new();
+        let Ok(end) = self.batch(0, next, &mut records) else { return false };
+        let used = records.last().map_or(RECORD_HEADER_BYTES, |last| last.offset + KIND_AT + last.bytes.len());
+        self.bytes.get(used..end).is_some_and(|padding| padding.iter().all(|byte| *byte == PADDING))
     }
 }
 

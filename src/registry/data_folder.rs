@@ -4,11 +4,13 @@
 //! ends; the text in it only tells the next one who holds it. Every command that reads or writes the folder takes it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+pub use crate::sys::regular_file::replace as replace_file;
 
 /// The name of the registry's file in the data folder.
 pub const SNAPSHOT_FILE: &str = "registry.snapshot";
@@ -89,45 +91,6 @@ pub enum DataFolderError {
 
 fn holder(pid: u32, command: &str) -> String {
     if pid == 0 { "another process".to_owned() } else { format!("process {pid} ({command}); stop that first") }
-}
-
-/// Replaces a file as a whole, through a buffer, with the given mode (such as 0o600): after a crash or a failure,
-/// there is the old file or the new one. The new one is written aside, synced and renamed, and its folder synced.
-///
-/// # Errors
-/// What the system or `write` said; the old file then stands and nothing is left beside it. (Only when the very last
-/// step fails, the sync of the folder, the new file is in place and it is not known whether a crash would undo it.)
-pub fn replace_file(path: &Path, mode: u32, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    replace_with(path, mode, |file| {
-        let mut buffered = BufWriter::with_capacity(1 << 16, file);
-        write(&mut buffered)?;
-        buffered.flush()
-    })
-}
-
-/// [`replace_file`] for one who buffers himself and may write backwards.
-pub(super) fn replace_with(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let Some(name) = path.file_name() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file to replace needs a name"));
-    };
-    let mut aside_name = std::ffi::OsString::from(".");
-    aside_name.push(name);
-    aside_name.push(".new");
-    let aside = path.with_file_name(aside_name);
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // create_new, so that the mode is ours and no link that someone put there is followed.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
-    let written = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&aside, path));
-    if let Err(error) = written {
-        // The first error is the cause; a file left aside would be removed by the next attempt.
-        let _ = fs::remove_file(&aside);
-        return Err(error);
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -445,6 +445,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 #[cfg(test)]
 mod tests {
     use super::super::demo;
+    use super::super::table::tests::raise_session;
     use super::*;
 
     const KEY: HashKey = HashKey::new([9; 32]);
@@ -625,7 +626,7 @@ mod tests {
     #[test]
     fn sessions_and_columns_that_the_file_lacks_stay() {
         let (table, ..) = fresh(rows(HEADER_5, &[(1, "green,5,610100,1")]));
-        table.raise_session(held(&table, 1).resident, 0);
+        raise_session(&table, held(&table, 1).resident);
         let (table, ..) = run(rows(HEADER, &[(1, "red,6")]), table, Mode::Merge).unwrap();
         let now = held(&table, 1);
         assert_eq!((now.status, now.region, now.test, now.session), (Status::Red, 610_100, true, 1));
@@ -636,7 +637,7 @@ mod tests {
     #[test]
     fn replacing_takes_the_file_as_the_whole_but_for_sessions() {
         let (table, ..) = fresh(rows(HEADER_5, &[(1, "green,9,610100,"), (2, "green,9,,"), (3, "green,9,,")]));
-        table.raise_session(held(&table, 1).resident, 0);
+        raise_session(&table, held(&table, 1).resident);
         let (table, report, _) = run(rows(HEADER, &[(1, "red,2"), (4, "green,2")]), table, Mode::Replace).unwrap();
         assert_eq!(report, Report { rows: 2, inserted: 1, updated: 1, removed: 2, ..Report::default() });
         assert_eq!(table.len(), 2);

@@ -31,7 +31,6 @@ use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use thiserror::Error;
 
-use super::data_folder::replace_with;
 use super::table::{Row, Table, is_row};
 use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SEGMENT_ROWS_MAX};
 use crate::sys::regular_file;
@@ -258,7 +257,7 @@ pub fn store(
     pause: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> Result<u64, SnapshotError> {
     let mut rows = 0;
-    let written = replace_with(path, 0o600, |file| {
+    let written = regular_file::replace(path, 0o600, |file| {
         rows = write_segments(file, table, pause)?;
         file.write_all_at(&header(meta, rows), 0)
     });

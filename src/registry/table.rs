@@ -237,15 +237,6 @@ impl Table {
         Ok(())
     }
 
-    /// Ends all sessions of a resident up to the number `up_to` and those of the record, and returns the new session
-    /// number; `None` for an unknown resident. Owner only.
-    pub fn raise_session(&self, resident: ResidentNumber, up_to: u32) -> Option<u32> {
-        // After 4 billion sign-outs nobody could sign out any more, which is later than any resident lives.
-        let least = self.read(resident)?.session.max(up_to).saturating_add(1);
-        self.end_sessions(resident, least);
-        Some(least)
-    }
-
     /// Ends all sessions of a resident below the number `least`, and says whether that changed anything: somebody whom
     /// the table never held has none. Owner only.
     pub fn end_sessions(&self, resident: ResidentNumber, least: u32) -> bool {
@@ -473,10 +464,17 @@ const TEST: u64 = 1 << 9;
 const REMOVED: u64 = 1 << 10;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::sync::atomic::AtomicBool;
+
+    /// Ends all sessions of somebody up to that of the record, as signing out does.
+    pub fn raise_session(table: &Table, resident: ResidentNumber) -> Option<u32> {
+        let least = table.read(resident)?.session.saturating_add(1);
+        table.end_sessions(resident, least);
+        Some(least)
+    }
 
     fn record(number: u64, version: u64) -> Record {
         let mixed = number ^ version.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -496,7 +494,7 @@ mod tests {
         let table = Table::with_capacity(10);
         for number in [0, 1, 5, u64::MAX, u64::MAX - 1, u64::MAX / 2] {
             assert_eq!(table.read(ResidentNumber(number)), None);
-            assert_eq!(table.raise_session(ResidentNumber(number), 0), None);
+            assert_eq!(raise_session(&table, ResidentNumber(number)), None);
             table.write(&record(number, 1)).unwrap();
             table.write(&record(number, 2)).unwrap();
             assert_eq!(table.read(ResidentNumber(number)), Some(record(number, 2)));
@@ -609,7 +607,7 @@ mod tests {
         assert!(!table.end_sessions(ResidentNumber(7), 5) && !table.end_sessions(ResidentNumber(7), 4));
         assert!(say(&table, removal(7, 2)));
         assert!(table.end_sessions(ResidentNumber(7), 6));
-        assert_eq!((table.read(ResidentNumber(7)), table.raise_session(ResidentNumber(7), 0)), (None, None));
+        assert_eq!((table.read(ResidentNumber(7)), raise_session(&table, ResidentNumber(7))), (None, None));
         assert!(say(&table, status(7, 3, Status::Red)));
         let held = table.read(ResidentNumber(7)).unwrap();
         assert_eq!((held.session, held.region, held.version), (6, 610_100, 3));
@@ -678,10 +676,10 @@ mod tests {
         let table = Table::with_capacity(1);
         let before = Record { session: u32::MAX - 1, ..record(9, 9) };
         table.write(&before).unwrap();
-        assert_eq!(table.raise_session(before.resident, 0), Some(u32::MAX));
+        assert_eq!(raise_session(&table, before.resident), Some(u32::MAX));
         assert_eq!(table.read(before.resident), Some(Record { session: u32::MAX, ..before }));
         assert_eq!((table.len(), table.used()), (1, 1));
-        assert_eq!(table.raise_session(before.resident, 0), Some(u32::MAX));
+        assert_eq!(raise_session(&table, before.resident), Some(u32::MAX));
     }
 
     #[test]

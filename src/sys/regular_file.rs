@@ -1,7 +1,7 @@
-//! Opens a file for reading without ever waiting: `open(2)` of a pipe waits for its other end, and a start or a reload
-//! that waits there hears no signal.
+//! Opens a file for reading without ever waiting, and replaces one as a whole. `open(2)` of a pipe waits for its other
+//! end, and a start or a reload that waits there hears no signal.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,6 +13,46 @@ use std::path::Path;
 pub fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
+}
+
+/// Makes a new file of the given mode (such as 0o600), and syncs it.
+///
+/// # Errors
+/// There is something of that name, be it a link, which stays as it is; or what the system or `write` said, and then no
+/// part of a file is left.
+pub fn create(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    write(&mut file).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// Replaces a file as a whole, with the given mode: after a crash or a failure, there is the old file or the new one.
+/// The new one is written aside, synced and renamed, and its folder synced.
+///
+/// # Errors
+/// What the system or `write` said; the old file then stands and nothing is left beside it. (Only when the very last
+/// step fails, the sync of the folder, the new file is in place and it is not known whether a crash would undo it.)
+pub fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let aside = path.with_file_name(format!(".{}.new", name.display()));
+    match fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    create(&aside, mode, write)?;
+    fs::rename(&aside, path).inspect_err(|_| _ = fs::remove_file(&aside))?;
+    sync_folder_of(path)
+}
+
+/// Syncs the folder that a path lies in: what was made, renamed or removed there then stays so.
+///
+/// # Errors
+/// What the system said.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 pub mod disk;
 pub mod identity;
 pub mod lines;
+pub mod mount;
 pub mod process;
 pub mod simulated;
 

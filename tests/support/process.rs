@@ -72,11 +72,14 @@ pub fn onecode() -> Command {
     command
 }
 
+/// How long a command may take: one that reads a whole journal has a gigabyte to read and to write after 60 kills.
+const COMMAND_MS_MAX: u64 = 180_000;
+
 /// Runs a command to its end, which must come.
 pub fn run(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let readers = (gather(child.stdout.take()), gather(child.stderr.take()));
-    let status = wait(&mut child, PATIENCE_MS);
+    let status = wait(&mut child, COMMAND_MS_MAX);
     let text = |reader: Gathering| {
         reader.thread.join().unwrap();
         let text = reader.text.lock().unwrap().clone();

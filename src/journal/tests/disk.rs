@@ -30,6 +30,11 @@ impl Survival {
 
 const SECTOR: usize = 512;
 const SPARE: u64 = u64::MAX;
+/// A segment that is written anew, before it takes the place of the other one.
+const ASIDE: u64 = u64::MAX - 1;
+/// The registry's snapshot, and the next one before it takes its place. Both lie in a folder of their own.
+pub const SNAPSHOT: u64 = u64::MAX - 2;
+const SNAPSHOT_ASIDE: u64 = u64::MAX - 3;
 
 #[derive(Clone)]
 enum Change {
@@ -46,12 +51,12 @@ struct Inode {
 
 #[derive(Clone)]
 enum Naming {
-    Create(usize),
-    Remove,
-    Rename(u64),
+    Create(u64, usize),
+    Remove(u64),
+    Rename(u64, u64),
 }
 
-/// Files by name; the spare one is `u64::MAX`.
+/// Files by name; the greatest names are no segments.
 #[derive(Clone, Default)]
 pub struct Disk {
     inodes: Vec<Inode>,
@@ -63,28 +68,67 @@ pub struct Disk {
 
 impl Disk {
     pub fn create(&mut self) {
-        self.remove();
-        self.inodes.push(Inode::default());
-        self.name(Naming::Create(self.inodes.len() - 1));
+        self.create_named(SPARE);
     }
 
     pub fn remove(&mut self) {
-        if self.view.contains_key(&SPARE) {
-            self.name(Naming::Remove);
-        }
+        self.remove_named(SPARE);
     }
 
     pub fn rename(&mut self, name: u64) {
         self.current = self.view.get(&SPARE).copied();
-        self.name(Naming::Rename(name));
+        self.name(Naming::Rename(SPARE, name));
     }
 
-    /// An old segment, which the fold needs no more.
-    pub fn forget(&mut self, name: u64) {
-        self.durable.remove(&name);
-        if let Some(inode) = self.view.remove(&name) {
-            self.inodes[inode] = Inode::default();
+    fn create_named(&mut self, name: u64) {
+        self.remove_named(name);
+        self.inodes.push(Inode::default());
+        self.name(Naming::Create(name, self.inodes.len() - 1));
+    }
+
+    pub fn remove_named(&mut self, name: u64) {
+        if self.view.contains_key(&name) {
+            self.name(Naming::Remove(name));
         }
+    }
+
+    /// Removes a file for good.
+    pub fn forget(&mut self, name: u64) {
+        self.remove_named(name);
+        self.sync_folder();
+    }
+
+    /// Begins the file that will take the place of `name`.
+    pub fn create_aside(&mut self, name: u64) {
+        self.create_named(aside(name));
+    }
+
+    pub fn write_aside(&mut self, name: u64, bytes: &[u8]) {
+        let inode = self.view[&aside(name)];
+        self.inodes[inode].change(Change::Write(0, bytes.to_vec()));
+    }
+
+    pub fn sync_aside(&mut self, name: u64) {
+        let inode = self.view[&aside(name)];
+        self.inodes[inode].sync();
+    }
+
+    pub fn sync_named(&mut self, name: u64) {
+        let inode = self.view[&name];
+        self.inodes[inode].sync();
+    }
+
+    pub fn replace(&mut self, name: u64) {
+        self.name(Naming::Rename(aside(name), name));
+    }
+
+    pub fn has(&self, name: u64) -> bool {
+        self.view.contains_key(&name)
+    }
+
+    /// What the process sees in a file; nothing where there is none.
+    pub fn seen(&self, name: u64) -> &[u8] {
+        self.view.get(&name).map_or(&[], |inode| &self.inodes[*inode].view)
     }
 
     fn name(&mut self, naming: Naming) {
@@ -92,9 +136,21 @@ impl Disk {
         self.pending.push(naming);
     }
 
+    /// Has all names of the segments' folder on disk.
     pub fn sync_folder(&mut self) {
-        for naming in self.pending.drain(..) {
+        self.sync_folder_of(SPARE);
+    }
+
+    /// Has all names of the folder on disk that `name` lies in.
+    pub fn sync_folder_of(&mut self, name: u64) {
+        for naming in self.pending.extract_if(.., |naming| naming.folder() == folder(name)) {
             apply_name(&mut self.durable, &naming);
+        }
+        for (index, inode) in self.inodes.iter_mut().enumerate() {
+            // A file without a name is gone.
+            if !self.durable.values().chain(self.view.values()).any(|named| *named == index) {
+                *inode = Inode::default();
+            }
         }
     }
 
@@ -111,10 +167,7 @@ impl Disk {
 
     pub fn sync(&mut self, spare: bool) {
         let inode = self.inode(spare);
-        let inode = &mut self.inodes[inode];
-        for change in inode.pending.drain(..) {
-            apply(&mut inode.durable, &change);
-        }
+        self.inodes[inode].sync();
     }
 
     /// A sync that failed: some of it is on disk, and no later sync will care for the rest.
@@ -137,12 +190,15 @@ impl Disk {
         if survival == Survival::Killed {
             return disk;
         }
-        let names = match survival {
-            Survival::Nothing => 0,
-            Survival::All => self.pending.len(),
-            _ => random.usize(..=self.pending.len()),
-        };
-        self.pending[..names].iter().for_each(|naming| apply_name(&mut disk.durable, naming));
+        for folder in [false, true] {
+            let names: Vec<_> = self.pending.iter().filter(|naming| naming.folder() == folder).collect();
+            let kept = match survival {
+                Survival::Nothing => 0,
+                Survival::All => names.len(),
+                _ => random.usize(..=names.len()),
+            };
+            names[..kept].iter().for_each(|naming| apply_name(&mut disk.durable, naming));
+        }
         disk.pending.clear();
         disk.view = disk.durable.clone();
         for inode in &mut disk.inodes {
@@ -167,24 +223,47 @@ impl Disk {
     }
 
     pub fn names(&self) -> Vec<u64> {
-        self.view.keys().copied().filter(|name| *name != SPARE).collect()
+        self.view.keys().copied().filter(|name| *name < SNAPSHOT_ASIDE).collect()
     }
 }
 
 impl Inode {
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            apply(&mut self.durable, &change);
+        }
+    }
+
     fn change(&mut self, change: Change) {
         apply(&mut self.view, &change);
         self.pending.push(change);
     }
 }
 
+impl Naming {
+    fn folder(&self) -> bool {
+        match *self {
+            Naming::Create(name, _) | Naming::Remove(name) | Naming::Rename(name, _) => folder(name),
+        }
+    }
+}
+
+/// Whether it is the folder of the snapshot.
+fn folder(name: u64) -> bool {
+    [SNAPSHOT, SNAPSHOT_ASIDE].contains(&name)
+}
+
+fn aside(name: u64) -> u64 {
+    if name == SNAPSHOT { SNAPSHOT_ASIDE } else { ASIDE }
+}
+
 fn apply_name(names: &mut BTreeMap<u64, usize>, naming: &Naming) {
     match *naming {
-        Naming::Create(inode) => drop(names.insert(SPARE, inode)),
-        Naming::Remove => drop(names.remove(&SPARE)),
-        Naming::Rename(name) => {
-            if let Some(inode) = names.remove(&SPARE) {
-                names.insert(name, inode);
+        Naming::Create(name, inode) => drop(names.insert(name, inode)),
+        Naming::Remove(name) => drop(names.remove(&name)),
+        Naming::Rename(from, to) => {
+            if let Some(inode) = names.remove(&from) {
+                names.insert(to, inode);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::disk::Disk;
+use super::disk::{Disk, SNAPSHOT};
 use crate::journal::log::{Counters, Log, Parts, Step, Target};
 use crate::journal::recover::recover;
 use crate::journal::{End, Lane, Port, Record, RecoverError};
@@ -26,6 +26,12 @@ pub enum Broken {
     AdoptsUnsynced,
     /// The new name is not on disk before the segment is used.
     ForgetsFolderSync,
+    /// A file takes another one's place before it is on disk.
+    ReplacesUnsynced,
+    /// Segments are deleted before the snapshot that has their records is on disk.
+    DeletesBeforeSnapshot,
+    /// A removal of test data is folded that the segments have not followed.
+    FoldsUnfollowedRemoval,
 }
 
 /// What the disk does at one of its calls.
@@ -57,6 +63,8 @@ pub struct Machine {
     /// The fault to come, by the number of the call.
     pub fault: Option<(u64, Fault)>,
     pub calls: u64,
+    /// What folds have done: snapshots written, segments rewritten, segments deleted.
+    pub folds: [u64; 3],
     ports: Vec<Port>,
     clock: u64,
 }
@@ -76,8 +84,8 @@ impl Machine {
         };
         let ports = lanes.into_iter().map(Port::new).collect();
         let random = fastrand::Rng::with_seed(seed ^ 1);
-        let (log, clock) = (Log::new(parts), 1_000_000);
-        Machine { disk, log, counters, history, random, broken: Broken::Nothing, fault: None, calls: 0, ports, clock }
+        let (log, clock, broken, fault) = (Log::new(parts), 1_000_000, Broken::Nothing, None);
+        Machine { disk, log, counters, history, random, broken, fault, calls: 0, folds: [0; 3], ports, clock }
     }
 
     /// An empty disk.
@@ -88,8 +96,7 @@ impl Machine {
     /// Appends one record to a lane, unless it is refused.
     pub fn append(&mut self, lane: usize) {
         let number = self.history.appended[lane];
-        let text = "x".repeat(number as usize * 37 % 255);
-        if self.ports[lane].append(&record(lane, number, &text)).is_ok() {
+        if self.ports[lane].append(&record(lane, number, &text(number))).is_ok() {
             self.history.appended[lane] += 1;
         }
     }
@@ -196,12 +203,26 @@ fn act(
     outcome
 }
 
+/// What the lane's record of that number says; each is another. Some are about test data, and some remove all such.
 fn record(lane: usize, number: u64, text: &str) -> Record<'_> {
-    if number.is_multiple_of(3) {
-        Record::Sessions { resident: ResidentNumber(number), session: lane as u32, test: false }
+    if number % REMOVAL_EVERY == REMOVAL_EVERY - 1 {
+        Record::PurgeTest { at_ms: number, author: text }
+    } else if number.is_multiple_of(3) {
+        Record::Sessions { resident: ResidentNumber(number), session: lane as u32, test: number.is_multiple_of(2) }
     } else {
         Record::Audit { at_ms: number, author: "", action: "", detail: text }
     }
+}
+
+const REMOVAL_EVERY: u64 = 64;
+
+fn text(number: u64) -> String {
+    "x".repeat(number as usize * 37 % 255)
+}
+
+/// How many of a lane's first records are removals of test data.
+pub fn removals(records: u64) -> u64 {
+    records / REMOVAL_EVERY
 }
 
 /// What a recovery has brought back.
@@ -211,26 +232,50 @@ pub struct Found {
 }
 
 /// Recovers a disk and holds what comes out against what was promised: every acknowledged record, once, in its lane's
-/// order, nothing that was never appended, no hole in the sequence. `folded`: what of it a snapshot holds already.
+/// order, nothing that was never appended, no hole in the sequence but test records from before their removal.
+/// `folded`: what of it a snapshot holds already.
 pub fn check(disk: &mut Disk, history: &History, folded: &Folded) -> Result<Found, String> {
     let mut counts = folded.counts;
     let mut next = folded.to + 1;
+    // Records that are not there, the last of them, and how many of those are known to be test records.
+    let (mut missing, mut last_missing, mut removed, mut last_removal) = (0, 0, 0, 0);
     let mut wrong = None;
     let end = recover(disk, Some(folded.to), |entry| {
-        let lane = usize::from(entry.stored.origin);
-        let text = "x".repeat(counts[lane] as usize * 37 % 255);
-        if entry.stored.sequence != next || entry.record != record(lane, counts[lane], &text) {
-            wrong.get_or_insert(format!("record {} is {:?}, lane {lane} at {}", next, entry, counts[lane]));
+        let (lane, sequence) = (usize::from(entry.stored.origin), entry.stored.sequence);
+        if sequence > next {
+            (missing, last_missing) = (missing + sequence - next, sequence - 1);
         }
-        next += 1;
+        let is = |number: u64| entry.record == record(lane, number, &text(number));
+        while removed < missing && !is(counts[lane]) && record(lane, counts[lane], "").is_test() {
+            (counts[lane], removed) = (counts[lane] + 1, removed + 1);
+        }
+        if sequence < next || !is(counts[lane]) {
+            wrong.get_or_insert(format!("record {next} is {entry:?}, lane {lane} at {}", counts[lane]));
+        }
+        if matches!(entry.record, Record::PurgeTest { .. }) {
+            last_removal = sequence;
+        }
+        next = sequence + 1;
         counts[lane] += 1;
     });
     let end = end.map_err(|error: RecoverError| format!("refused: {error}"))?;
     if let Some(wrong) = wrong {
         return Err(wrong);
     }
-    if end.next != next {
+    if end.next < next {
         return Err(format!("{} records were read, the end is said to be {}", next - 1, end.next));
+    }
+    if end.next > next {
+        (missing, last_missing) = (missing + end.next - next, end.next - 1);
+    }
+    for (lane, count) in counts.iter_mut().enumerate() {
+        // Those behind the last one of the lane that is there.
+        while removed < missing && *count < history.acknowledged[lane] && record(lane, *count, "").is_test() {
+            (*count, removed) = (*count + 1, removed + 1);
+        }
+    }
+    if removed != missing || last_missing > last_removal {
+        return Err(format!("{missing} records up to {last_missing} are missing, {removed} of them were removed"));
     }
     let promised = history.acknowledged.iter().zip(&history.appended);
     for (lane, (there, (acknowledged, appended))) in counts.iter().zip(promised).enumerate() {
@@ -241,9 +286,51 @@ pub fn check(disk: &mut Disk, history: &History, folded: &Folded) -> Result<Foun
     Ok(Found { end, counts })
 }
 
+/// No test record from before a removal that is folded is left: no later process would look for it.
+pub fn check_removed(disk: &mut Disk, folded: &Folded) -> Result<(), String> {
+    let (mut removal, mut tests) = (0, Vec::new());
+    let read = recover(disk, None, |entry| {
+        if matches!(entry.record, Record::PurgeTest { .. }) && entry.stored.sequence <= folded.to {
+            removal = entry.stored.sequence;
+        }
+        if entry.record.is_test() {
+            tests.push(entry.stored.sequence);
+        }
+    });
+    read.map_err(|error| format!("refused: {error}"))?;
+    let left: Vec<_> = tests.into_iter().filter(|sequence| *sequence < removal).collect();
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("removal {removal} is folded, and test records {left:?} are left"))
+    }
+}
+
 /// What a snapshot holds.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct Folded {
     pub to: u64,
     pub counts: [u64; LANES],
+}
+
+impl Folded {
+    pub fn bytes(&self) -> Vec<u8> {
+        [self.to].iter().chain(&self.counts).flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// The snapshot of a disk; nothing is folded where there is none yet.
+    pub fn of(disk: &Disk) -> Result<Folded, String> {
+        let bytes = disk.seen(SNAPSHOT);
+        if bytes.is_empty() && !disk.has(SNAPSHOT) {
+            return Ok(Folded::default());
+        }
+        let (words, rest) = bytes.as_chunks::<8>();
+        match (words, rest) {
+            ([to, counts @ ..], []) if counts.len() == LANES && *words != [[0; 8]; LANES + 1] => Ok(Folded {
+                to: u64::from_le_bytes(*to),
+                counts: std::array::from_fn(|lane| u64::from_le_bytes(counts[lane])),
+            }),
+            _ => Err(format!("a half snapshot has the name of a whole one: {bytes:?}")),
+        }
+    }
 }

@@ -17,6 +17,7 @@ use super::log::{Counters, Log, Parts, Target};
 use super::port::{Doorbell, Lane};
 use super::recover::{End, segment_path};
 use crate::limits::JOURNAL_SEGMENT_BYTES;
+use crate::sys::regular_file;
 
 /// The name of the thread on which glommio is tried: a panic there means that it cannot run, and ends nothing.
 pub const PROBE_THREAD: &str = "journal-probe";
@@ -71,8 +72,7 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
+    regular_file::sync_folder_of(folder)
 }
 
 /// Starts the journal's thread. It goes on where `recover` has found the `end`, and rings by
