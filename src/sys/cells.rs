@@ -30,9 +30,13 @@ pub trait Word {
     /// Puts `new` in the place of [`EMPTY`], relaxed; says whether it did.
     fn claim(&self, new: u64) -> bool;
     /// `std::sync::atomic::fence`.
-    fn fence(order: Ordering);
+    fn fence(order: Ordering) {
+        fence(order);
+    }
     /// A moment for the one who writes.
-    fn pause();
+    fn pause() {
+        std::hint::spin_loop();
+    }
 }
 
 impl Word for AtomicU64 {
@@ -46,14 +50,6 @@ impl Word for AtomicU64 {
 
     fn claim(&self, new: u64) -> bool {
         self.compare_exchange(EMPTY, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-
-    fn pause() {
-        std::hint::spin_loop();
     }
 }
 
