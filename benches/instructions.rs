@@ -22,6 +22,7 @@ use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
 use onecode::registry::demo;
 use onecode::registry::id_number::HashKey;
 use onecode::registry::table::Table;
+use onecode::service::ahead::Ahead;
 use onecode::service::assets::Library;
 use onecode::service::callers::Callers;
 use onecode::service::device::DeviceKey;
@@ -202,6 +203,8 @@ impl Bench {
             overview,
             library: Arc::new(Library::new(Vec::new()).expect("there is memory")),
             payloads: PAYLOAD_CACHE_SLOTS,
+            ahead: Arc::new(Ahead::new(0).expect("there is memory")),
+            expected: 0,
             seed: 1,
         };
         let mailbox = Mailbox::all(&[inbox]).remove(0);

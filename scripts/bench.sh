@@ -2,7 +2,7 @@
 # Builds the server, the floor, the peers and the load generator, and measures them beside each other; see
 # benches/README.md for what is measured and how to read it.
 #
-#     scripts/bench.sh                 about 25 minutes; writes benches/results
+#     scripts/bench.sh                 about half an hour; writes benches/results
 #     scripts/bench.sh --quick         3 minutes at most once built; writes target/bench/quick
 #     scripts/bench.sh --target http://HOST:8080 --admin http://HOST:8081 --sessions FILE
 #     scripts/bench.sh --help          all options

@@ -19,7 +19,8 @@ use thiserror::Error;
 use crate::limits::{
     ASSET_FILE_BYTES_DEFAULT, ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN,
     CONFIG_FILE_BYTES_MAX, CPUS_MAX, JOURNAL_DISK_BYTES_DEFAULT, JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX,
-    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, ZEROCOPY_BYTES_DEFAULT, ZEROCOPY_BYTES_MIN,
+    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, SIGNED_AHEAD_DEFAULT, SIGNED_AHEAD_MAX, ZEROCOPY_BYTES_DEFAULT,
+    ZEROCOPY_BYTES_MIN,
 };
 use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
@@ -34,7 +35,7 @@ use settings::{ENVIRONMENT_PREFIX, Settings, Source};
 pub const DATA_FOLDER: &str = "/var/lib/onecode";
 
 /// Every key of the file, in the order in which `check-config` prints them.
-pub const KEYS: [&str; 25] = [
+pub const KEYS: [&str; 26] = [
     "data",
     "keys_dir",
     "issuer",
@@ -57,6 +58,7 @@ pub const KEYS: [&str; 25] = [
     "auth.session_days",
     "code.window_s",
     "code.life_s",
+    "code.signed_ahead",
     "assets.dir",
     "assets.file_bytes_max",
     "assets.zerocopy_threshold_bytes",
@@ -121,6 +123,8 @@ pub struct Config {
     pub code_window_s: u32,
     /// At least two windows.
     pub code_life_s: u32,
+    /// Signatures kept for residents who are expected back, 128 bytes each; 0: none is made ahead.
+    pub code_signed_ahead: u32,
     /// The operator's own pages, beside ours or in their place.
     pub assets_dir: Option<PathBuf>,
     /// The largest file of those on the wire, compressed and with its head.
@@ -304,6 +308,7 @@ impl Config {
             "auth.session_days" => self.session_days.into(),
             "code.window_s" => self.code_window_s.into(),
             "code.life_s" => self.code_life_s.into(),
+            "code.signed_ahead" => self.code_signed_ahead.into(),
             "assets.dir" => path(self.assets_dir.as_ref()?),
             "assets.file_bytes_max" => self.assets_file_bytes_max.into(),
             "assets.zerocopy_threshold_bytes" => self.zerocopy_threshold_bytes.into(),
@@ -358,6 +363,7 @@ impl Settings {
             session_days: self.integer("auth.session_days", 1..=SESSION_DAYS_MAX)?.unwrap_or(30),
             code_window_s,
             code_life_s,
+            code_signed_ahead: self.integer("code.signed_ahead", 0..=SIGNED_AHEAD_MAX)?.unwrap_or(SIGNED_AHEAD_DEFAULT),
             assets_dir: self.text("assets.dir")?.map(PathBuf::from),
             assets_file_bytes_max: self
                 .integer("assets.file_bytes_max", 1..=ASSET_FILE_BYTES_MAX)?

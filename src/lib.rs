@@ -20,7 +20,8 @@
 //!    in pieces is copied.
 //! 3. [`service::Service::handle`] finds the route. For a refresh it checks the session (one MAC over 20 bytes), reads
 //!    the resident's record (one or two cache lines, no lock, from whichever shard), and takes this window's payload
-//!    from the shard's cache. If it is not there, [`code`] patches a template, signs it, and draws the symbol.
+//!    from the shard's cache. If it is not there, [`code`] patches a template, signs it, and draws the symbol; the
+//!    signature of who was told to come back now may have been made ahead, by any shard ([`service::ahead`]).
 //! 4. The answer is copied once, into the connection's send slot behind a fresh `Date`; [`shard::Shard::poll`] hands
 //!    the slot to the driver, which owns it while the kernel reads from it, and gives it back with `handle_sent`.
 //!

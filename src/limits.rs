@@ -59,6 +59,12 @@ pub const INLINE_ANSWER_BYTES_MAX: usize = 1_536;
 /// Payloads that one public shard keeps of the current window, 768 bytes each: 48 MiB. A resident who reloads meets his
 /// own payload; three who share two places cost each other signatures.
 pub const PAYLOAD_CACHE_SLOTS: usize = 65_536;
+/// Signatures that may be kept ahead of their refreshes: 2 GiB.
+pub const SIGNED_AHEAD_MAX: u32 = 1 << 24;
+/// Unless `code.signed_ahead` says otherwise: 32 MiB, which holds what 33,000 refreshes a second need made.
+pub const SIGNED_AHEAD_DEFAULT: u32 = 262_144;
+/// How long before its second a refresh is signed for.
+pub const AHEAD_S: u64 = 1;
 /// A code is good this long before and after its own times, for clocks that differ.
 pub const LEEWAY_S: u64 = 60;
 

@@ -17,6 +17,7 @@ use onecode::journal::{Lane, Port};
 use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
 use onecode::registry::demo;
 use onecode::registry::table::{Record, Table};
+use onecode::service::ahead::Ahead;
 use onecode::service::assets::Library;
 use onecode::service::session::{self, Session};
 use onecode::service::{Parts, Past, Role, Service};
@@ -157,6 +158,8 @@ fn start() -> Running {
         overview,
         library,
         payloads: PAYLOAD_CACHE_SLOTS,
+        ahead: Arc::new(Ahead::new(1_024).unwrap()),
+        expected: 1_024,
         seed: 1,
     };
     let service = move || Service::new(parts, Port::new(Lane::new()), Past::default());

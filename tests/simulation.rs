@@ -9,13 +9,17 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, LazyLock};
 
+use onecode::code::claims::{CodeBuffer, CodeRequest};
 use onecode::driver::sim::{Client as SimClient, Sim};
 use onecode::registry::demo;
+use onecode::registry::table::Record;
 use onecode::service::Settings;
+use onecode::service::counters::Counters;
 use onecode::shard::mailbox::Message;
 use serde_json::json;
 use support::disk::Disk;
 use support::identity::{PROVIDER, claims, sign_in_body};
+use support::lines::{ask_lines, status_line};
 use support::simulated::{RESIDENTS, START, Simulated, settings};
 use support::{Answer, Host, REFRESH, SESSION, bearer, get, post, take_answer};
 
@@ -59,6 +63,49 @@ fn answers(process: &Simulated, client: SimClient) -> Vec<Answer> {
 
 fn open(process: &Simulated) -> u64 {
     process.counters.iter().map(|counters| counters.open.get()).sum()
+}
+
+/// What a refresh must bring, whoever signed it and when.
+fn code_of(process: &Simulated, resident: u32) -> String {
+    let (number, _) = process.settings.hash_key.number(&demo::id_number(resident));
+    let Record { resident, version, status, test, .. } = process.registry.read(number).unwrap();
+    let times = process.settings.window.times(resident, process.sim.borrow().now().unix_s());
+    let mut code = CodeBuffer::new();
+    let request = CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test };
+    process.settings.issuer.issue(&request, &mut code);
+    code.as_str().to_owned()
+}
+
+#[test]
+fn who_comes_back_when_told_finds_the_signature_made_on_any_shard() {
+    for_seeds(20, |seed| {
+        let process = process(seed);
+        let total = |of: fn(&Counters) -> u64| process.counters.iter().map(|counters| of(counters)).sum::<u64>();
+        let hits = || total(|counters| counters.ahead_hits.get());
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut hit = 0;
+        for resident in 1..=8 {
+            let first = process.client_of(0).ask(process.refresh(resident)).json();
+            assert_eq!(first["code"], code_of(&process, resident));
+            let wait_ms = first["refresh_at"].as_u64().unwrap() * 1_000 - process.sim.borrow().now().unix_ms;
+            process.sim.borrow_mut().advance(wait_ms);
+            // A status that changed meanwhile has another code, and nothing old is shown.
+            let is_news = random.bool();
+            if is_news {
+                let line = status_line(resident, "red", process.sim.borrow().now().unix_ms);
+                assert_eq!(ask_lines(&process, &line), ["done"]);
+            }
+            let before = hits();
+            let second = process.client_of(1).ask(process.refresh(resident)).json();
+            assert_eq!(second["code"], code_of(&process, resident));
+            assert_eq!(hits() - before, u64::from(!is_news), "resident {resident}");
+            hit += u64::from(!is_news);
+        }
+        assert_eq!(hits(), hit);
+        // Once for each visit at the most, be it to whoever did not come back.
+        process.sim.borrow_mut().advance(300_000);
+        assert!((8..=16).contains(&total(|counters| counters.ahead_signatures.get())));
+    });
 }
 
 #[test]

@@ -174,16 +174,18 @@ LOGS = Logs()
 
 
 class Onecode(Server):
-    """Our own server, as a demo in a folder of its own, one shard."""
+    """Our own server, one shard; its other threads may run on `all_cpus`. A demo in a folder of its own, unless `data` is
+    a folder that has residents, who are then no test data."""
 
-    def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None):
+    def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None, all_cpus=None, data=None):
         check_free(port + 1)
         self.admin_url = f"http://127.0.0.1:{port + 1}"
-        self.data = os.path.join(folder, f"data-{port}")
-        command = [os.path.join(target, "release", "onecode"), "serve", "--demo", "--residents", str(residents)]
+        self.data = data or os.path.join(folder, f"data-{port}")
+        command = [os.path.join(target, "release", "onecode"), "serve"]
+        command += [] if data else ["--demo", "--residents", str(residents)]
         command += ["--shards", "1", "--cpus", str(cpu), "--driver", driver, "--data", self.data]
         command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{port + 1}"]
-        super().__init__(name, command, port, cpu, ready="/readyz", patience_s=300, environment=environment)
+        super().__init__(name, command, port, all_cpus or cpu, "/readyz", 300, environment)
         self.sessions = os.path.join(self.data, "sessions.txt")
 
     def driver_line(self):

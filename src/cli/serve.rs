@@ -26,6 +26,7 @@ use crate::limits::{
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
 use crate::registry::table::Table;
+use crate::service::ahead::Ahead;
 use crate::service::assets::Library;
 use crate::service::counters::Counters;
 use crate::service::{Parts, Role, Service, Settings};
@@ -237,12 +238,13 @@ fn start(
         Arc::new(Observer::new(counters.clone(), registry.clone(), durable.folding.clone(), driver, started_unix_ms));
     let cpus =
         config.cpus.clone().map_or_else(driver::allowed_cpus, |cpus| cpus.into_iter().map(usize::from).collect());
+    let ahead = Arc::new(Ahead::new(config.code_signed_ahead as usize).map_err(system)?);
     let mut threads = Vec::new();
     let seats = listeners.into_iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
     for (index, ((((listener, connections_max), pull), counters), mailbox)) in seats.enumerate() {
         let public = index + 1 < count;
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
-        let (library, pages) = (library.clone(), library.arena());
+        let (library, pages, ahead) = (library.clone(), library.arena(), ahead.clone());
         let seed = fastrand::u64(..);
         let (port, past) = (Port::new(lanes[index].clone()), past.share(index, count - 1));
         let role = if public { Role::Public } else { Role::Admin };
@@ -250,7 +252,20 @@ fn start(
             shard: Box::new(move |now| {
                 let shards = count - 1;
                 let payloads = if public { PAYLOAD_CACHE_SLOTS } else { 0 };
-                let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, seed };
+                let expected = if public { config.code_signed_ahead as usize / shards } else { 0 };
+                let parts = Parts {
+                    role,
+                    shards,
+                    settings,
+                    registry,
+                    counters,
+                    overview,
+                    library,
+                    payloads,
+                    ahead,
+                    expected,
+                    seed,
+                };
                 Shard::new(Service::new(parts, port, past), mailbox, connections_max, now)
             }),
             listener,

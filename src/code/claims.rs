@@ -140,11 +140,24 @@ impl Issuer {
 
     /// Writes the code that `request` asks for; the same request and keyring always give the same code.
     pub fn issue(&self, request: &CodeRequest, out: &mut CodeBuffer) {
+        self.write(request, &self.sign(request), out);
+    }
+
+    /// The signature of the code that `request` asks for, which is nearly all the time that a code takes.
+    pub fn sign(&self, request: &CodeRequest) -> [u8; SIGNATURE_BYTES] {
+        self.template(request).sign(request, &self.cti.seal(request))
+    }
+
+    /// Writes the code that `request` asks for, whose signature is [`sign`](Self::sign)'s of the same request.
+    pub fn write(&self, request: &CodeRequest, signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
+        self.template(request).write(request, &self.cti.seal(request), signature, out);
+    }
+
+    fn template(&self, request: &CodeRequest) -> &Template {
         let templates = if request.test { &self.test } else { &self.prod };
         // As Keyring::active; with a clock set back before every key the oldest signs, rather than nobody.
         let begun = templates.iter().find(|template| template.not_before <= u64::from(request.iat));
-        let template = begun.unwrap_or(&templates[templates.len() - 1]);
-        template.issue(request, &self.cti.seal(request), out);
+        begun.unwrap_or(&templates[templates.len() - 1])
     }
 
     /// Whose code it is, by its `cti`. Only of a code whose signature was verified: the block itself proves nothing.
@@ -217,16 +230,18 @@ impl Template {
         22 + self.issuer_bytes
     }
 
-    fn issue(&self, request: &CodeRequest, cti: &[u8; 16], out: &mut CodeBuffer) {
+    fn sign(&self, request: &CodeRequest, cti: &[u8; 16]) -> [u8; SIGNATURE_BYTES] {
         let mut signed = self.signed;
         let fields = SIGNED_HEAD.len() + 14 + 1 + 5 + self.issuer_bytes;
         patch(&mut signed[fields..], request, cti);
-        let signature = self.signer.sign(&signed[..fields + STATUS + 1]);
+        self.signer.sign(&signed[..fields + STATUS + 1])
+    }
 
+    fn write(&self, request: &CodeRequest, cti: &[u8; 16], signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
         let mut code = self.code;
         patch(&mut code[self.fields_in_code()..], request, cti);
         let end = self.code_bytes();
-        code[end - SIGNATURE_BYTES..end].copy_from_slice(&signature);
+        code[end - SIGNATURE_BYTES..end].copy_from_slice(signature);
 
         *out = self.begun;
         let text = &mut out.text[self.begun.length..];

@@ -149,6 +149,9 @@ impl<D: Disk> Sim<D> {
             for shard in 0..self.shards.len() {
                 self.shards[shard].handle_time(self.now);
                 self.after_event(shard);
+                while self.random.bool() && self.shards[shard].has_work_ahead(self.now) {
+                    self.shards[shard].work_ahead(self.now);
+                }
             }
             self.settle();
         }

@@ -67,8 +67,10 @@ impl Observer {
 /// The counts that are one number each: name without `onecode_` and `_total`, help, which.
 type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
 
-const COUNTS: [Count; 14] = [
+const COUNTS: [Count; 16] = [
     ("signatures", "Codes signed.", |all| &all.signatures),
+    ("ahead_signatures", "Of the signatures, those made before they were asked for.", |all| &all.ahead_signatures),
+    ("ahead_hits", "Refreshes that found their signature made.", |all| &all.ahead_hits),
     ("payload_hits", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
     ("received_bytes", "Bytes received.", |all| &all.received_bytes),
     ("sent_bytes", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),

@@ -39,6 +39,9 @@ pub struct Counters {
     pub answers: [[Counter; RESULTS.len()]; Route::ALL.len()],
     pub signatures: Counter,
     pub payload_hits: Counter,
+    /// Of the signatures, those that nobody waited for.
+    pub ahead_signatures: Counter,
+    pub ahead_hits: Counter,
     pub received_bytes: Counter,
     pub sent_bytes: Counter,
     /// Completions that found the ring's queue full; 0 unless the ring is too small.

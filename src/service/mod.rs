@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod ahead;
 pub mod apply;
 pub mod asset_pack;
 pub mod assets;
@@ -49,6 +50,7 @@ use crate::journal::Port;
 use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX};
 use crate::registry::table::Table;
 use crate::words::{Now, ResidentNumber};
+use ahead::{Ahead, Expected};
 use assets::Library;
 use cache::PayloadCache;
 use callers::Scope;
@@ -181,6 +183,10 @@ pub struct Parts {
     pub library: Arc<Library>,
     /// Payloads of this window that the shard keeps; 768 bytes each.
     pub payloads: usize,
+    /// What all shards have signed ahead.
+    pub ahead: Arc<Ahead>,
+    /// Residents that this shard expects back, at most; 0 where nothing is signed ahead.
+    pub expected: usize,
     /// For jitter, and for nothing that must be hard to guess.
     pub seed: u64,
 }
@@ -191,6 +197,7 @@ pub struct Service {
     writes: Writes,
     date: DateCache,
     payloads: PayloadCache,
+    expected: Expected,
     used: UsedAssertions,
     draining: bool,
     random: fastrand::Rng,
@@ -203,6 +210,7 @@ impl Service {
             writes: Writes::new(port, past),
             date: DateCache::default(),
             payloads: PayloadCache::new(parts.payloads),
+            expected: Expected::new(parts.expected),
             used: UsedAssertions::default(),
             draining: false,
             random: fastrand::Rng::with_seed(parts.seed),

@@ -16,6 +16,7 @@ use crate::http::field::Field;
 use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::registry::table::Record;
+use crate::sys::ed25519::SIGNATURE_BYTES;
 use crate::words::{Now, ResidentNumber};
 
 /// The fields of a refresh: it is for the one who asked.
@@ -74,28 +75,42 @@ impl Service {
 
     fn refresh_json(&mut self, record: &Record, bare: bool, reply: &mut Reply<'_>) {
         let settings = &*self.parts.settings;
-        let times = settings.window.times(record.resident, reply.now.unix_s());
-        let key = Key {
-            resident: record.resident,
-            version: record.version,
-            window: times.iat,
-            generation: settings.generation,
-        };
-        let (body, lengths, hit) = self.payloads.get_or_make(key, |body| {
-            let (code, matrix) = make(settings, record, &times);
+        let (key, request, times) = request(settings, record, reply.now.unix_s());
+        let mut counter = &self.parts.counters.payload_hits;
+        let (body, lengths, _) = self.payloads.get_or_make(key, |body| {
+            let ahead = self.parts.ahead.find(&key);
+            counter = if ahead.is_some() { &self.parts.counters.ahead_hits } else { &self.parts.counters.signatures };
+            self.expected.add(record.resident, times.refresh_at);
+            let (code, matrix) = make(settings, &request, ahead);
             let code = code.as_str();
             payload::write(&Payload { code, status: record.status, times, test: record.test, matrix: &matrix }, body)
         });
-        let counter = if hit { &self.parts.counters.payload_hits } else { &self.parts.counters.signatures };
         counter.add(1);
         let (head, tail) = if bare { lengths.without_matrix(body) } else { (lengths.full(body), &b""[..]) };
         reply.prepared(REFRESH_HEAD, [head, tail]);
     }
 
+    /// Whether a resident is expected soon.
+    pub fn has_work_ahead(&mut self, now: Now) -> bool {
+        self.expected.is_due(now.unix_s())
+    }
+
+    /// Signs for one resident who is expected soon.
+    pub fn work_ahead(&mut self, now: Now) {
+        let Some((resident, second)) = self.expected.next(now.unix_s()) else { return };
+        let Some(record) = self.parts.registry.read(resident) else { return };
+        let (key, request, _) = request(&self.parts.settings, &record, second);
+        if self.parts.ahead.find(&key).is_none() {
+            self.parts.ahead.put(&key, &self.parts.settings.issuer.sign(&request));
+            self.parts.counters.signatures.add(1);
+            self.parts.counters.ahead_signatures.add(1);
+        }
+    }
+
     /// For kiosks and print: drawn anew each time, off the hot path.
     fn refresh_print(&mut self, record: &Record, form: Form, reply: &mut Reply<'_>) {
-        let times = self.parts.settings.window.times(record.resident, reply.now.unix_s());
-        let (code, matrix) = make(&self.parts.settings, record, &times);
+        let (_, request, _) = request(&self.parts.settings, record, reply.now.unix_s());
+        let (code, matrix) = make(&self.parts.settings, &request, None);
         self.parts.counters.signatures.add(1);
         let (content_type, body) = match form {
             Form::Svg => ("image/svg+xml", qr::svg(&matrix)),
@@ -108,18 +123,19 @@ impl Service {
     }
 }
 
-/// Signs a code and draws its symbol.
-fn make(settings: &Settings, record: &Record, times: &Times) -> (CodeBuffer, Matrix) {
-    let request = CodeRequest {
-        resident: record.resident,
-        version: record.version,
-        status: record.status,
-        iat: times.iat,
-        exp: times.exp,
-        test: record.test,
-    };
+/// What is to be signed for a resident at a time, and what names it.
+fn request(settings: &Settings, record: &Record, unix_s: u64) -> (Key, CodeRequest, Times) {
+    let &Record { resident, version, status, test, .. } = record;
+    let times = settings.window.times(resident, unix_s);
+    let key = Key { resident, version, window: times.iat, generation: settings.generation };
+    (key, CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test }, times)
+}
+
+/// A code, signed ahead or now, and its symbol.
+fn make(settings: &Settings, request: &CodeRequest, ahead: Option<[u8; SIGNATURE_BYTES]>) -> (CodeBuffer, Matrix) {
     let (mut code, mut matrix) = (CodeBuffer::new(), Matrix::blank());
-    settings.issuer.issue(&request, &mut code);
+    let signature = ahead.unwrap_or_else(|| settings.issuer.sign(request));
+    settings.issuer.write(request, &signature, &mut code);
     settings.painter.paint(code.symbol(), &mut matrix);
     (code, matrix)
 }

@@ -126,6 +126,16 @@ impl Shard {
         next
     }
 
+    /// Whether there is work that nobody waits for yet, which a driver may have done while it has nothing else to do.
+    pub fn has_work_ahead(&mut self, now: Now) -> bool {
+        self.service.has_work_ahead(now)
+    }
+
+    /// Does one piece of it, in some microseconds.
+    pub fn work_ahead(&mut self, now: Now) {
+        self.service.work_ahead(now);
+    }
+
     /// The next connection that [`poll`](Self::poll) must be called for although nothing happened on its socket.
     pub fn poll_woken(&mut self) -> Option<ConnectionId> {
         let id = self.woken.pop()?;

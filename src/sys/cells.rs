@@ -1,4 +1,5 @@
-//! The cells that shards share: one cache line a resident, with a sequence lock, and memory full of them.
+//! The cells that shards share, with a sequence lock each, and memory full of them: one cache line for a resident's
+//! record, two for a signature made ahead.
 //!
 //! A cell has one writer at a time and any number of readers, who never wait for another cell's writer, and for its
 //! own only the few stores of one write. All words are atomics, so a torn read is a value that is thrown away and never
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::arena::Pages;
 
-/// Words of a cell that its writer may set.
+/// Words of a resident's cell that its writer may set.
 pub const DATA_WORDS: usize = 4;
 
 /// The number of a cell that nobody has claimed.
@@ -27,8 +28,8 @@ pub trait Word {
     fn load(&self, order: Ordering) -> u64;
     /// `AtomicU64::store`.
     fn store(&self, value: u64, order: Ordering);
-    /// Puts `new` in the place of [`EMPTY`], relaxed; says whether it did.
-    fn claim(&self, new: u64) -> bool;
+    /// Puts `new` in the place of `old`, with acquire where it did; says whether it did.
+    fn replace(&self, old: u64, new: u64) -> bool;
     /// `std::sync::atomic::fence`.
     fn fence(order: Ordering) {
         fence(order);
@@ -48,25 +49,24 @@ impl Word for AtomicU64 {
         self.store(value, order);
     }
 
-    fn claim(&self, new: u64) -> bool {
-        self.compare_exchange(EMPTY, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    fn replace(&self, old: u64, new: u64) -> bool {
+        self.compare_exchange(old, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 }
 
 /// One record in one cache line. Invariant: the number is written once, the data only between two steps of the
 /// sequence, which is odd while it is written.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Cell<W = AtomicU64> {
+pub struct Cell<W = AtomicU64, const WORDS: usize = DATA_WORDS> {
     number: W,
     sequence: W,
-    data: [W; DATA_WORDS],
-    spare: [W; 2],
+    data: [W; WORDS],
 }
 
 const _: () = assert!(size_of::<Cell>() == 64 && align_of::<Cell>() == 64);
 
-impl<W: Word> Cell<W> {
+impl<W: Word, const WORDS: usize> Cell<W, WORDS> {
     /// Whose it is; [`EMPTY`] while it is nobody's.
     pub fn number(&self) -> u64 {
         self.number.load(Ordering::Relaxed)
@@ -74,38 +74,50 @@ impl<W: Word> Cell<W> {
 
     /// Makes an empty cell this number's. Of several that try at once, one is told that it has it.
     pub fn claim(&self, number: u64) -> bool {
-        self.number() == EMPTY && self.number.claim(number)
+        self.number() == EMPTY && self.number.replace(EMPTY, number)
     }
 
     /// The data as one write left it, zeros before the first. What a write left is seen by every read that begins after
     /// the write has returned and after the two threads have met (a queue, a join).
-    pub fn read(&self) -> [u64; DATA_WORDS] {
+    pub fn read(&self) -> [u64; WORDS] {
         loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let data = std::array::from_fn(|i| self.data[i].load(Ordering::Relaxed));
-            // Orders the loads above before the load below: Boehm 2012, figure 6.
-            W::fence(Ordering::Acquire);
-            if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
+            if let Some(data) = self.try_read() {
                 return data;
             }
             W::pause();
         }
     }
 
+    /// As [`read`](Self::read); `None` where a write was in progress.
+    pub fn try_read(&self) -> Option<[u64; WORDS]> {
+        let before = self.sequence.load(Ordering::Acquire);
+        let data = std::array::from_fn(|i| self.data[i].load(Ordering::Relaxed));
+        // Orders the loads above before the load below: Boehm 2012, figure 6.
+        W::fence(Ordering::Acquire);
+        (before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before).then_some(data)
+    }
+
     /// Writes the data as a whole.
     ///
     /// # Panics
     /// When two threads are caught writing one cell.
-    pub fn write(&self, data: [u64; DATA_WORDS]) {
+    pub fn write(&self, data: [u64; WORDS]) {
+        assert!(self.try_write(data), "two threads write one record");
+    }
+
+    /// Writes the data as a whole, unless another thread is writing this cell; says whether it did.
+    pub fn try_write(&self, data: [u64; WORDS]) -> bool {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        assert!(sequence.is_multiple_of(2), "two threads write one record");
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        if !sequence.is_multiple_of(2) || !self.sequence.replace(sequence, sequence.wrapping_add(1)) {
+            return false;
+        }
         // Orders the odd sequence before the words; the release store below orders the words before the even one.
         W::fence(Ordering::Release);
         for (word, value) in self.data.iter().zip(data) {
             word.store(value, Ordering::Relaxed);
         }
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+        true
     }
 }
 
@@ -129,41 +141,42 @@ pub fn claim<'a, W: Word + 'a>(mut probe: impl Iterator<Item = &'a Cell<W>>, num
 
 /// A fixed number of empty cells in huge pages where the kernel grants them.
 #[derive(Debug)]
-pub struct Cells {
+pub struct Cells<const WORDS: usize = DATA_WORDS> {
     pages: Pages,
     count: usize,
 }
 
-impl Cells {
+impl<const WORDS: usize> Cells<WORDS> {
+    const CELL_BYTES: usize = size_of::<Cell<AtomicU64, WORDS>>();
+
     /// So many cells, not yet touched: the kernel hands out their memory as it is written.
     ///
     /// # Errors
     /// The system has no memory for them.
-    pub fn new(count: usize) -> io::Result<Cells> {
-        let bytes = count.checked_mul(size_of::<Cell>()).ok_or(io::ErrorKind::OutOfMemory)?;
+    pub fn new(count: usize) -> io::Result<Cells<WORDS>> {
+        let bytes = count.checked_mul(Self::CELL_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Cells { pages: Pages::zeroed(bytes)?, count })
     }
 
     /// Touches the memory of part `part` of `parts`, so that no later write waits for it.
     pub fn touch(&self, part: usize, parts: usize) {
-        const CELLS_A_PAGE: usize = 4_096 / size_of::<Cell>();
         let of_part = self.len().div_ceil(parts.max(1)).max(1);
-        for cell in self.chunks(of_part).nth(part).unwrap_or_default().iter().step_by(CELLS_A_PAGE) {
-            // A spare word: others may be writing the rest.
-            cell.spare[0].fetch_or(0, Ordering::Relaxed);
+        for cell in self.chunks(of_part).nth(part).unwrap_or_default().iter().step_by(4_096 / Self::CELL_BYTES) {
+            // Changes nothing, whoever may be claiming the cell.
+            cell.number.fetch_or(0, Ordering::Relaxed);
         }
     }
 
     /// Bytes of memory that they lie in, and how many of those are in huge pages now.
     pub fn bytes(&self) -> (usize, usize) {
-        (self.len() * size_of::<Cell>(), self.pages.huge_bytes())
+        (self.len() * Self::CELL_BYTES, self.pages.huge_bytes())
     }
 }
 
-impl Deref for Cells {
-    type Target = [Cell];
+impl<const WORDS: usize> Deref for Cells<WORDS> {
+    type Target = [Cell<AtomicU64, WORDS>];
 
-    fn deref(&self) -> &[Cell] {
+    fn deref(&self) -> &[Cell<AtomicU64, WORDS>] {
         // SAFETY: the pages are at least this long, aligned to a page, zeroed, which is a value of every word, live as
         // long as `self`, and are never borrowed but as shared cells.
         unsafe { std::slice::from_raw_parts(self.pages.start().cast(), self.count) }
@@ -178,6 +191,12 @@ mod tests {
     use loom::thread;
     use std::fmt::Debug;
 
+    impl<W: Default, const WORDS: usize> Default for Cell<W, WORDS> {
+        fn default() -> Cell<W, WORDS> {
+            Cell { number: W::default(), sequence: W::default(), data: std::array::from_fn(|_| W::default()) }
+        }
+    }
+
     impl Word for Modelled {
         fn load(&self, order: Ordering) -> u64 {
             self.load(order)
@@ -187,8 +206,8 @@ mod tests {
             self.store(value, order);
         }
 
-        fn claim(&self, new: u64) -> bool {
-            self.compare_exchange(EMPTY, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        fn replace(&self, old: u64, new: u64) -> bool {
+            self.compare_exchange(old, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
         }
 
         fn fence(order: Ordering) {
@@ -213,10 +232,13 @@ mod tests {
             self.0.store(value, order);
         }
 
-        fn claim(&self, new: u64) -> bool {
+        fn replace(&self, old: u64, new: u64) -> bool {
             // Two steps where there must be one.
-            self.0.store(new, Ordering::Relaxed);
-            true
+            let is_old = self.0.load(Ordering::Relaxed) == old;
+            if is_old {
+                self.0.store(new, Ordering::Relaxed);
+            }
+            is_old
         }
 
         fn fence(order: Ordering) {
@@ -265,6 +287,31 @@ mod tests {
     #[test]
     fn a_reader_sees_a_whole_write_or_none_in_every_execution() {
         one_writes_and_one_reads::<Modelled>();
+    }
+
+    /// Executions of two who write one cell beside one who reads it: one of them may be turned away, and nothing is torn.
+    fn two_write<W: Word + Default + Debug + Send + Sync + 'static>() {
+        in_every_execution(Some(2), || {
+            let cell = Arc::new(Cell::<W, 2>::default());
+            let (first, second) = (cell.clone(), cell.clone());
+            let first = thread::spawn(move || first.try_write([1; 2]));
+            let second = thread::spawn(move || second.try_write([2; 2]));
+            assert!(cell.try_read().is_none_or(|seen| seen[0] == seen[1]), "torn");
+            let written = [first.join().unwrap(), second.join().unwrap()];
+            let seen = cell.read();
+            assert!(seen[0] == seen[1] && written.contains(&true) && seen[0] != 0, "torn: {seen:?}");
+        });
+    }
+
+    #[test]
+    fn two_writers_never_mix_in_any_execution() {
+        two_write::<Modelled>();
+    }
+
+    #[test]
+    #[should_panic(expected = "torn")]
+    fn with_a_lock_in_two_steps_the_model_finds_two_writers() {
+        two_write::<Weak<true, true>>();
     }
 
     #[test]
@@ -326,14 +373,18 @@ mod tests {
     #[test]
     fn memory_that_the_system_does_not_have_is_an_error() {
         for count in [usize::MAX, usize::MAX / 64, (1 << 46) / 64] {
-            assert_eq!(Cells::new(count).unwrap_err().kind(), io::ErrorKind::OutOfMemory, "{count} cells");
+            assert_eq!(
+                Cells::<DATA_WORDS>::new(count).unwrap_err().kind(),
+                io::ErrorKind::OutOfMemory,
+                "{count} cells"
+            );
         }
     }
 
     #[test]
     fn touching_changes_nothing_and_takes_any_part() {
         for count in [0, 1, 63, 64, 65, 100_000] {
-            let cells = Cells::new(count).unwrap();
+            let cells = Cells::<DATA_WORDS>::new(count).unwrap();
             assert_eq!(cells.len(), count);
             cells.iter().for_each(|cell| cell.write([3; DATA_WORDS]));
             (0..4).for_each(|part| cells.touch(part, 3));

@@ -16,6 +16,7 @@ use onecode::limits::SHARD_CONNECTIONS_MAX;
 use onecode::registry::demo;
 use onecode::registry::id_number::HashKey;
 use onecode::registry::table::Table;
+use onecode::service::ahead::Ahead;
 use onecode::service::assets::Library;
 use onecode::service::callers::Callers;
 use onecode::service::counters::Counters;
@@ -115,12 +116,26 @@ impl Simulated {
         let counters: Vec<Arc<CachePadded<Counters>>> = (0..seats).map(|_| Arc::default()).collect();
         let lanes: Vec<Arc<Lane>> = (0..seats).map(|_| Lane::new()).collect();
         let library = Arc::new(Library::new(Vec::new()).unwrap());
+        let ahead = Arc::new(Ahead::new(64).unwrap());
         let shard = |(own, mailbox): (usize, Mailbox)| {
             let (settings, registry) = (settings.clone(), registry.clone());
             let overview = Arc::new(Nothing);
             let (counters, library) = (counters[own].clone(), library.clone());
             let (role, seed) = (if own < shards { Role::Public } else { Role::Admin }, own as u64);
-            let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads: 1_024, seed };
+            let (payloads, ahead, expected) = (1_024, ahead.clone(), 64);
+            let parts = Parts {
+                role,
+                shards,
+                settings,
+                registry,
+                counters,
+                overview,
+                library,
+                payloads,
+                ahead,
+                expected,
+                seed,
+            };
             let service = Service::new(parts, Port::new(lanes[own].clone()), Past::default());
             Shard::new(service, mailbox, SHARD_CONNECTIONS_MAX, START)
         };

@@ -18,6 +18,8 @@ pub enum Event {
         status: u16,
         /// Head and body.
         bytes: usize,
+        /// Lines of the body that say `"result":"done"`.
+        done: usize,
         /// When its request was due.
         due: Instant,
     },
@@ -59,8 +61,20 @@ pub struct Connection {
 /// What the head of an answer says.
 struct Head {
     status: u16,
-    bytes: usize,
+    /// Head and body; `None` if the body comes in chunks.
+    bytes: Option<usize>,
     closes: bool,
+}
+
+impl Head {
+    /// Whether `answer` has all of the body. Of chunks only the last is looked for: no line of ours holds its bytes.
+    fn is_whole(&self, answer: &[u8]) -> bool {
+        self.bytes.map_or_else(|| answer.ends_with(b"\r\n0\r\n\r\n"), |bytes| answer.len() >= bytes)
+    }
+}
+
+fn occurrences(text: &[u8], wanted: &[u8]) -> usize {
+    text.windows(wanted.len()).filter(|part| *part == wanted).count()
 }
 
 impl Connection {
@@ -113,12 +127,13 @@ impl Connection {
             let Some(due) = self.due else { return Ok(self.fail(Failure::Malformed)) };
             self.answer.extend_from_slice(&buffer[..length]);
             match head(&self.answer) {
-                Ok(Some(head)) if self.answer.len() >= head.bytes => {
+                Ok(Some(head)) if head.is_whole(&self.answer) => {
                     self.due = None;
                     if head.closes {
                         self.close();
                     }
-                    return Ok(Event::Answered { status: head.status, bytes: head.bytes, due });
+                    let (bytes, done) = (self.answer.len(), occurrences(&self.answer, b"\"result\":\"done\""));
+                    return Ok(Event::Answered { status: head.status, bytes, done, due });
                 }
                 Ok(_) => {}
                 Err(()) => return Ok(self.fail(Failure::Malformed)),
@@ -130,6 +145,14 @@ impl Connection {
         let was_busy = self.due.is_some();
         self.close();
         if was_busy { Event::Failed(failure) } else { Event::Ended }
+    }
+
+    /// When the last answer says to come back, in Unix seconds.
+    pub fn refresh_at(&self) -> Option<u64> {
+        let name = b"\"refresh_at\":";
+        let at = self.answer.windows(name.len()).position(|bytes| bytes == name)? + name.len();
+        let digits = self.answer[at..].iter().take_while(|byte| byte.is_ascii_digit());
+        Some(digits.fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
     }
 
     /// Closes the socket and forgets the request.
@@ -158,16 +181,22 @@ fn head(answer: &[u8]) -> Result<Option<Head>, ()> {
     let mut lines = text.split("\r\n");
     let status_line = lines.next().unwrap_or_default();
     let status: u16 = status_line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(())?;
-    let (mut length, mut closes) = (None, false);
+    let (mut length, mut closes, mut chunked) = (None, false, false);
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse::<usize>().ok();
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            chunked = value.trim().eq_ignore_ascii_case("chunked");
         } else if name.eq_ignore_ascii_case("connection") {
             closes = value.trim().eq_ignore_ascii_case("close");
         }
     }
-    let length = if matches!(status, 204 | 304) { 0 } else { length.ok_or(())? };
-    Ok(Some(Head { status, bytes: end + 4 + length, closes }))
+    let length = match length {
+        _ if matches!(status, 204 | 304) => Some(0),
+        None if chunked => None,
+        length => Some(length.ok_or(())?),
+    };
+    Ok(Some(Head { status, bytes: length.map(|length| end + 4 + length), closes }))
 }
 
 #[cfg(test)]
@@ -181,13 +210,20 @@ mod tests {
             assert!(matches!(head(&answer[..length]), Ok(None)));
         }
         let found = head(answer).unwrap().unwrap();
-        assert_eq!((found.status, found.bytes, found.closes), (200, answer.len(), true));
+        assert_eq!((found.status, found.bytes, found.closes), (200, Some(answer.len()), true));
+    }
+
+    #[test]
+    fn an_answer_in_chunks_ends_with_the_last_one() {
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab\n\r\n0\r\n\r\n";
+        let found = head(answer).unwrap().unwrap();
+        assert!(found.is_whole(answer) && !found.is_whole(&answer[..answer.len() - 1]));
     }
 
     #[test]
     fn an_answer_without_a_length_is_malformed() {
         assert!(head(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
         assert!(head(b"nonsense\r\n\r\n").is_err());
-        assert_eq!(head(b"HTTP/1.1 304 Not Modified\r\n\r\n").unwrap().unwrap().bytes, 29);
+        assert_eq!(head(b"HTTP/1.1 304 Not Modified\r\n\r\n").unwrap().unwrap().bytes, Some(29));
     }
 }

@@ -27,7 +27,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
     for first in (0..connections.len()).step_by(BATCH) {
         let last = (first + BATCH).min(connections.len());
         for (index, connection) in connections.iter_mut().enumerate().take(last).skip(first) {
-            connection.start(poll.registry(), Token(index), Instant::now(), |bytes| requests.write_next(bytes))?;
+            connection.start(poll.registry(), Token(index), Instant::now(), |bytes| {
+                requests.write_next(None, bytes).map(drop)
+            })?;
             report.planned += 1;
         }
         let mut open = last - first;
@@ -36,7 +38,9 @@ pub fn run(options: &Options) -> io::Result<Report> {
             for event in &events {
                 match connections[event.token().0].advance() {
                     Event::Pending | Event::Ended => continue,
-                    Event::Answered { status, bytes, due } => report.answered(status, bytes, due.elapsed(), false),
+                    Event::Answered { status, bytes, done, due } => {
+                        report.answered(status, bytes, done, due.elapsed(), false);
+                    }
                     Event::Failed(failure) => report.failures[failure as usize] += 1,
                 }
                 open -= 1;

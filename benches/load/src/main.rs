@@ -13,10 +13,11 @@ mod report;
 mod requests;
 mod stream;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
 
@@ -60,8 +61,12 @@ struct Load<'a> {
     connections: Vec<Connection>,
     /// Connections without a request.
     idle: Vec<usize>,
-    /// When the requests were due that wait for a connection.
-    waiting: VecDeque<Instant>,
+    /// When the requests were due that wait for a connection, and whose they are where that is settled.
+    waiting: VecDeque<(Instant, Option<u64>)>,
+    /// Residents who will come back, by when.
+    returning: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// Whose request is on each connection.
+    residents: Vec<u64>,
     requests: Requests,
     report: Report,
     started: Instant,
@@ -73,8 +78,10 @@ impl<'a> Load<'a> {
         let poll = Poll::new()?;
         let connections = (0..options.connections).map(|_| Connection::new(options.address)).collect();
         let idle = (0..options.connections).rev().collect();
-        let (waiting, report) = (VecDeque::new(), Report::new());
-        Ok(Load { options, poll, connections, idle, waiting, requests, report, started: Instant::now() })
+        let (waiting, returning, report) = (VecDeque::new(), BinaryHeap::new(), Report::new());
+        let residents = vec![0; options.connections];
+        let started = Instant::now();
+        Ok(Load { options, poll, connections, idle, waiting, returning, residents, requests, report, started })
     }
 
     fn run(mut self) -> io::Result<Report> {
@@ -86,10 +93,19 @@ impl<'a> Load<'a> {
         loop {
             // Requests that are due. The plan is fixed beforehand; being late here counts as latency.
             let mut next = self.due(planned, interval_ns);
-            while next <= now && !self.is_over(planned, next) {
-                self.waiting.push_back(next);
+            while next <= now && planned < self.options.requests && !self.is_over(planned, next) {
+                self.waiting.push_back((next, None));
                 planned += 1;
                 next = self.due(planned, interval_ns);
+            }
+            while let Some(Reverse((due, resident))) = self.returning.peek().copied()
+                && due <= now
+            {
+                self.returning.pop();
+                if due - self.started < self.options.duration {
+                    self.waiting.push_back((due, Some(resident)));
+                    self.report.planned += 1;
+                }
             }
             self.dispatch()?;
             let over = self.is_over(planned, next);
@@ -108,7 +124,7 @@ impl<'a> Load<'a> {
                 self.sweep(now);
             }
         }
-        self.report.planned = planned;
+        self.report.planned += planned;
         self.report.elapsed = now - self.started;
         Ok(self.report)
     }
@@ -118,7 +134,8 @@ impl<'a> Load<'a> {
     }
 
     fn is_over(&self, planned: u64, next: Instant) -> bool {
-        planned >= self.options.requests || next - self.started >= self.options.duration
+        let all_came = planned >= self.options.requests && !self.options.returning;
+        all_came || next.max(Instant::now()) - self.started >= self.options.duration
     }
 
     fn all_answered(&self) -> bool {
@@ -128,10 +145,11 @@ impl<'a> Load<'a> {
     /// Gives waiting requests to idle connections.
     fn dispatch(&mut self) -> io::Result<()> {
         while !self.idle.is_empty() {
-            let Some(due) = self.waiting.pop_front() else { break };
+            let Some((due, resident)) = self.waiting.pop_front() else { break };
             let Some(index) = self.idle.pop() else { break };
             let requests = &mut self.requests;
-            let write = |bytes: &mut Vec<u8>| requests.write_next(bytes);
+            let whose = &mut self.residents[index];
+            let write = |bytes: &mut Vec<u8>| requests.write_next(resident, bytes).map(|written| *whose = written);
             match self.connections[index].start(self.poll.registry(), Token(index), due, write) {
                 Ok(()) => self.advance(index),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
@@ -151,9 +169,19 @@ impl<'a> Load<'a> {
         let event = connection.advance();
         match event {
             Event::Pending => return,
-            Event::Answered { status, bytes, due } => {
+            Event::Answered { status, bytes, done, due } => {
                 let warm = due - self.started < self.options.warm_up;
-                self.report.answered(status, bytes, due.elapsed(), warm);
+                self.report.answered(status, bytes, done, due.elapsed(), warm);
+                if self.options.returning
+                    && let Some(at_s) = connection.refresh_at()
+                {
+                    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+                    // A page comes back within a second of its time, by a jitter of its own.
+                    let jitter =
+                        (self.residents[index].wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f64 / f64::from(1 << 24);
+                    let after = Duration::from_secs_f64((at_s as f64 + jitter - now_s).max(0.0));
+                    self.returning.push(Reverse((Instant::now() + after, self.residents[index])));
+                }
             }
             Event::Failed(failure) => self.report.failures[failure as usize] += 1,
             // The server closed an idle connection, which it may; the next request opens another.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// Printed when the command line is wrong.
 const USAGE: &str = "usage: load --url http://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
-                     [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N]] \
-                     [--field 'Name: value']... [--hold]";
+                     [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
+                     [--returning]] [--field 'Name: value']... [--post FILE | --scans N] [--hold]";
 
 /// What was asked for.
 pub struct Options {
@@ -36,8 +36,14 @@ pub struct Options {
     pub from: u64,
     /// How many lines to walk before beginning again.
     pub residents: u64,
+    /// Each resident comes back when the answer says so, until the end.
+    pub returning: bool,
     /// Further fields of each request.
     pub fields: Vec<String>,
+    /// A file with the body of each request, which is then a POST.
+    pub post: Option<PathBuf>,
+    /// Scans that each request brings, which is then a POST of so many lines, each with an `id` of its own.
+    pub scans: u32,
     /// Hold the connections open instead of asking at a rate.
     pub hold: bool,
 }
@@ -58,7 +64,10 @@ impl Options {
             sessions: None,
             from: 0,
             residents: u64::MAX,
+            returning: false,
             fields: Vec::new(),
+            post: None,
+            scans: 0,
             hold: false,
         };
         while let Some(name) = arguments.next() {
@@ -74,7 +83,10 @@ impl Options {
                 "--sessions" => options.sessions = Some(value()?.into()),
                 "--from" => options.from = number(&name, &value()?)?,
                 "--residents" => options.residents = number(&name, &value()?)?,
+                "--returning" => options.returning = true,
                 "--field" => options.fields.push(value()?),
+                "--post" => options.post = Some(value()?.into()),
+                "--scans" => options.scans = number(&name, &value()?)?,
                 "--hold" => options.hold = true,
                 _ => return Err(format!("no option {name}\n{USAGE}")),
             }
@@ -86,6 +98,9 @@ impl Options {
         let rate_is_fine = self.hold || (self.rate >= 0.1 && self.rate <= 1e7);
         if self.path.is_empty() || !rate_is_fine || self.duration.is_zero() || self.connections == 0 {
             return Err(format!("--url, --rate and --duration are needed, each above 0\n{USAGE}"));
+        }
+        if self.post.is_some() && self.scans > 0 {
+            return Err("--post and --scans are two bodies".to_owned());
         }
         if self.warm_up >= self.duration {
             return Err("--warm-up must end before --duration".to_owned());

@@ -24,6 +24,7 @@ pub struct Report {
     pub elapsed: Duration,
     statuses: BTreeMap<u16, u64>,
     bytes: u64,
+    done: u64,
     /// In microseconds, to three digits.
     latencies: Histogram<u64>,
 }
@@ -39,14 +40,16 @@ impl Report {
             elapsed: Duration::ZERO,
             statuses: BTreeMap::new(),
             bytes: 0,
+            done: 0,
             latencies,
         }
     }
 
     /// Counts an answer; its latency only after the warm-up.
-    pub fn answered(&mut self, status: u16, bytes: usize, latency: Duration, warm: bool) {
+    pub fn answered(&mut self, status: u16, bytes: usize, done: usize, latency: Duration, warm: bool) {
         *self.statuses.entry(status).or_default() += 1;
         self.bytes += bytes as u64;
+        self.done += done as u64;
         if !warm {
             self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX));
         }
@@ -79,7 +82,7 @@ impl Report {
         format!(
             "{{\"rate_per_s\": {}, \"connections\": {}, \"elapsed_s\": {elapsed_s:.3}, \"planned\": {}, \
              \"answered\": {answered}, \"answered_per_s\": {:.1}, \"unanswered\": {}, \"failed\": {}, \"held\": {}, \
-             \"statuses\": {{{}}}, \"failures\": {{{}}}, \"bytes\": {}, \"recorded\": {}, \
+             \"statuses\": {{{}}}, \"failures\": {{{}}}, \"bytes\": {}, \"done\": {}, \"recorded\": {}, \
              \"latency_us\": {{{}, \"max\": {}, \"mean\": {:.1}}}}}",
             options.rate,
             options.connections,
@@ -91,6 +94,7 @@ impl Report {
             statuses.join(", "),
             failures.join(", "),
             self.bytes,
+            self.done,
             self.latencies.len(),
             quantiles.join(", "),
             self.latencies.max(),

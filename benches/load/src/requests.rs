@@ -1,4 +1,5 @@
-//! The requests: one template, with the session of the next resident put in where there are sessions.
+//! The requests: one template, with the session of the next resident put in where there are sessions, and a body where
+//! one was asked for.
 //!
 //! Residents are walked in order, so that whoever starts each run where the last one ended asks for nobody twice until
 //! all have had their turn.
@@ -6,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::options::Options;
 
@@ -25,6 +27,20 @@ struct Sessions {
     next: u64,
     block: Vec<u8>,
     block_first: u64,
+    /// All lines are held at once.
+    all: bool,
+}
+
+/// What a POST carries.
+enum Body {
+    None,
+    Same(Vec<u8>),
+    /// So many lines of `POST /scan/records`.
+    Scans {
+        lines: u32,
+        next: u128,
+        at_ms: u128,
+    },
 }
 
 /// Writes one request after another.
@@ -32,12 +48,18 @@ pub struct Requests {
     before: Vec<u8>,
     after: Vec<u8>,
     sessions: Option<Sessions>,
+    body: Body,
 }
 
 impl Requests {
     /// Reads what is needed before the first request is due.
     pub fn open(options: &Options) -> io::Result<Requests> {
-        let mut head = format!("GET {} HTTP/1.1\r\nHost: {}\r\n", options.path, options.host);
+        let body = Body::open(options)?;
+        let method = if matches!(body, Body::None) { "GET" } else { "POST" };
+        let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\n", options.path, options.host);
+        if let Some(bytes) = body.bytes() {
+            head.push_str(&format!("Content-Length: {bytes}\r\n"));
+        }
         for field in &options.fields {
             head.push_str(field);
             head.push_str("\r\n");
@@ -47,7 +69,7 @@ impl Requests {
         }
         let Some(path) = &options.sessions else {
             head.push_str("\r\n");
-            return Ok(Requests { before: head.into_bytes(), after: Vec::new(), sessions: None });
+            return Ok(Requests { before: head.into_bytes(), after: Vec::new(), sessions: None, body });
         };
         let file = File::open(path)?;
         let in_file = file.metadata()?.len() / LINE_BYTES as u64;
@@ -58,33 +80,96 @@ impl Requests {
         }
         head.push_str("Authorization: Bearer ");
         // A range that reaches beyond the end goes on at the start.
-        let sessions = Sessions { file, in_file, first, lines, next: 0, block: Vec::new(), block_first: in_file };
-        Ok(Requests { before: head.into_bytes(), after: b"\r\n\r\n".to_vec(), sessions: Some(sessions) })
+        let sessions = Sessions {
+            file,
+            in_file,
+            first,
+            lines,
+            next: 0,
+            block: Vec::new(),
+            block_first: in_file,
+            all: options.returning,
+        };
+        Ok(Requests { before: head.into_bytes(), after: b"\r\n\r\n".to_vec(), sessions: Some(sessions), body })
     }
 
-    /// Appends the next request.
-    pub fn write_next(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends the next request, or that of one resident, and says whose it was.
+    pub fn write_next(&mut self, resident: Option<u64>, bytes: &mut Vec<u8>) -> io::Result<u64> {
         bytes.extend_from_slice(&self.before);
+        let mut line = 0;
         if let Some(sessions) = &mut self.sessions {
-            bytes.extend_from_slice(sessions.next()?);
+            line = resident.unwrap_or_else(|| sessions.next());
+            sessions.write(line, bytes)?;
         }
         bytes.extend_from_slice(&self.after);
-        Ok(())
+        self.body.write_next(bytes);
+        Ok(line)
     }
 }
 
+impl Body {
+    fn open(options: &Options) -> io::Result<Body> {
+        if let Some(path) = &options.post {
+            return Ok(Body::Same(std::fs::read(path)?));
+        }
+        // The time sets the scans of two runs apart, and the numbers those of one.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        let scans = Body::Scans { lines: options.scans, next: now.as_nanos() << 48, at_ms: now.as_millis() };
+        Ok(if options.scans > 0 { scans } else { Body::None })
+    }
+
+    /// Of each request; all are of one length.
+    fn bytes(&self) -> Option<usize> {
+        match self {
+            Body::None => None,
+            Body::Same(bytes) => Some(bytes.len()),
+            Body::Scans { lines, next, at_ms } => Some(*lines as usize * scan_line(*next, *at_ms).len()),
+        }
+    }
+
+    fn write_next(&mut self, bytes: &mut Vec<u8>) {
+        match self {
+            Body::None => {}
+            Body::Same(same) => bytes.extend_from_slice(same),
+            Body::Scans { lines, next, at_ms } => {
+                for _ in 0..*lines {
+                    bytes.extend_from_slice(scan_line(*next, *at_ms).as_bytes());
+                    *next += 1;
+                }
+            }
+        }
+    }
+}
+
+/// A line of `POST /scan/records`, with a place as long as most.
+fn scan_line(id: u128, at_ms: u128) -> String {
+    format!(
+        "{{\"id\":\"{id:032x}\",\"at\":{at_ms},\"place\":\"East Gate 07\",\"cti\":\"{id:032x}\",\
+         \"result\":\"valid\"}}\n"
+    )
+}
+
 impl Sessions {
-    fn next(&mut self) -> io::Result<&[u8]> {
+    fn next(&mut self) -> u64 {
         let line = (self.first + self.next) % self.in_file;
         self.next = (self.next + 1) % self.lines;
+        line
+    }
+
+    fn write(&mut self, line: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
         let held = (self.block.len() / LINE_BYTES) as u64;
         if !(self.block_first..self.block_first + held).contains(&line) {
-            self.block.resize(BLOCK_LINES as usize * LINE_BYTES, 0);
-            let read = self.file.read_at(&mut self.block, line * LINE_BYTES as u64)?;
+            // Whoever comes back comes in no order: then the whole file is held.
+            let lines = if self.all { self.in_file } else { BLOCK_LINES };
+            let first = if self.all { 0 } else { line };
+            self.block.resize(lines as usize * LINE_BYTES, 0);
+            let read = self.file.read_at(&mut self.block, first * LINE_BYTES as u64)?;
             self.block.truncate(read / LINE_BYTES * LINE_BYTES);
-            self.block_first = line;
+            self.block_first = first;
         }
         let start = (line - self.block_first) as usize * LINE_BYTES;
-        self.block.get(start..start + SESSION_BYTES).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let session = self.block.get(start..start + SESSION_BYTES).ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.extend_from_slice(session);
+        Ok(())
     }
 }

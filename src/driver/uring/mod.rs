@@ -143,8 +143,19 @@ impl Worker<'_> {
             // An accept that failed is armed again by the tick, be there connections or not.
             let idle = self.accepting && self.shard.is_timeless();
             let wait = (!idle).then(|| Duration::from_millis(next_tick_ms.saturating_sub(now.mono_ms())));
-            self.submit_and_wait(wait)?;
-            now = self.clock.now();
+            // A long batch says that the shard is busy.
+            while self.batch < BATCH_MIN && now.mono_ms() < next_tick_ms && self.shard.has_work_ahead(now) {
+                self.submit_and_look()?;
+                now = self.clock.now();
+                if !self.completions.is_empty() {
+                    break;
+                }
+                self.shard.work_ahead(now);
+            }
+            if self.completions.is_empty() {
+                self.submit_and_wait(wait)?;
+                now = self.clock.now();
+            }
             let mut batch = 0;
             while let Some(completion) = self.completions.next() {
                 self.handle(now, &completion);
@@ -180,6 +191,17 @@ impl Worker<'_> {
         }
     }
 
+    /// Takes what has completed by now, and waits for nothing.
+    fn submit_and_look(&mut self) -> io::Result<()> {
+        /// `IORING_ENTER_GETEVENTS` of io_uring_enter(2): with `DEFER_TASKRUN` completions are only made in a call.
+        const GET_EVENTS: u32 = 1;
+        self.submissions.sync();
+        let count = self.submissions.len() as u32;
+        // SAFETY: no argument is passed.
+        let result = unsafe { self.submitter.enter::<libc::sigset_t>(count, 0, GET_EVENTS, None) };
+        self.submitted(result)
+    }
+
     fn submit_and_wait(&mut self, wait: Option<Duration>) -> io::Result<()> {
         self.submissions.sync();
         let result = match wait {
@@ -196,6 +218,10 @@ impl Worker<'_> {
             }
             None => self.submitter.submit_and_wait(1),
         };
+        self.submitted(result)
+    }
+
+    fn submitted(&mut self, result: io::Result<usize>) -> io::Result<()> {
         match result {
             Ok(_) => {}
             // The time is over, a signal came, or completions must be taken first: all of them lead on.
