@@ -1,7 +1,7 @@
 //! Embeds the citizen page and what belongs to it.
 //!
 //! With `web/dist` (made by `scripts/build-web.sh`) it packs the files that `assets.json` lists; without it, one plain
-//! page, so that a bare `cargo build` works without Node. The result is `assets.rs` in Cargo's output folder, a table
+//! page, so that a bare `cargo build` works without Node. The result is `assets.rs` in Cargo's output folder, a list
 //! that `src/service/assets.rs` includes.
 
 use std::fmt::Write;
@@ -77,7 +77,7 @@ fn listed(dist: &Path) -> Vec<Asset> {
 
 /// The source of the table, in the order of the list. Bodies go to files beside it.
 fn table(assets: &[Asset], out: &Path) -> String {
-    let mut source = String::from("&[\n");
+    let mut source = String::from("vec![\n");
     for (index, asset) in assets.iter().enumerate() {
         let body = fs::read(&asset.file).unwrap_or_else(|error| panic!("{}: {error}", asset.file.display()));
         let packed = asset_pack::pack(&asset.route, asset.language.as_deref(), &asset.content_type, asset.cache, &body)
@@ -87,16 +87,32 @@ fn table(assets: &[Asset], out: &Path) -> String {
             let file = format!("asset-{index}.{}", encoded.encoding.as_deref().unwrap_or("identity"));
             fs::write(out.join(&file), &encoded.body).expect("Cargo's output folder is writable");
             let body = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\"))");
-            writeln!(encodings, "        ({:?}, {:?}, {body}),", encoded.encoding, encoded.etag)
-                .expect("a string grows");
+            let (encoding, etag) = (optional(encoded.encoding.as_deref()), text(&encoded.etag));
+            writeln!(
+                encodings,
+                "        Encoded {{ encoding: {encoding}, etag: {etag}, body: Cow::Borrowed({body}) }},"
+            )
+            .expect("a string grows");
         }
         writeln!(
             source,
-            "    Embedded {{ route: {:?}, language: {:?}, content_type: {:?}, cache_control: {:?}, csp: {:?}, \
-             encodings: &[\n{encodings}    ] }},",
-            packed.route, packed.language, packed.content_type, packed.cache_control, packed.csp,
+            "    Packed {{ route: {}, language: {}, content_type: {}, cache_control: {}, csp: {}, \
+             encodings: vec![\n{encodings}    ] }},",
+            text(&packed.route),
+            optional(packed.language.as_deref()),
+            text(&packed.content_type),
+            text(&packed.cache_control),
+            optional(packed.csp.as_deref()),
         )
         .expect("a string grows");
     }
     source + "]\n"
+}
+
+fn text(text: &str) -> String {
+    format!("Cow::Borrowed({text:?})")
+}
+
+fn optional(value: Option<&str>) -> String {
+    value.map_or("None".to_owned(), |value| format!("Some({})", text(value)))
 }

@@ -179,7 +179,7 @@ fn start() -> Running {
         IS_SHARD.with(|is_shard| is_shard.set(true));
         driver::run(&taken, seat).unwrap();
     });
-    Running { address, sessions, page_etag, inbox, bells, thread }
+    Running { address, sessions, page_etag: page_etag.into_owned(), inbox, bells, thread }
 }
 
 impl Running {

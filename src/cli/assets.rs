@@ -141,7 +141,7 @@ mod tests {
         let packed = read(folder.path(), 14_000).unwrap();
         let shown: Vec<_> = packed
             .iter()
-            .map(|asset| (asset.route.as_str(), asset.language.as_deref(), asset.cache_control.contains("immutable")))
+            .map(|asset| (&*asset.route, asset.language.as_deref(), asset.cache_control.contains("immutable")))
             .collect();
         assert_eq!(
             shown,

@@ -107,11 +107,27 @@ impl Field {
 }
 
 /// `field` if `name` is `lower` in any case. Setting bit 5 makes lower case of letters and keeps `-`, and no other token
-/// octet becomes one of those by it.
+/// octet becomes one of those by it. Compared in words, of which the last overlaps the one before.
+#[inline(always)]
 fn if_is<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH], field: Field) -> Option<Field> {
     let name: &[u8; LENGTH] = name.try_into().ok()?;
-    let differs = name.iter().zip(lower).fold(0, |differs, (byte, lower)| differs | ((byte | 0x20) ^ lower));
+    let (mut at, mut differs) = (0, 0);
+    while at < LENGTH {
+        differs |= if LENGTH < 8 {
+            u64::from((u32::from_le_bytes(word(name, at)) | 0x2020_2020) ^ u32::from_le_bytes(word(lower, at)))
+        } else {
+            (u64::from_le_bytes(word(name, at)) | 0x2020_2020_2020_2020) ^ u64::from_le_bytes(word(lower, at))
+        };
+        at += if LENGTH < 8 { 4 } else { 8 };
+    }
     (differs == 0).then_some(field)
+}
+
+/// The word at `at`, or the last one.
+#[inline(always)]
+fn word<const WIDTH: usize, const LENGTH: usize>(bytes: &[u8; LENGTH], at: usize) -> [u8; WIDTH] {
+    let from = at.min(LENGTH - WIDTH);
+    std::array::from_fn(|place| bytes[from + place])
 }
 
 #[cfg(test)]

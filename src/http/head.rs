@@ -462,17 +462,20 @@ impl<'b> Head<'b> {
         let mut at = self.bytes;
         let mut count = 0;
         loop {
-            match &window[at..] {
-                [] | [CR] => return Err(Stop::Short(Place::Edge)),
-                [CR, LF, ..] => {
-                    self.bytes = at + 2;
-                    return Ok(());
-                }
-                [CR, ..] => return Err(HeadError::LineEnd.into()),
+            match window.get(at) {
+                None => return Err(Stop::Short(Place::Edge)),
+                Some(&CR) => match window.get(at + 1) {
+                    None => return Err(Stop::Short(Place::Edge)),
+                    Some(&LF) => {
+                        self.bytes = at + 2;
+                        return Ok(());
+                    }
+                    Some(_) => return Err(HeadError::LineEnd.into()),
+                },
                 // RFC 9112 §2.2 (2.2e) before the first field, §5.2 (5.2b) after it: refused, never unfolded.
-                [SP | HTAB, ..] => return Err(HeadError::LeadingWhitespace.into()),
-                _ if count == HEAD_FIELDS_MAX => return Err(HeadError::TooManyFields.into()),
-                _ => count += 1,
+                Some(&(SP | HTAB)) => return Err(HeadError::LeadingWhitespace.into()),
+                Some(_) if count == HEAD_FIELDS_MAX => return Err(HeadError::TooManyFields.into()),
+                Some(_) => count += 1,
             }
             let name_end = token_end(window, at);
             match window.get(name_end) {
@@ -482,13 +485,13 @@ impl<'b> Head<'b> {
                 Some(&byte) => return Err(misplaced(byte, HeadError::FieldName)),
             }
             let text_end = text_end(window, name_end + 1);
-            match &window[text_end..] {
-                [] => return Err(Stop::Short(Place::FieldValue)),
-                [CR, LF, ..] => {}
-                [CR] => return Err(Stop::Short(Place::Edge)),
+            match (window.get(text_end), window.get(text_end + 1)) {
+                (Some(&CR), Some(&LF)) => {}
+                (None, _) => return Err(Stop::Short(Place::FieldValue)),
+                (Some(&CR), None) => return Err(Stop::Short(Place::Edge)),
                 // RFC 9112 §2.2 (2.2c): a bare CR makes the element invalid.
-                [CR, ..] => return Err(HeadError::LineEnd.into()),
-                [byte, ..] => return Err(misplaced(*byte, HeadError::FieldValue)),
+                (Some(&CR), Some(_)) => return Err(HeadError::LineEnd.into()),
+                (Some(&byte), _) => return Err(misplaced(byte, HeadError::FieldValue)),
             }
             if let Some(field) = Field::of(&window[at..name_end]) {
                 self.note(field, Span::trimmed(window, name_end + 1, text_end))?;

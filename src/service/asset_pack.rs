@@ -4,6 +4,7 @@
 //! the crate, so that pages from elsewhere can be packed by the same rules. Compression is slow here on purpose: it
 //! happens once, and every request afterwards sends bytes that are ready.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use base64::Engine;
@@ -39,16 +40,19 @@ impl CacheClass {
     }
 }
 
+/// What is embedded is borrowed, what is packed at start is not.
+pub type Text = Cow<'static, str>;
+
 /// One asset in one language, with all its encodings.
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Packed {
-    pub route: String,
+    pub route: Text,
     /// Its language, where a path has several.
-    pub language: Option<String>,
-    pub content_type: String,
-    pub cache_control: String,
+    pub language: Option<Text>,
+    pub content_type: Text,
+    pub cache_control: Text,
     /// The value of `Content-Security-Policy`, for pages.
-    pub csp: Option<String>,
+    pub csp: Option<Text>,
     /// The smallest first, the identity last.
     pub encodings: Vec<Encoded>,
 }
@@ -56,11 +60,11 @@ pub struct Packed {
 /// One encoding of one asset.
 pub struct Encoded {
     /// The content coding, or `None` for the bytes as they are.
-    pub encoding: Option<String>,
+    pub encoding: Option<Text>,
     /// A strong entity tag, quotes included. Encodings differ in their bytes and so in their tags (RFC 9110 §8.8.1).
-    pub etag: String,
+    pub etag: Text,
     /// The encoded bytes.
-    pub body: Vec<u8>,
+    pub body: Cow<'static, [u8]>,
 }
 
 /// Packs a body in every encoding that makes it smaller.
@@ -76,11 +80,11 @@ pub fn pack(
 ) -> Result<Packed, std::str::Utf8Error> {
     let page = content_type.starts_with("text/html").then(|| std::str::from_utf8(body)).transpose()?;
     Ok(Packed {
-        route: route.to_owned(),
-        language: language.map(str::to_owned),
-        content_type: content_type.to_owned(),
-        cache_control: cache.cache_control().to_owned(),
-        csp: page.map(content_security_policy),
+        route: route.to_owned().into(),
+        language: language.map(|language| language.to_owned().into()),
+        content_type: content_type.to_owned().into(),
+        cache_control: cache.cache_control().into(),
+        csp: page.map(|page| content_security_policy(page).into()),
         encodings: encode(body),
     })
 }
@@ -89,10 +93,10 @@ fn encode(body: &[u8]) -> Vec<Encoded> {
     let mut encodings: Vec<Encoded> = [("br", brotli(body)), ("gzip", gzip(body))]
         .into_iter()
         .filter(|(_, encoded)| encoded.len() < body.len())
-        .map(|(name, encoded)| Encoded { encoding: Some(name.to_owned()), etag: etag(&encoded), body: encoded })
+        .map(|(name, encoded)| Encoded { encoding: Some(name.into()), etag: etag(&encoded), body: encoded.into() })
         .collect();
     encodings.sort_by_key(|encoded| encoded.body.len());
-    encodings.push(Encoded { encoding: None, etag: etag(body), body: body.to_vec() });
+    encodings.push(Encoded { encoding: None, etag: etag(body), body: body.to_vec().into() });
     encodings
 }
 
@@ -124,9 +128,9 @@ fn inline_hashes(html: &str, element: &str) -> Vec<String> {
         .collect()
 }
 
-fn etag(body: &[u8]) -> String {
+fn etag(body: &[u8]) -> Text {
     // 96 bits: a tag only has to differ among the versions of one address.
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..12]))
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..12])).into()
 }
 
 fn brotli(body: &[u8]) -> Vec<u8> {
@@ -160,7 +164,7 @@ mod tests {
             match each.encoding.as_deref() {
                 Some("br") => brotli::BrotliDecompress(&mut &each.body[..], &mut decoded).unwrap(),
                 Some(_) => drop(flate2::read::GzDecoder::new(&each.body[..]).read_to_end(&mut decoded).unwrap()),
-                None => decoded.clone_from(&each.body),
+                None => decoded.extend_from_slice(&each.body),
             }
             assert_eq!(decoded, body);
         }

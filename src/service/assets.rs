@@ -8,19 +8,20 @@
 //! It never allocates after start and never answers "not acceptable": where a client refuses all there is, it gets the
 //! default, as RFC 9110 §12.4.1 allows.
 
+use std::borrow::Cow;
 use std::io;
 use std::mem::take;
 
-use super::asset_pack::{Encoded, Packed};
+use super::asset_pack::{Encoded, Packed, Text};
 use crate::sys::arena;
 
 /// One page or file in one language and one encoding.
 #[derive(Debug)]
 pub struct Representation {
-    encoding: Option<String>,
-    language: Option<String>,
+    encoding: Option<Text>,
+    language: Option<Text>,
     /// The value of `ETag`: strong, quotes included.
-    pub etag: String,
+    pub etag: Text,
     /// All fields but the length, each with its line end; then the length, the empty line, and the body.
     whole: &'static [u8],
     fields_bytes: usize,
@@ -54,22 +55,14 @@ impl Representation {
 /// One path. Invariant: `languages` is not empty and starts with the default; each of them is not empty, has all its
 /// encodings in the order of their size, and ends with the identity.
 struct Route {
-    path: String,
+    path: Text,
     languages: Vec<Vec<Representation>>,
 }
 
 /// What `build.rs` has packed.
-struct Embedded {
-    route: &'static str,
-    language: Option<&'static str>,
-    content_type: &'static str,
-    cache_control: &'static str,
-    csp: Option<&'static str>,
-    /// Encoding, entity tag, body.
-    encodings: &'static [(Option<&'static str>, &'static str, &'static [u8])],
+fn embedded() -> Vec<Packed> {
+    include!(concat!(env!("OUT_DIR"), "/assets.rs"))
 }
-
-static EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 
 /// All pages and files of a server.
 pub struct Library {
@@ -83,8 +76,8 @@ impl Library {
     /// # Errors
     /// When the system has no memory.
     pub fn new(operators: Vec<Packed>) -> io::Result<Library> {
-        let replaced = |asset: &&Embedded| operators.iter().any(|theirs| theirs.route == asset.route);
-        let mut assets: Vec<Packed> = EMBEDDED.iter().filter(|asset| !replaced(asset)).map(Embedded::packed).collect();
+        let mut assets = embedded();
+        assets.retain(|asset| operators.iter().all(|theirs| theirs.route != asset.route));
         assets.extend(operators);
         let mut laid = Vec::new();
         for asset in &assets {
@@ -136,24 +129,6 @@ impl Library {
         let route = self.routes.iter().find(|route| route.path == path)?;
         let encodings = choose_language(&route.languages, accept_language.unwrap_or_default());
         Some(choose_encoding(encodings, accept_encoding.unwrap_or_default()))
-    }
-}
-
-impl Embedded {
-    fn packed(&self) -> Packed {
-        let encodings = self.encodings.iter().map(|(encoding, etag, body)| Encoded {
-            encoding: encoding.map(str::to_owned),
-            etag: (*etag).to_owned(),
-            body: body.to_vec(),
-        });
-        Packed {
-            route: self.route.to_owned(),
-            language: self.language.map(str::to_owned),
-            content_type: self.content_type.to_owned(),
-            cache_control: self.cache_control.to_owned(),
-            csp: self.csp.map(str::to_owned),
-            encodings: encodings.collect(),
-        }
     }
 }
 
@@ -327,7 +302,7 @@ mod tests {
     }
 
     fn language(accept: &str) -> String {
-        library().find("/two", None, Some(accept.as_bytes())).unwrap().language.clone().unwrap()
+        library().find("/two", None, Some(accept.as_bytes())).unwrap().language.clone().unwrap().into_owned()
     }
 
     #[test]
@@ -403,7 +378,7 @@ mod tests {
             assert!(head.contains(field), "{head}");
         }
         let unchanged = std::str::from_utf8(found.unchanged).unwrap();
-        assert!(unchanged.contains(&found.etag) && unchanged.ends_with("\r\n\r\n") && !unchanged.contains("Length"));
+        assert!(unchanged.contains(&*found.etag) && unchanged.ends_with("\r\n\r\n") && !unchanged.contains("Length"));
     }
 
     #[test]

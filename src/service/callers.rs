@@ -114,11 +114,7 @@ impl Callers {
         if self.tokens.is_empty() {
             return Ok(self.local.clone());
         }
-        if head.get(Field::Authorization).is_none() {
-            return Err(problem::TOKEN_MISSING);
-        }
-        let token = negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)?;
-        let hash: [u8; 32] = Sha256::digest(token).into();
+        let hash: [u8; 32] = Sha256::digest(token(head)?).into();
         // Every hash is compared, each in constant time, so that the time says nothing about which came close.
         let found = self
             .tokens
@@ -127,6 +123,12 @@ impl Callers {
         let token = found.ok_or(problem::TOKEN_INVALID)?;
         if token.scopes.contains(&scope) { Ok(token.name.clone()) } else { Err(problem::SCOPE_MISSING) }
     }
+}
+
+/// The token that a request came with.
+pub(super) fn token<'b>(head: &Head<'b>) -> Result<&'b [u8], Problem> {
+    head.get(Field::Authorization).ok_or(problem::TOKEN_MISSING)?;
+    negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)
 }
 
 /// `N` bytes from twice as many hexadecimal digits.

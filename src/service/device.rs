@@ -14,6 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::problem::{Problem, TOKEN_EXPIRED, TOKEN_INVALID};
+
 /// Characters of a token.
 pub const DEVICE_TOKEN_BYTES: usize = 48;
 
@@ -41,15 +43,6 @@ pub struct Device {
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct DeviceKey([u8; 32]);
 
-/// Why a token opens nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DeviceError {
-    /// Not a token of ours: its form, or its MAC.
-    Invalid,
-    /// It was good until its time was over.
-    Expired,
-}
-
 impl DeviceKey {
     /// Takes 32 secret, uniformly random bytes.
     pub const fn new(key: [u8; 32]) -> DeviceKey {
@@ -75,25 +68,25 @@ impl DeviceKey {
     /// The device that `token` names, if the token is ours and not over at `now_unix_s`.
     ///
     /// # Errors
-    /// [`DeviceError`]; nothing about time is said of a token that is not ours.
-    pub fn check(&self, token: &[u8], now_unix_s: u64) -> Result<Device, DeviceError> {
+    /// A token that is not ours, of which nothing about time is said, or one that is over.
+    pub fn check(&self, token: &[u8], now_unix_s: u64) -> Result<Device, Problem> {
         let mut bytes = [0; 36];
         if token.len() != DEVICE_TOKEN_BYTES || URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) != Ok(bytes.len()) {
-            return Err(DeviceError::Invalid);
+            return Err(TOKEN_INVALID);
         }
         let (signed, mac) = bytes.split_at(20);
         if !bool::from(self.mac(signed).ct_eq(mac)) {
-            return Err(DeviceError::Invalid);
+            return Err(TOKEN_INVALID);
         }
         let kind = match (signed[0], signed[1]) {
             (VERSION, 1) => Kind::Scanner,
             (VERSION, 2) => Kind::Post,
-            _ => return Err(DeviceError::Invalid),
+            _ => return Err(TOKEN_INVALID),
         };
         let id = signed[4..12].iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
         let expires_unix_s = signed[16..20].iter().fold(0, |time, byte| time << 8 | u32::from(*byte));
         if now_unix_s >= u64::from(expires_unix_s) {
-            return Err(DeviceError::Expired);
+            return Err(TOKEN_EXPIRED);
         }
         Ok(Device { id, kind, expires_unix_s })
     }
@@ -116,7 +109,7 @@ mod tests {
             let token = key.mint(&device);
             assert_eq!(token.len(), DEVICE_TOKEN_BYTES);
             assert_eq!(key.check(token.as_bytes(), 1_799_999_999), Ok(device));
-            assert_eq!(key.check(token.as_bytes(), 1_800_000_000), Err(DeviceError::Expired));
+            assert_eq!(key.check(token.as_bytes(), 1_800_000_000), Err(TOKEN_EXPIRED));
         }
     }
 
@@ -128,11 +121,11 @@ mod tests {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             let token = URL_SAFE_NO_PAD.encode(changed);
-            assert_eq!(key.check(token.as_bytes(), u64::MAX), Err(DeviceError::Invalid));
+            assert_eq!(key.check(token.as_bytes(), u64::MAX), Err(TOKEN_INVALID));
         }
         let other = DeviceKey::new([8; 32]).mint(&DEVICE);
         for token in [other.as_bytes(), b"", &key.mint(&DEVICE).as_bytes()[..47], &[0xFF; 48]] {
-            assert_eq!(key.check(token, 0), Err(DeviceError::Invalid));
+            assert_eq!(key.check(token, 0), Err(TOKEN_INVALID));
         }
     }
 }

@@ -56,7 +56,7 @@ use cache::PayloadCache;
 use callers::Scope;
 use counters::Counters;
 use device::Kind;
-use used_assertions::{Claim, UsedAssertions};
+use used_assertions::UsedAssertions;
 use writes::Writes;
 
 /// What a request needs from the shard that owns its resident or its assertion.
@@ -90,16 +90,19 @@ pub enum Ask {
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Answer {
     Done,
-    Replayed,
-    Full,
-    Unknown,
-    Busy,
-    Failed,
+    Refused(Problem),
     Lines(Vec<(u64, LineResult)>),
     /// The latest changes of a resident, newest first.
     History(Vec<Change>),
     /// So many test residents were forgotten.
     Purged(u64),
+}
+
+impl Answer {
+    /// Why what was asked was not done.
+    fn problem(&self) -> Problem {
+        if let Answer::Refused(problem) = self { *problem } else { problem::BUSY }
+    }
 }
 
 /// A request that waits for an [`Answer`], reduced to what its own answer will need.
@@ -239,10 +242,7 @@ impl Service {
     pub fn owner(&self, ask: &Ask) -> Option<usize> {
         let shards = self.parts.shards;
         match ask {
-            Ask::UseAssertion { once, .. } => {
-                let number = once.iter().take(8).rev().fold(0, |number, byte| number << 8 | u64::from(*byte));
-                Some(owner_of(ResidentNumber(number), shards))
-            }
+            Ask::UseAssertion { once, .. } => Some(owner_of(ResidentNumber(u128::from_le_bytes(*once) as u64), shards)),
             Ask::EndSessions { resident, .. } | Ask::History(resident) => Some(owner_of(*resident, shards)),
             Ask::Statuses(statuses) => Some(statuses.owner),
             Ask::HoldTest | Ask::PurgeTest => None,
@@ -254,11 +254,8 @@ impl Service {
     pub fn answer(&mut self, now: Now, asker: Asker, ask: Ask) -> Option<Answer> {
         match ask {
             Ask::UseAssertion { once, expires_unix_s } => {
-                Some(match self.used.claim(once, expires_unix_s, now.unix_s()) {
-                    Claim::First => Answer::Done,
-                    Claim::Replayed => Answer::Replayed,
-                    Claim::Full => Answer::Full,
-                })
+                let claimed = self.used.claim(once, expires_unix_s, now.unix_s());
+                Some(claimed.map_or_else(Answer::Refused, |()| Answer::Done))
             }
             Ask::EndSessions { resident, up_to } => self.write_sessions(asker, resident, up_to),
             Ask::Statuses(statuses) => self.write_statuses(now, asker, *statuses),
@@ -271,120 +268,93 @@ impl Service {
         }
     }
 
+    /// What an answer to `asker`, to what came at `now`, is written with.
+    pub fn reply<'o>(&mut self, now: Now, asker: Asker, target: ReplyTarget, output: &'o mut Output) -> Reply<'o> {
+        Reply { now, asker, date: *self.date.at(now.unix_s()), target, output }
+    }
+
     /// A request with a body has begun: refuses it at once where no body can change that.
-    pub fn begin(&mut self, now: Now, asker: Asker, head: &Head<'_>, reply: &mut Reply<'_>) -> Begin {
+    pub fn begin(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Begin {
         let begun = self.admit(head).and_then(|route| {
             let stream = match (route, head.method) {
-                (Route::Residents | Route::ScanRecords, Method::Post) => self.begin_lines(now, asker, route, head),
+                (Route::Residents | Route::ScanRecords, Method::Post) => self.begin_lines(route, head, reply),
                 _ => return Ok(Begin::Body { bytes_max: BODY_BYTES_MAX }),
             };
             stream.map(|stream| Begin::Stream(Box::new(stream))).map_err(|problem| (route, problem))
         });
         begun.unwrap_or_else(|(route, problem)| {
-            self.refuse_route(now, route, problem, reply);
+            self.refuse_route(route, problem, reply);
             Begin::Answered
         })
     }
 
-    fn begin_lines(&mut self, now: Now, asker: Asker, route: Route, head: &Head<'_>) -> Result<Stream, Problem> {
+    fn begin_lines(&mut self, route: Route, head: &Head<'_>, reply: &Reply<'_>) -> Result<Stream, Problem> {
         if route == Route::ScanRecords {
-            let device = self.device(now, head, &[Kind::Scanner, Kind::Post])?;
+            let device = self.device(reply.now, head, &[Kind::Scanner, Kind::Post])?;
             check_content_type(head)?;
             return Ok(Stream::new(stream::Kind::Scans { device: scan::name(&device).into() }, false));
         }
         let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
         check_content_type(head)?;
-        self.write_audit(now, asker, &author, "POST /admin/residents", "")?;
+        self.write_audit(reply, &author, "POST /admin/residents", "")?;
         Ok(Stream::new(stream::Kind::Residents { author }, true))
     }
 
     /// A whole request.
-    pub fn handle(&mut self, now: Now, asker: Asker, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Outcome {
+    pub fn handle(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Outcome {
         let route = match self.admit(head) {
             Ok(route) => route,
-            Err((route, problem)) => return self.refuse_route(now, route, problem, reply),
+            Err((route, problem)) => return self.refuse_route(route, problem, reply),
         };
-        if head.method == Method::Options {
-            self.count(route, 204);
-            reply.inline(self.date.at(now.unix_s()), 204, &[("Allow", route.methods().1)], b"");
-            return Outcome::Answered;
-        }
-        match route {
-            Route::Refresh => self.refresh(now, head, reply),
-            Route::Page => self.page(now, head, reply),
-            Route::Jwks => {
-                let (document, etag) = (self.parts.settings.jwks.clone(), self.parts.settings.clone());
-                self.document(now, head, route, "application/json", document, Some(&etag.jwks_etag), reply);
+        let handled = match route {
+            _ if head.method == Method::Options => {
+                self.count(route, 204);
+                reply.inline(204, &[("Allow", route.methods().1)], b"");
+                Ok(Outcome::Answered)
             }
-            Route::Health => self.document(now, head, route, "text/plain", Bytes::from_static(b"ok\n"), None, reply),
-            Route::Ready => self.ready(now, head, reply),
-            Route::Session
-            | Route::Metrics
-            | Route::Status
-            | Route::Audit
-            | Route::ScanVerify
-            | Route::Lookup
-            | Route::TestData => {
-                let asked = match route {
-                    Route::Session => self.session(now, head, body, reply),
-                    Route::ScanVerify => self.scan_verify(now, asker, head, body, reply),
-                    Route::Lookup => self.lookup(now, asker, head, body),
-                    Route::TestData => self.purge(now, asker, head),
-                    _ => self.operator_reads(now, route, head, reply),
-                };
-                return asked.unwrap_or_else(|problem| self.refuse_route(now, route, problem, reply));
-            }
+            Route::Refresh => self.refresh(head, reply),
+            Route::Page => Ok(self.page(head, reply)),
+            Route::Jwks => Ok(self.jwks(head, reply)),
+            Route::Health => Ok(self.document(route, "text/plain", Bytes::from_static(b"ok\n"), reply)),
+            Route::Ready => self.ready(head, reply),
+            Route::Session => self.session(head, body, reply),
+            Route::ScanVerify => self.scan_verify(head, body, reply),
+            Route::Lookup => self.lookup(head, body, reply),
+            Route::TestData => self.purge(head, reply),
+            Route::Metrics | Route::Status | Route::Audit => self.operator_reads(route, head, reply),
             // One with a body is a stream.
-            Route::Residents | Route::ScanRecords => {
-                return self.refuse_route(now, route, problem::BODY_MALFORMED, reply);
-            }
+            Route::Residents | Route::ScanRecords => Err(problem::BODY_MALFORMED),
             Route::Unknown | Route::Unread => unreachable!("refused by admit"),
-        }
-        Outcome::Answered
+        };
+        handled.unwrap_or_else(|problem| self.refuse_route(route, problem, reply))
     }
 
     /// What an operator's dashboard asks for.
-    fn operator_reads(
-        &mut self,
-        now: Now,
-        route: Route,
-        head: &Head<'_>,
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
+    fn operator_reads(&self, route: Route, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
         self.parts.settings.callers.admit(head, Scope::Read)?;
         let (content_type, document) = match route {
-            Route::Metrics => ("text/plain; version=0.0.4", self.parts.overview.metrics(now)),
+            Route::Metrics => ("text/plain; version=0.0.4", self.parts.overview.metrics(reply.now)),
             Route::Audit => ("application/json", self.audit(head)?),
-            _ => ("application/json", self.parts.overview.status(now)),
+            _ => ("application/json", self.parts.overview.status(reply.now)),
         };
-        self.document(now, head, route, content_type, document, None, reply);
-        Ok(Outcome::Answered)
+        Ok(self.document(route, content_type, document, reply))
     }
 
     /// Goes on with a request that waited.
-    pub fn resume(
-        &mut self,
-        now: Now,
-        asker: Asker,
-        pending: Pending,
-        answer: Answer,
-        reply: &mut Reply<'_>,
-    ) -> Outcome {
+    pub fn resume(&mut self, pending: Pending, answer: Answer, reply: &mut Reply<'_>) -> Outcome {
         let (route, resumed) = match pending {
-            Pending::SignIn { resident, secure } => {
-                (Route::Session, self.signed_in(now, resident, secure, &answer, reply))
-            }
-            Pending::SignOut { secure } => (Route::Session, self.signed_out(now, secure, &answer, reply)),
-            Pending::Verify(verified) => (Route::ScanVerify, Ok(self.verified(now, &verified, &answer, reply))),
-            Pending::Lookup { resident, check } => (Route::Lookup, self.looked_up(now, resident, check, answer, reply)),
-            Pending::Purge(author, step) => (Route::TestData, self.purged(now, asker, author, step, &answer, reply)),
+            Pending::SignIn { resident, secure } => (Route::Session, self.signed_in(resident, secure, &answer, reply)),
+            Pending::SignOut { secure } => (Route::Session, self.signed_out(secure, &answer, reply)),
+            Pending::Verify(verified) => (Route::ScanVerify, Ok(self.verified(&verified, &answer, reply))),
+            Pending::Lookup { resident, check } => (Route::Lookup, self.looked_up(resident, check, &answer, reply)),
+            Pending::Purge(author, step) => (Route::TestData, self.purged(author, step, &answer, reply)),
         };
-        resumed.unwrap_or_else(|problem| self.refuse_route(now, route, problem, reply))
+        resumed.unwrap_or_else(|problem| self.refuse_route(route, problem, reply))
     }
 
     /// Answers what could not be read as a request.
-    pub fn refuse(&mut self, now: Now, problem: Problem, reply: &mut Reply<'_>) {
-        self.refuse_route(now, Route::Unread, problem, reply);
+    pub fn refuse(&mut self, problem: Problem, reply: &mut Reply<'_>) {
+        self.refuse_route(Route::Unread, problem, reply);
     }
 
     /// The route of a request, or why there is none for it.
@@ -409,7 +379,7 @@ impl Service {
         }
     }
 
-    fn refuse_route(&mut self, now: Now, route: Route, problem: Problem, reply: &mut Reply<'_>) -> Outcome {
+    fn refuse_route(&mut self, route: Route, problem: Problem, reply: &mut Reply<'_>) -> Outcome {
         self.count(route, problem.status);
         let allow = [("Allow", route.methods().1)];
         let challenge = [("WWW-Authenticate", "Bearer")];
@@ -427,7 +397,7 @@ impl Service {
             (Some(url), None) => format!(r#""login_url":"{url}""#),
             (None, None) => String::new(),
         };
-        reply.problem(self.date.at(now.unix_s()), problem, retry_after_s, fields, &members);
+        reply.problem(problem, retry_after_s, fields, &members);
         Outcome::Answered
     }
 
@@ -435,25 +405,26 @@ impl Service {
         self.parts.counters.count_answer(route, status);
     }
 
-    fn ready(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) {
-        let failed = self.writes.is_failed();
+    fn ready(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+        let reason = match (self.draining, self.writes.is_failed()) {
+            (true, _) => Some(problem::DRAINING),
+            (false, true) => Some(problem::JOURNAL_FAILED),
+            (false, false) => None,
+        };
         if self.parts.role == Role::Admin && negotiate::query_parameter(head.query, "verbose").is_some() {
-            let ready = !self.draining && !failed;
-            let status = if ready { 200 } else { 503 };
+            let status = if reason.is_none() { 200 } else { 503 };
             let after_s = self.random.u32(RETRY_AFTER_S).to_string();
             let fields = [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), ("Retry-After", &after_s)];
-            let fields = if ready { &fields[..2] } else { &fields[..] };
+            let fields = if reason.is_none() { &fields[..2] } else { &fields[..] };
             self.count(Route::Ready, status);
-            let text = self.components();
-            return reply.inline(self.date.at(now.unix_s()), status, fields, text.as_bytes());
+            reply.inline(status, fields, self.components().as_bytes());
+            return Ok(Outcome::Answered);
         }
-        if self.draining || failed {
-            let reason = if self.draining { problem::DRAINING } else { problem::JOURNAL_FAILED };
-            let problem = if self.parts.role == Role::Admin { reason } else { problem::NOT_READY };
-            self.refuse_route(now, Route::Ready, problem, reply);
-            return;
+        match reason {
+            Some(reason) if self.parts.role == Role::Admin => Err(reason),
+            Some(_) => Err(problem::NOT_READY),
+            None => Ok(self.document(Route::Ready, "text/plain", Bytes::from_static(b"ready\n"), reply)),
         }
-        self.document(now, head, Route::Ready, "text/plain", Bytes::from_static(b"ready\n"), None, reply);
     }
 
     /// How each part is, a line for each, and what that comes to.
@@ -475,65 +446,67 @@ impl Service {
         )
     }
 
-    /// A document that several answers share.
-    #[allow(clippy::too_many_arguments)]
-    fn document(
-        &mut self,
-        now: Now,
-        head: &Head<'_>,
-        route: Route,
-        content_type: &str,
-        document: Bytes,
-        etag: Option<&str>,
-        reply: &mut Reply<'_>,
-    ) {
-        let date = self.date.at(now.unix_s());
-        let Some(etag) = etag else {
-            self.parts.counters.count_answer(route, 200);
-            return reply.shared(date, 200, &[("Content-Type", content_type), ("Cache-Control", "no-store")], document);
-        };
-        let cached = ("Cache-Control", "no-cache");
-        if negotiate::is_none_match(head, etag) {
-            self.parts.counters.count_answer(route, 304);
-            return reply.inline(date, 304, &[("ETag", etag), cached], b"");
-        }
-        self.parts.counters.count_answer(route, 200);
-        let fields = [("Content-Type", content_type), ("ETag", etag), cached, ("Access-Control-Allow-Origin", "*")];
-        reply.shared(date, 200, &fields, document);
+    /// A document that no cache may keep.
+    fn document(&self, route: Route, content_type: &str, document: Bytes, reply: &mut Reply<'_>) -> Outcome {
+        self.count(route, 200);
+        reply.shared(200, &[("Content-Type", content_type), ("Cache-Control", "no-store")], document);
+        Outcome::Answered
     }
 
-    fn page(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) {
+    /// A small one in JSON.
+    fn json(&self, route: Route, document: &str, reply: &mut Reply<'_>) -> Outcome {
+        self.count(route, 200);
+        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
+        reply.inline(200, &fields, document.as_bytes());
+        Outcome::Answered
+    }
+
+    fn jwks(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
+        let settings = &self.parts.settings;
+        let (etag, cached) = (("ETag", &*settings.jwks_etag), ("Cache-Control", "no-cache"));
+        if negotiate::is_none_match(head, &settings.jwks_etag) {
+            self.count(Route::Jwks, 304);
+            reply.inline(304, &[etag, cached], b"");
+        } else {
+            self.count(Route::Jwks, 200);
+            let fields = [("Content-Type", "application/json"), etag, cached, ("Access-Control-Allow-Origin", "*")];
+            reply.shared(200, &fields, settings.jwks.clone());
+        }
+        Outcome::Answered
+    }
+
+    fn page(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
         let (encoding, language) = (head.get(Field::AcceptEncoding), head.get(Field::AcceptLanguage));
-        let date = self.date.at(now.unix_s());
         let Some(page) = self.parts.library.find(head.path, encoding, language) else {
             // A folder's page, whose own links are relative to the folder. Asked again each time, as pages are.
-            let fields = [("Location", &*format!("{}/", head.path)), ("Cache-Control", "no-cache")];
-            self.parts.counters.count_answer(Route::Page, 308);
-            return reply.inline(date, 308, &fields, b"");
+            self.count(Route::Page, 308);
+            reply.inline(308, &[("Location", &*format!("{}/", head.path)), ("Cache-Control", "no-cache")], b"");
+            return Outcome::Answered;
         };
         let length = page.body().len() as u64;
         let status = match negotiate::byte_range(head, length, &page.etag) {
             _ if negotiate::is_none_match(head, &page.etag) => {
-                reply.borrowed(date, 304, page.unchanged, page.unchanged.len());
+                reply.borrowed(304, page.unchanged, page.unchanged.len());
                 304
             }
             ByteRange::Whole => {
-                reply.borrowed(date, 200, page.whole(), page.head().len());
+                reply.borrowed(200, page.whole(), page.head().len());
                 200
             }
             ByteRange::Part { first, last } => {
                 // Within the body, which is in memory.
                 let part = &page.body()[first as usize..=last as usize];
-                reply.part(date, page.fields(), (first, last, length), part);
+                reply.part(page.fields(), (first, last, length), part);
                 206
             }
             ByteRange::Unsatisfiable => {
                 let range = format!("bytes */{length}");
-                reply.problem(date, problem::RANGE_UNSATISFIABLE, None, &[("Content-Range", &range)], "");
+                reply.problem(problem::RANGE_UNSATISFIABLE, None, &[("Content-Range", &range)], "");
                 416
             }
         };
-        self.parts.counters.count_answer(Route::Page, status);
+        self.count(Route::Page, status);
+        Outcome::Answered
     }
 }
 

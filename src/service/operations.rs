@@ -9,13 +9,12 @@ use bytes::Bytes;
 
 use super::callers::Scope;
 use super::problem::{self, Problem};
-use super::writes::{Asker, AuditEntry, Then};
+use super::writes::{AuditEntry, Then};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::journal::Record;
 use crate::limits::{AUDIT_ENTRIES_DEFAULT, AUDIT_ENTRIES_MAX};
-use crate::words::Now;
 
 /// How far the removal of test data is.
 #[derive(Clone, Debug)]
@@ -46,9 +45,9 @@ impl Service {
         Ok(Bytes::from(serde_json::Value::Array(document).to_string()))
     }
 
-    pub(super) fn purge(&mut self, now: Now, asker: Asker, head: &Head<'_>) -> Result<Outcome, Problem> {
+    pub(super) fn purge(&mut self, head: &Head<'_>, reply: &Reply<'_>) -> Result<Outcome, Problem> {
         let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
-        self.write_audit(now, asker, &author, "DELETE /admin/test-data", "")?;
+        self.write_audit(reply, &author, "DELETE /admin/test-data", "")?;
         Ok(Outcome::Wait(Pending::Purge(author, Purge::Audited)))
     }
 
@@ -56,8 +55,6 @@ impl Service {
     /// would be gone after a restart and here until then.
     pub(super) fn purged(
         &mut self,
-        now: Now,
-        asker: Asker,
         author: Arc<str>,
         step: Purge,
         answer: &Answer,
@@ -70,19 +67,16 @@ impl Service {
             }
             (Purge::Held(left @ 2..), Answer::Done) => Purge::Held(left - 1),
             (Purge::Held(_), Answer::Done) => {
-                self.write(asker, &Record::PurgeTest { at_ms: now.unix_ms, author: &author }, Then::Purge)?;
+                let record = Record::PurgeTest { at_ms: reply.now.unix_ms, author: &author };
+                self.write(reply.asker, &record, Then::Purge)?;
                 Purge::Done(shards, 0)
             }
             (Purge::Done(left @ 2.., residents), Answer::Purged(more)) => Purge::Done(left - 1, residents + more),
             (Purge::Done(_, residents), Answer::Purged(more)) => {
                 let body = format!(r#"{{"residents":{}}}"#, residents + more);
-                self.count(Route::TestData, 200);
-                let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
-                reply.inline(self.date.at(now.unix_s()), 200, &fields, body.as_bytes());
-                return Ok(Outcome::Answered);
+                return Ok(self.json(Route::TestData, &body, reply));
             }
-            (_, Answer::Failed) => return Err(problem::JOURNAL_FAILED),
-            _ => return Err(problem::BUSY),
+            _ => return Err(answer.problem()),
         };
         Ok(Outcome::Wait(Pending::Purge(author, next)))
     }

@@ -31,83 +31,100 @@ pub enum Fault {
     Slow,
 }
 
-const fn problem(status: u16, word: &'static str, detail: &'static str) -> Problem {
-    Problem { status, word, detail, fault: Fault::None }
+/// `NAME status "word" "detail";`, each a constant.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident $status:literal $word:literal $detail:literal;)*) => { $(
+        $(#[$doc])*
+        pub const $name: Problem = Problem { status: $status, word: $word, detail: $detail, fault: Fault::None };
+    )* };
 }
 
-pub const UNKNOWN_ROUTE: Problem = problem(404, "unknown-route", "There is nothing at this path.");
-pub const METHOD_NOT_ALLOWED: Problem = problem(405, "method-not-allowed", "This path does not have this method.");
-/// A method that HTTP does not know, or one for proxies.
-pub const METHOD_UNKNOWN: Problem = problem(501, "method-not-implemented", "No path here has this method.");
-/// `https` in the target of a request that came in the clear (RFC 9110 §7.4).
-pub const SCHEME_WRONG: Problem =
-    problem(421, "scheme-misdirected", "The target names another scheme than this connection.");
-pub const SESSION_MISSING: Problem = problem(401, "session-missing", "Sign in first.");
-pub const SESSION_INVALID: Problem = problem(401, "session-invalid", "This session is not valid. Sign in again.");
-pub const SESSION_EXPIRED: Problem = problem(401, "session-expired", "This session has expired. Sign in again.");
-pub const SESSION_ENDED: Problem = problem(401, "session-ended", "This session has been ended. Sign in again.");
-pub const UNKNOWN_RESIDENT: Problem = problem(404, "unknown-resident", "This person is not in the registry.");
-pub const BODY_MALFORMED: Problem = problem(400, "body-malformed", "The body is not what this path takes.");
-/// A range outside the body (RFC 9110 §14.1.2).
-pub const RANGE_UNSATISFIABLE: Problem = problem(416, "range-unsatisfiable", "The range lies outside the file.");
-pub const QUERY_UNKNOWN: Problem = problem(400, "query-unknown", "The query has a value that this path does not know.");
-/// No `auth.jwks_file`.
-pub const SIGN_IN_NOT_CONFIGURED: Problem =
-    problem(503, "sign-in-not-configured", "Sign-in is not configured on this server.");
-pub const BUSY: Problem = problem(503, "queue-full", "The server is busy. Try again shortly.");
-pub const ASSERTIONS_FULL: Problem =
-    problem(503, "assertions-full", "Too many people are signing in. Try again shortly.");
-pub const ASSERTION_REPLAYED: Problem = problem(401, "assertion-replayed", "This sign-in has been used already.");
-/// Why, the admin listener says.
-pub const NOT_READY: Problem = problem(503, "not-ready", "This server takes no requests now.");
-pub const DRAINING: Problem = problem(503, "draining", "This server is shutting down.");
+problems! {
+    UNKNOWN_ROUTE 404 "unknown-route" "There is nothing at this path.";
+    METHOD_NOT_ALLOWED 405 "method-not-allowed" "This path does not have this method.";
+    /// A method that HTTP does not know, or one for proxies.
+    METHOD_UNKNOWN 501 "method-not-implemented" "No path here has this method.";
+    /// `https` in the target of a request that came in the clear (RFC 9110 §7.4).
+    SCHEME_WRONG 421 "scheme-misdirected" "The target names another scheme than this connection.";
+    SESSION_MISSING 401 "session-missing" "Sign in first.";
+    SESSION_INVALID 401 "session-invalid" "This session is not valid. Sign in again.";
+    SESSION_EXPIRED 401 "session-expired" "This session has expired. Sign in again.";
+    SESSION_ENDED 401 "session-ended" "This session has been ended. Sign in again.";
+    UNKNOWN_RESIDENT 404 "unknown-resident" "This person is not in the registry.";
+    BODY_MALFORMED 400 "body-malformed" "The body is not what this path takes.";
+    /// A range outside the body (RFC 9110 §14.1.2).
+    RANGE_UNSATISFIABLE 416 "range-unsatisfiable" "The range lies outside the file.";
+    QUERY_UNKNOWN 400 "query-unknown" "The query has a value that this path does not know.";
+    /// No `auth.jwks_file`.
+    SIGN_IN_NOT_CONFIGURED 503 "sign-in-not-configured" "Sign-in is not configured on this server.";
+    BUSY 503 "queue-full" "The server is busy. Try again shortly.";
+    ASSERTIONS_FULL 503 "assertions-full" "Too many people are signing in. Try again shortly.";
+    ASSERTION_REPLAYED 401 "assertion-replayed" "This sign-in has been used already.";
+    /// It is no JWT, is too long, repeats a member, or lacks a claim that is required.
+    ASSERTION_MALFORMED 401 "assertion-malformed" "the assertion is not a JWT with the claims required";
+    /// Its algorithm is not EdDSA, ES256 or RS256, or it asks for an extension (`crit`).
+    ASSERTION_ALGORITHM_REFUSED 401 "assertion-algorithm-refused"
+        "the assertion is not signed by EdDSA, ES256 or RS256";
+    ASSERTION_KEY_UNKNOWN 401 "assertion-key-unknown" "the assertion's key is not in auth.jwks_file";
+    ASSERTION_FORGED 401 "assertion-forged" "the assertion's signature is wrong";
+    ASSERTION_ISSUER_WRONG 401 "assertion-issuer-wrong" "the assertion is not by auth.issuer";
+    ASSERTION_AUDIENCE_WRONG 401 "assertion-audience-wrong" "the assertion is not for auth.audience";
+    ASSERTION_EXPIRED 401 "assertion-expired" "the assertion has expired, sign in again";
+    /// `iat` is too far ahead, or `nbf` has not come.
+    ASSERTION_NOT_YET_VALID 401 "assertion-not-yet-valid" "the assertion's time has not come";
+    /// `exp - iat` is more than five minutes, or less than nothing.
+    ASSERTION_LIFE_WRONG 401 "assertion-life-wrong" "the assertion's life is not within five minutes";
+    /// `iat` is before this process started, so it is not known whether it was used before.
+    ASSERTION_BEFORE_START 401 "assertion-before-start"
+        "the assertion is older than this server's start, sign in again";
+    /// The claim with the ID number is absent or no ID number.
+    ASSERTION_PERSON_MISSING 401 "assertion-person-missing" "the assertion names no person";
+    /// Why, the admin listener says.
+    NOT_READY 503 "not-ready" "This server takes no requests now.";
+    DRAINING 503 "draining" "This server is shutting down.";
+    HOST_REFUSED 403 "host-refused" "The admin listener answers only to addresses, localhost and admin.host_names.";
+    ORIGIN_REFUSED 403 "origin-refused" "Pages of other origins may not call this.";
+    /// The journal has failed: no write is taken until the process starts again.
+    JOURNAL_FAILED 503 "journal-failed" "This server cannot write to its disk any more and takes no writes.";
+    /// `journal.disk_bytes_max` is reached: no write is taken until there is space.
+    JOURNAL_FULL 503 "journal-full" "The journal has all the disk it may have: raise journal.disk_bytes_max.";
+    /// The record was not on disk in time; it may be yet.
+    JOURNAL_LATE 503 "journal-late" "The write was not on disk in time. Send it again; twice is once.";
+    REGISTRY_FULL 503 "registry-full" "The registry is full: raise registry.capacity and restart.";
+    CONTENT_TYPE_WRONG 415 "content-type-wrong" "This path takes application/json or application/x-ndjson.";
+    /// A line that is not the JSON this path takes: its members, their kinds, or what must come together.
+    LINE_MALFORMED 400 "line-malformed" "The line is not what this path takes.";
+    LINE_TOO_LONG 400 "line-too-long" "The line is longer than 4,096 bytes.";
+    /// A reason or a place that the journal has no room for, or that holds an ID number.
+    TEXT_REFUSED 400 "text-refused" "A text is longer than 255 bytes or holds an ID number, which may not be kept.";
+    ID_NUMBER_MALFORMED 400 "id-number-malformed" "The ID number is not one.";
+    /// Two ID numbers with one resident number.
+    RESIDENT_COLLISION 409 "resident-collision" "Another person in the registry has the same resident number.";
+    /// A version too far ahead of the clock.
+    VERSION_AHEAD 400 "version-ahead"
+        "The version, Unix milliseconds, is more than a day ahead of this server's clock.";
+    /// A person cannot become a test resident, nor the other way round.
+    TEST_MARK_DIFFERS 409 "test-mark-differs" "The resident is known with the other test mark.";
+    TUBE_NOT_SUPPORTED 400 "tube-not-supported" "This server does not know residents by their sample tube yet.";
+    TOKEN_MISSING 401 "token-missing" "This call needs a token.";
+    TOKEN_INVALID 401 "token-invalid" "This token is not valid.";
+    TOKEN_EXPIRED 401 "token-expired" "This token has expired.";
+    SCOPE_MISSING 403 "scope-missing" "This token may not make this call.";
+}
+
 pub const HEAD_TIMED_OUT: Problem = timed_out("The head took longer than 5 s.");
 pub const BODY_TIMED_OUT: Problem = timed_out("The body took longer than 5 s and came slower than 500 bytes/s.");
 
 const fn timed_out(detail: &'static str) -> Problem {
-    Problem { fault: Fault::Slow, ..problem(408, "request-timeout", detail) }
+    Problem { status: 408, word: "request-timeout", detail, fault: Fault::Slow }
 }
-pub const HOST_REFUSED: Problem =
-    problem(403, "host-refused", "The admin listener answers only to addresses, localhost and admin.host_names.");
-pub const ORIGIN_REFUSED: Problem = problem(403, "origin-refused", "Pages of other origins may not call this.");
 
-/// The journal has failed: no write is taken until the process starts again.
-pub const JOURNAL_FAILED: Problem =
-    problem(503, "journal-failed", "This server cannot write to its disk any more and takes no writes.");
-/// `journal.disk_bytes_max` is reached: no write is taken until there is space.
-pub const JOURNAL_FULL: Problem =
-    problem(503, "journal-full", "The journal has all the disk it may have: raise journal.disk_bytes_max.");
-/// The record was not on disk in time; it may be yet.
-pub const JOURNAL_LATE: Problem =
-    problem(503, "journal-late", "The write was not on disk in time. Send it again; twice is once.");
-pub const REGISTRY_FULL: Problem =
-    problem(503, "registry-full", "The registry is full: raise registry.capacity and restart.");
-pub const CONTENT_TYPE_WRONG: Problem =
-    problem(415, "content-type-wrong", "This path takes application/json or application/x-ndjson.");
-pub const BODY_TRUNCATED: Problem =
-    Problem { fault: Fault::Malformed, ..problem(400, "body-truncated", "The body ended before its framing said so.") };
-/// A line that is not the JSON this path takes: its members, their kinds, or what must come together.
-pub const LINE_MALFORMED: Problem = problem(400, "line-malformed", "The line is not what this path takes.");
-pub const LINE_TOO_LONG: Problem = problem(400, "line-too-long", "The line is longer than 4,096 bytes.");
-/// A reason or a place that the journal has no room for, or that holds an ID number.
-pub const TEXT_REFUSED: Problem =
-    problem(400, "text-refused", "A text is longer than 255 bytes or holds an ID number, which may not be kept.");
-pub const ID_NUMBER_MALFORMED: Problem = problem(400, "id-number-malformed", "The ID number is not one.");
-/// Two ID numbers with one resident number.
-pub const RESIDENT_COLLISION: Problem =
-    problem(409, "resident-collision", "Another person in the registry has the same resident number.");
-/// A version too far ahead of the clock.
-pub const VERSION_AHEAD: Problem =
-    problem(400, "version-ahead", "The version, Unix milliseconds, is more than a day ahead of this server's clock.");
-/// A person cannot become a test resident, nor the other way round.
-pub const TEST_MARK_DIFFERS: Problem =
-    problem(409, "test-mark-differs", "The resident is known with the other test mark.");
-pub const TUBE_NOT_SUPPORTED: Problem =
-    problem(400, "tube-not-supported", "This server does not know residents by their sample tube yet.");
-pub const TOKEN_MISSING: Problem = problem(401, "token-missing", "This call needs a token.");
-pub const TOKEN_INVALID: Problem = problem(401, "token-invalid", "This token is not valid.");
-pub const TOKEN_EXPIRED: Problem = problem(401, "token-expired", "This token has expired.");
-pub const SCOPE_MISSING: Problem = problem(403, "scope-missing", "This token may not make this call.");
+pub const BODY_TRUNCATED: Problem = Problem {
+    status: 400,
+    word: "body-truncated",
+    detail: "The body ended before its framing said so.",
+    fault: Fault::Malformed,
+};
 
 impl Problem {
     /// For a head that could not be read.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::cache::Key;
 use super::problem::{self, Problem};
-use super::{Reply, Route, Service, Settings, is_foreign, session};
+use super::{Outcome, Reply, Route, Service, Settings, is_foreign, session};
 use crate::code::claims::{CodeBuffer, CodeRequest};
 use crate::code::payload::{self, Payload};
 use crate::code::qr::{self, Matrix};
@@ -46,16 +46,16 @@ impl Form {
 }
 
 impl Service {
-    pub(super) fn refresh(&mut self, now: Now, head: &Head<'_>, reply: &mut Reply<'_>) {
-        let asked = Form::of(head.query).and_then(|form| Ok((form, self.signed_in_record(now, head)?)));
-        match asked {
-            Ok((Form::Full, record)) => self.refresh_json(now, &record, false, reply),
-            Ok((Form::Bare, record)) => self.refresh_json(now, &record, true, reply),
-            Ok((form, record)) => self.refresh_print(now, &record, form, reply),
-            Err(problem) => {
-                self.refuse_route(now, Route::Refresh, problem, reply);
-            }
+    pub(super) fn refresh(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+        let form = Form::of(head.query)?;
+        let record = self.signed_in_record(reply.now, head)?;
+        match form {
+            Form::Full => self.refresh_json(&record, false, reply),
+            Form::Bare => self.refresh_json(&record, true, reply),
+            _ => self.refresh_print(&record, form, reply),
         }
+        self.count(Route::Refresh, 200);
+        Ok(Outcome::Answered)
     }
 
     /// The record of the resident whose session came with the request.
@@ -73,9 +73,9 @@ impl Service {
         Ok(record)
     }
 
-    fn refresh_json(&mut self, now: Now, record: &Record, bare: bool, reply: &mut Reply<'_>) {
+    fn refresh_json(&mut self, record: &Record, bare: bool, reply: &mut Reply<'_>) {
         let settings = &*self.parts.settings;
-        let (key, request, times) = request(settings, record, now.unix_s());
+        let (key, request, times) = request(settings, record, reply.now.unix_s());
         let mut counter = &self.parts.counters.payload_hits;
         let (body, lengths, _) = self.payloads.get_or_make(key, |body| {
             let ahead = self.parts.ahead.find(&key);
@@ -86,9 +86,8 @@ impl Service {
             payload::write(&Payload { code, status: record.status, times, test: record.test, matrix: &matrix }, body)
         });
         counter.add(1);
-        self.parts.counters.count_answer(Route::Refresh, 200);
         let (head, tail) = if bare { lengths.without_matrix(body) } else { (lengths.full(body), &b""[..]) };
-        reply.prepared(self.date.at(now.unix_s()), REFRESH_HEAD, [head, tail]);
+        reply.prepared(REFRESH_HEAD, [head, tail]);
     }
 
     /// Whether a resident is expected soon.
@@ -109,8 +108,8 @@ impl Service {
     }
 
     /// For kiosks and print: drawn anew each time, off the hot path.
-    fn refresh_print(&mut self, now: Now, record: &Record, form: Form, reply: &mut Reply<'_>) {
-        let (_, request, _) = request(&self.parts.settings, record, now.unix_s());
+    fn refresh_print(&mut self, record: &Record, form: Form, reply: &mut Reply<'_>) {
+        let (_, request, _) = request(&self.parts.settings, record, reply.now.unix_s());
         let (code, matrix) = make(&self.parts.settings, &request, None);
         self.parts.counters.signatures.add(1);
         let (content_type, body) = match form {
@@ -120,8 +119,7 @@ impl Service {
         };
         let private = ("Cache-Control", "private, no-store");
         let fields = [("Content-Type", content_type), private, ("X-Content-Type-Options", "nosniff")];
-        self.parts.counters.count_answer(Route::Refresh, 200);
-        reply.shared(self.date.at(now.unix_s()), 200, &fields, Bytes::from(body));
+        reply.shared(200, &fields, Bytes::from(body));
     }
 }
 

@@ -3,9 +3,12 @@
 
 use bytes::Bytes;
 
+use super::Asker;
 use super::problem::Problem;
+use crate::http::date::DATE_BYTES;
 use crate::http::head::{Head, Method, Version};
 use crate::http::response::{self, Answer, Persistence, ResponseBuffer};
+use crate::words::Now;
 
 /// What goes out in one send: heads with small bodies behind them, and at most one large body, borrowed or shared.
 /// It belongs to the driver while the send is in flight and then comes back to the shard.
@@ -65,33 +68,32 @@ impl ReplyTarget {
 
 /// Writes one answer.
 pub struct Reply<'a> {
-    target: ReplyTarget,
-    output: &'a mut Output,
+    /// When what it answers came.
+    pub(super) now: Now,
+    /// Who waits for it.
+    pub(super) asker: Asker,
+    pub(super) date: [u8; DATE_BYTES],
+    pub(super) target: ReplyTarget,
+    pub(super) output: &'a mut Output,
 }
 
 /// Fields of an answer: name and value.
 pub type Fields<'a> = &'a [(&'a str, &'a str)];
 
-impl<'a> Reply<'a> {
-    /// For one request, into this output.
-    pub fn new(target: ReplyTarget, output: &'a mut Output) -> Reply<'a> {
-        Reply { target, output }
-    }
-
+impl Reply<'_> {
     /// An answer whose body, if any, is copied into the send slot.
-    pub fn inline(&mut self, date: &[u8; 29], status: u16, fields: Fields<'_>, body: &[u8]) {
-        let answer = self.start(date, status, fields);
+    pub fn inline(&mut self, status: u16, fields: Fields<'_>, body: &[u8]) {
+        let (answer, output) = self.start(status, fields);
         match status {
             // RFC 9110 §15.4.5: a 304 ends with its head, and would have to give the length of the 200.
-            304 => self.output.head.end_head(),
-            _ => self.output.head.body(&answer, body),
+            304 => output.head.end_head(),
+            _ => output.head.body(&answer, body),
         }
     }
 
     /// The one answer of the hot path: `head` is its fields with their line ends, its body is in two pieces.
-    pub fn prepared(&mut self, date: &[u8; 29], head: &[u8], body: [&[u8]; 2]) {
-        let answer = self.answer(date);
-        let out = &mut self.output.head;
+    pub fn prepared(&mut self, head: &[u8], body: [&[u8]; 2]) {
+        let (answer, Output { head: out, .. }) = self.parts();
         out.start(200, &answer);
         out.push(head);
         out.content_length((body[0].len() + body[1].len()) as u64);
@@ -103,54 +105,44 @@ impl<'a> Reply<'a> {
     }
 
     /// An answer whose body is sent from where it lies.
-    pub fn shared(&mut self, date: &[u8; 29], status: u16, fields: Fields<'_>, body: Bytes) {
-        let answer = self.start(date, status, fields);
-        self.output.head.content_length(body.len() as u64);
-        self.output.head.end_head();
+    pub fn shared(&mut self, status: u16, fields: Fields<'_>, body: Bytes) {
+        let (answer, output) = self.start(status, fields);
+        output.head.content_length(body.len() as u64);
+        output.head.end_head();
         if !answer.head_only {
-            self.output.body = body;
+            output.body = body;
         }
     }
 
     /// An answer of which all but the status line, the date and the connection's fate lies ready: `rest` is its other
     /// fields, up to `head_bytes`, and its body.
-    pub fn borrowed(&mut self, date: &[u8; 29], status: u16, rest: &'static [u8], head_bytes: usize) {
-        let answer = self.answer(date);
-        self.output.head.start(status, &answer);
-        self.output.body = Bytes::from_static(if answer.head_only { &rest[..head_bytes] } else { rest });
+    pub fn borrowed(&mut self, status: u16, rest: &'static [u8], head_bytes: usize) {
+        let (answer, output) = self.start(status, &[]);
+        output.body = Bytes::from_static(if answer.head_only { &rest[..head_bytes] } else { rest });
     }
 
     /// A part of a file (RFC 9110 §15.3.7): the range is its first byte, its last, and the length of the whole.
-    pub fn part(&mut self, date: &[u8; 29], fields: &[u8], range: (u64, u64, u64), part: &'static [u8]) {
-        let answer = self.answer(date);
-        let out = &mut self.output.head;
-        out.start(206, &answer);
-        out.push(fields);
-        out.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
-        out.content_length(part.len() as u64);
-        out.end_head();
+    pub fn part(&mut self, fields: &[u8], range: (u64, u64, u64), part: &'static [u8]) {
+        let (answer, output) = self.start(206, &[]);
+        output.head.push(fields);
+        output.head.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
+        output.head.content_length(part.len() as u64);
+        output.head.end_head();
         if !answer.head_only {
-            self.output.body = Bytes::from_static(part);
+            output.body = Bytes::from_static(part);
         }
     }
 
     /// A refusal (RFC 9457). `members` are further members, as JSON without a leading comma.
-    pub fn problem(
-        &mut self,
-        date: &[u8; 29],
-        problem: Problem,
-        retry_after_s: Option<u32>,
-        fields: Fields<'_>,
-        members: &str,
-    ) {
+    pub fn problem(&mut self, problem: Problem, retry_after_s: Option<u32>, fields: Fields<'_>, members: &str) {
         let Problem { status, word, detail, .. } = problem;
-        let answer = self.answer(date);
-        self.output.head.problem(&answer, &response::Problem { status, word, detail, members, retry_after_s, fields });
+        let (answer, output) = self.parts();
+        output.head.problem(&answer, &response::Problem { status, word, detail, members, retry_after_s, fields });
     }
 
     /// Begins an answer of lines (NDJSON), whose length nobody knows yet.
-    pub(super) fn open_lines(&mut self, date: &[u8; 29]) {
-        self.start(date, 200, &[("Content-Type", "application/x-ndjson"), ("Cache-Control", "no-store")]);
+    pub(super) fn open_lines(&mut self) {
+        self.start(200, &[("Content-Type", "application/x-ndjson"), ("Cache-Control", "no-store")]);
         if self.is_chunked() {
             self.output.head.field("Transfer-Encoding", b"chunked");
         }
@@ -172,16 +164,17 @@ impl<'a> Reply<'a> {
         &mut self.output.head
     }
 
-    fn start<'d>(&mut self, date: &'d [u8; 29], status: u16, fields: Fields<'_>) -> Answer<'d> {
-        let answer = self.answer(date);
-        self.output.head.start(status, &answer);
+    fn start(&mut self, status: u16, fields: Fields<'_>) -> (Answer<'_>, &mut Output) {
+        let (answer, output) = self.parts();
+        output.head.start(status, &answer);
         for (name, value) in fields {
-            self.output.head.field(name, value.as_bytes());
+            output.head.field(name, value.as_bytes());
         }
-        answer
+        (answer, output)
     }
 
-    fn answer<'d>(&self, date: &'d [u8; 29]) -> Answer<'d> {
-        Answer { date, persistence: self.target.persistence, head_only: self.target.head_only }
+    fn parts(&mut self) -> (Answer<'_>, &mut Output) {
+        let Reply { date, target, output, .. } = self;
+        (Answer { date, persistence: target.persistence, head_only: target.head_only }, output)
     }
 }

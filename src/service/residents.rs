@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::callers::{Scope, hex};
 use super::problem::{self, Problem};
-use super::writes::{Asker, Change, StatusWrite};
+use super::writes::{Change, StatusWrite};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::limits::{JOURNAL_TEXT_BYTES_MAX, VERSION_AHEAD_MS_MAX};
@@ -103,7 +103,7 @@ impl Service {
     }
 
     /// First the call is written down, then the resident's owner is asked, then it is answered.
-    pub(super) fn lookup(&mut self, now: Now, asker: Asker, head: &Head<'_>, body: &[u8]) -> Result<Outcome, Problem> {
+    pub(super) fn lookup(&mut self, head: &Head<'_>, body: &[u8], reply: &Reply<'_>) -> Result<Outcome, Problem> {
         let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
         super::check_content_type(head)?;
         let body: LookupBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
@@ -113,23 +113,21 @@ impl Service {
             other => other,
         })?;
         let detail = format!("{:016x}", resident.0);
-        self.write_audit(now, asker, &author, "POST /admin/residents/lookup", &detail)?;
+        self.write_audit(reply, &author, "POST /admin/residents/lookup", &detail)?;
         Ok(Outcome::Wait(Pending::Lookup { resident, check }))
     }
 
     pub(super) fn looked_up(
         &mut self,
-        now: Now,
         resident: ResidentNumber,
         check: Option<u64>,
-        answer: Answer,
+        answer: &Answer,
         reply: &mut Reply<'_>,
     ) -> Result<Outcome, Problem> {
         let history = match answer {
             Answer::Done => return Ok(Outcome::Ask(Ask::History(resident), Pending::Lookup { resident, check })),
             Answer::History(history) => history,
-            Answer::Failed => return Err(problem::JOURNAL_FAILED),
-            _ => return Err(problem::BUSY),
+            _ => return Err(answer.problem()),
         };
         let found = self.parts.registry.read(resident);
         let record = found.filter(|record| check.is_none_or(|check| check == record.check));
@@ -142,10 +140,7 @@ impl Service {
             "test": record.test,
             "history": history.iter().map(told).collect::<Vec<_>>(),
         });
-        self.count(Route::Lookup, 200);
-        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
-        reply.shared(self.date.at(now.unix_s()), 200, &fields, Bytes::from(document.to_string()));
-        Ok(Outcome::Answered)
+        Ok(self.document(Route::Lookup, "application/json", Bytes::from(document.to_string()), reply))
     }
 }
 

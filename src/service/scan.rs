@@ -8,15 +8,14 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::callers::hex;
-use super::device::{Device, DeviceError, Kind};
+use super::callers::{self, hex};
+use super::device::{Device, Kind};
 use super::problem::{self, Problem};
 use super::residents::is_keepable;
-use super::writes::{Asker, Then};
+use super::writes::Then;
 use super::{Answer, Outcome, Pending, Reply, Route, Service};
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
 use crate::http::head::Head;
-use crate::http::negotiate;
 use crate::journal::Record;
 use crate::registry::table::Record as Resident;
 use crate::words::{Now, Status};
@@ -86,25 +85,17 @@ impl Service {
         if super::is_foreign(head) {
             return Err(problem::ORIGIN_REFUSED);
         }
-        if head.get(crate::http::field::Field::Authorization).is_none() {
-            return Err(problem::TOKEN_MISSING);
-        }
-        let token = negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)?;
-        let device = self.parts.settings.device_key.check(token, now.unix_s()).map_err(|error| match error {
-            DeviceError::Invalid => problem::TOKEN_INVALID,
-            DeviceError::Expired => problem::TOKEN_EXPIRED,
-        })?;
+        let device = self.parts.settings.device_key.check(callers::token(head)?, now.unix_s())?;
         if kinds.contains(&device.kind) { Ok(device) } else { Err(problem::SCOPE_MISSING) }
     }
 
     pub(super) fn scan_verify(
         &mut self,
-        now: Now,
-        asker: Asker,
         head: &Head<'_>,
         body: &[u8],
         reply: &mut Reply<'_>,
     ) -> Result<Outcome, Problem> {
+        let now = reply.now;
         let device = self.device(now, head, &[Kind::Scanner])?;
         super::check_content_type(head)?;
         let body: VerifyBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
@@ -134,10 +125,10 @@ impl Service {
             test,
         };
         let verified = Box::new(Verified { id, result, known, test });
-        if self.write(asker, &record, Then::Answer).is_ok() {
+        if self.write(reply.asker, &record, Then::Answer).is_ok() {
             return Ok(Outcome::Wait(Pending::Verify(verified)));
         }
-        Ok(self.verified(now, &verified, &Answer::Busy, reply))
+        Ok(self.verified(&verified, &Answer::Refused(problem::BUSY), reply))
     }
 
     /// Whose code it is, by what only this server can read.
@@ -146,13 +137,7 @@ impl Service {
         self.parts.registry.read(opened.resident).filter(|_| u64::from(opened.iat) == claims.iat)
     }
 
-    pub(super) fn verified(
-        &mut self,
-        now: Now,
-        verified: &Verified,
-        answer: &Answer,
-        reply: &mut Reply<'_>,
-    ) -> Outcome {
+    pub(super) fn verified(&self, verified: &Verified, answer: &Answer, reply: &mut Reply<'_>) -> Outcome {
         let recorded = matches!(answer, Answer::Done);
         self.parts.counters.scans_unrecorded.add(u64::from(!recorded));
         let id = u128::from_be_bytes(verified.id);
@@ -164,11 +149,7 @@ impl Service {
             text += r#","env":"test""#;
         }
         text += &format!(r#","id":"{id:032x}","recorded":{recorded}}}"#);
-        let text = format!("{text:VERDICT_BYTES$}");
-        self.count(Route::ScanVerify, 200);
-        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
-        reply.inline(self.date.at(now.unix_s()), 200, &fields, text.as_bytes());
-        Outcome::Answered
+        self.json(Route::ScanVerify, &format!("{text:VERDICT_BYTES$}"), reply)
     }
 
     /// The scan that a line tells of.

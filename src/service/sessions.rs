@@ -5,7 +5,6 @@ use serde::Deserialize;
 use super::problem::{self, Problem};
 use super::refresh::read_session;
 use super::session::{self, Session};
-use super::sign_in::AssertionError;
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service, is_foreign};
 use crate::http::head::{Head, Method};
 use crate::registry::demo;
@@ -21,31 +20,23 @@ struct SignInBody {
 }
 
 impl Service {
-    pub(super) fn session(
-        &mut self,
-        now: Now,
-        head: &Head<'_>,
-        body: &[u8],
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
+    pub(super) fn session(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
         // TLS will say so; a plain listener cannot.
         let secure = false;
         match head.method {
             // A page of another origin could sign its visitor in as somebody else.
             Method::Post if is_foreign(head) => Err(problem::ORIGIN_REFUSED),
-            Method::Post => self.sign_in(now, body, secure, reply),
-            _ => self.sign_out(now, head, secure),
+            Method::Post => self.sign_in(body, secure, reply),
+            _ => self.sign_out(reply.now, head, secure),
         }
     }
 
-    fn sign_in(&mut self, now: Now, body: &[u8], secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    fn sign_in(&mut self, body: &[u8], secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
         let body: SignInBody = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
         match body {
             SignInBody { assertion: Some(assertion), demo_resident: None } => {
                 let verifier = self.parts.settings.verifier.as_ref().ok_or(problem::SIGN_IN_NOT_CONFIGURED)?;
-                let sign_in = verifier
-                    .verify(&assertion, now, self.parts.settings.started_unix_ms)
-                    .map_err(AssertionError::problem)?;
+                let sign_in = verifier.verify(&assertion, reply.now, self.parts.settings.started_unix_ms)?;
                 let resident = self.known(&sign_in.id_number)?;
                 let ask = Ask::UseAssertion { once: sign_in.once, expires_unix_s: sign_in.expires_unix_s };
                 Ok(Outcome::Ask(ask, Pending::SignIn { resident, secure }))
@@ -56,7 +47,7 @@ impl Service {
                     return Err(problem::UNKNOWN_RESIDENT);
                 }
                 let (resident, _) = self.parts.settings.hash_key.number(&demo::id_number(number));
-                self.signed_in(now, resident, secure, &Answer::Done, reply)
+                self.signed_in(resident, secure, &Answer::Done, reply)
             }
             _ => Err(problem::BODY_MALFORMED),
         }
@@ -71,8 +62,7 @@ impl Service {
     }
 
     pub(super) fn signed_in(
-        &mut self,
-        now: Now,
+        &self,
         resident: ResidentNumber,
         secure: bool,
         answer: &Answer,
@@ -80,13 +70,10 @@ impl Service {
     ) -> Result<Outcome, Problem> {
         let record = match answer {
             Answer::Done => self.parts.registry.read(resident).ok_or(problem::UNKNOWN_RESIDENT)?,
-            Answer::Replayed => return Err(problem::ASSERTION_REPLAYED),
-            Answer::Full => return Err(problem::ASSERTIONS_FULL),
-            Answer::Unknown => return Err(problem::UNKNOWN_RESIDENT),
-            _ => return Err(problem::BUSY),
+            _ => return Err(answer.problem()),
         };
         let session_s = self.parts.settings.session_s;
-        let expires_at = u32::try_from(now.unix_s() + session_s).unwrap_or(u32::MAX);
+        let expires_at = u32::try_from(reply.now.unix_s() + session_s).unwrap_or(u32::MAX);
         let session = Session { resident, number: record.session, expires_unix_s: expires_at };
         let token = session::mint(&self.parts.settings.session_key, &session);
         // 48 characters of base64url.
@@ -94,12 +81,12 @@ impl Service {
         let cookie = cookie(token, session_s, secure);
         let body = format!(r#"{{"session":"{token}","expires_at":{expires_at}}}"#);
         let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Set-Cookie", &cookie)];
-        self.parts.counters.count_answer(Route::Session, 200);
-        reply.inline(self.date.at(now.unix_s()), 200, &fields, body.as_bytes());
+        self.count(Route::Session, 200);
+        reply.inline(200, &fields, body.as_bytes());
         Ok(Outcome::Answered)
     }
 
-    fn sign_out(&mut self, now: Now, head: &Head<'_>, secure: bool) -> Result<Outcome, Problem> {
+    fn sign_out(&self, now: Now, head: &Head<'_>, secure: bool) -> Result<Outcome, Problem> {
         let session = read_session(&self.parts.settings, now, head, |_| {})?;
         let record = self.parts.registry.read(session.resident).ok_or(problem::UNKNOWN_RESIDENT)?;
         if session.number < record.session {
@@ -109,21 +96,10 @@ impl Service {
         Ok(Outcome::Ask(ask, Pending::SignOut { secure }))
     }
 
-    pub(super) fn signed_out(
-        &mut self,
-        now: Now,
-        secure: bool,
-        answer: &Answer,
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
-        match answer {
-            Answer::Done => {}
-            Answer::Busy => return Err(problem::BUSY),
-            Answer::Failed => return Err(problem::JOURNAL_FAILED),
-            _ => return Err(problem::UNKNOWN_RESIDENT),
-        }
-        self.parts.counters.count_answer(Route::Session, 204);
-        reply.inline(self.date.at(now.unix_s()), 204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
+    pub(super) fn signed_out(&self, secure: bool, answer: &Answer, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+        let Answer::Done = answer else { return Err(answer.problem()) };
+        self.count(Route::Session, 204);
+        reply.inline(204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
         Ok(Outcome::Answered)
     }
 }

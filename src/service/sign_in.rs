@@ -20,7 +20,11 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::problem::{Fault, Problem};
+use super::problem::{
+    ASSERTION_ALGORITHM_REFUSED, ASSERTION_AUDIENCE_WRONG, ASSERTION_BEFORE_START, ASSERTION_EXPIRED, ASSERTION_FORGED,
+    ASSERTION_ISSUER_WRONG, ASSERTION_KEY_UNKNOWN, ASSERTION_LIFE_WRONG, ASSERTION_MALFORMED, ASSERTION_NOT_YET_VALID,
+    ASSERTION_PERSON_MISSING, Problem,
+};
 use crate::limits::{
     ASSERTION_AHEAD_S_MAX, ASSERTION_BYTES_MAX, ASSERTION_LIFE_S_MAX, ID_CLAIM_BYTES_MAX, JWKS_KEYS_MAX,
 };
@@ -41,53 +45,6 @@ impl fmt::Debug for SignIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // An ID number must not reach a log, not even by a `{:?}`.
         f.debug_struct("SignIn").field("expires_unix_s", &self.expires_unix_s).finish_non_exhaustive()
-    }
-}
-
-/// Why an assertion is refused. The signature comes before everything that the claims say.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum AssertionError {
-    /// It is no JWT, is too long, repeats a member, or lacks a claim that is required.
-    Malformed,
-    /// Its algorithm is not EdDSA, ES256 or RS256, or it asks for an extension (`crit`).
-    AlgorithmRefused,
-    KeyUnknown,
-    Forged,
-    IssuerWrong,
-    AudienceWrong,
-    Expired,
-    /// `iat` is too far ahead, or `nbf` has not come.
-    NotYetValid,
-    /// `exp - iat` is more than five minutes, or less than nothing.
-    LifeWrong,
-    /// `iat` is before this process started, so it is not known whether it was used before.
-    BeforeStart,
-    /// The claim with the ID number is absent or no ID number.
-    PersonMissing,
-}
-
-impl AssertionError {
-    /// What a client is told.
-    pub(super) const fn problem(self) -> Problem {
-        let (word, detail) = match self {
-            AssertionError::Malformed => ("assertion-malformed", "the assertion is not a JWT with the claims required"),
-            AssertionError::AlgorithmRefused => {
-                ("assertion-algorithm-refused", "the assertion is not signed by EdDSA, ES256 or RS256")
-            }
-            AssertionError::KeyUnknown => ("assertion-key-unknown", "the assertion's key is not in auth.jwks_file"),
-            AssertionError::Forged => ("assertion-forged", "the assertion's signature is wrong"),
-            AssertionError::IssuerWrong => ("assertion-issuer-wrong", "the assertion is not by auth.issuer"),
-            AssertionError::AudienceWrong => ("assertion-audience-wrong", "the assertion is not for auth.audience"),
-            AssertionError::Expired => ("assertion-expired", "the assertion has expired, sign in again"),
-            AssertionError::NotYetValid => ("assertion-not-yet-valid", "the assertion's time has not come"),
-            AssertionError::LifeWrong => ("assertion-life-wrong", "the assertion's life is not within five minutes"),
-            AssertionError::BeforeStart => {
-                ("assertion-before-start", "the assertion is older than this server's start, sign in again")
-            }
-            AssertionError::PersonMissing => ("assertion-person-missing", "the assertion names no person"),
-        };
-        Problem { status: 401, word, detail, fault: Fault::None }
     }
 }
 
@@ -148,19 +105,19 @@ impl Verifier {
     /// Whether it was used before is for [`UsedAssertions`](super::used_assertions::UsedAssertions) to say.
     ///
     /// # Errors
-    /// [`AssertionError`].
-    pub fn verify(&self, assertion: &str, now: Now, started_unix_ms: u64) -> Result<SignIn, AssertionError> {
+    /// The first thing that is wrong with it; the signature comes before everything that the claims say.
+    pub fn verify(&self, assertion: &str, now: Now, started_unix_ms: u64) -> Result<SignIn, Problem> {
         if assertion.len() > ASSERTION_BYTES_MAX {
-            return Err(AssertionError::Malformed);
+            return Err(ASSERTION_MALFORMED);
         }
-        let (signed, _) = assertion.rsplit_once('.').ok_or(AssertionError::Malformed)?;
-        let (header, _) = signed.split_once('.').ok_or(AssertionError::Malformed)?;
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| AssertionError::Malformed)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| AssertionError::Malformed)?;
+        let (signed, _) = assertion.rsplit_once('.').ok_or(ASSERTION_MALFORMED)?;
+        let (header, _) = signed.split_once('.').ok_or(ASSERTION_MALFORMED)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| ASSERTION_MALFORMED)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| ASSERTION_MALFORMED)?;
         let claims = self.verified_claims(assertion, &header)?;
 
         if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
-            return Err(AssertionError::IssuerWrong);
+            return Err(ASSERTION_ISSUER_WRONG);
         }
         let is_audience = |name: &Value| name.as_str() == Some(&self.audience);
         // RFC 7519 section 4.1.3: a string or a list of strings.
@@ -170,14 +127,14 @@ impl Verifier {
             None => false,
         };
         if !is_for_us {
-            return Err(AssertionError::AudienceWrong);
+            return Err(ASSERTION_AUDIENCE_WRONG);
         }
         let expires_unix_s = check_times(&claims, now, started_unix_ms)?;
         let id_number = claims.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
         let is_id =
             (1..=ID_CLAIM_BYTES_MAX).contains(&id_number.len()) && id_number.bytes().all(|b| b.is_ascii_alphanumeric());
         if !is_id {
-            return Err(AssertionError::PersonMissing);
+            return Err(ASSERTION_PERSON_MISSING);
         }
         // Of what is signed and not of the signature: for every ECDSA signature (r, s) there is a second one (r, -s)
         // that anybody can compute, and it would count as another assertion.
@@ -186,23 +143,23 @@ impl Verifier {
         Ok(SignIn { id_number: id_number.to_owned(), once, expires_unix_s })
     }
 
-    fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Map<String, Value>, AssertionError> {
+    fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Map<String, Value>, Problem> {
         // RFC 7515 section 4.1.11: whoever does not understand an extension listed there must refuse; we have none.
         if header.crit {
-            return Err(AssertionError::AlgorithmRefused);
+            return Err(ASSERTION_ALGORITHM_REFUSED);
         }
         let alg = ALGORITHMS.iter().find(|(word, _)| *word == header.alg).map(|(_, alg)| *alg);
-        let alg = alg.ok_or(AssertionError::AlgorithmRefused)?;
+        let alg = alg.ok_or(ASSERTION_ALGORITHM_REFUSED)?;
         // With a `kid`, only the key of that name; without one all of the algorithm, JWKS_KEYS_MAX at most.
         let named = |key: &&Key| key.alg == alg && (header.kid.is_none() || key.kid == header.kid);
-        let mut refused = AssertionError::KeyUnknown;
+        let mut refused = ASSERTION_KEY_UNKNOWN;
         for key in self.keys.iter().filter(named) {
             match jsonwebtoken::decode::<Members>(assertion, &key.key, &key.validation) {
                 Ok(token) => return Ok(token.claims.0),
                 Err(error) => {
                     refused = match error.kind() {
-                        jsonwebtoken::errors::ErrorKind::InvalidSignature => AssertionError::Forged,
-                        _ => AssertionError::Malformed,
+                        jsonwebtoken::errors::ErrorKind::InvalidSignature => ASSERTION_FORGED,
+                        _ => ASSERTION_MALFORMED,
                     };
                 }
             }
@@ -212,38 +169,38 @@ impl Verifier {
 }
 
 /// Checks `exp`, `iat` and `nbf` and returns the first whole second at which the assertion is over.
-fn check_times(claims: &Map<String, Value>, now: Now, started_unix_ms: u64) -> Result<u64, AssertionError> {
-    let expires_ms = date_ms(claims.get("exp"))?.ok_or(AssertionError::Malformed)?;
-    let issued_ms = date_ms(claims.get("iat"))?.ok_or(AssertionError::Malformed)?;
+fn check_times(claims: &Map<String, Value>, now: Now, started_unix_ms: u64) -> Result<u64, Problem> {
+    let expires_ms = date_ms(claims.get("exp"))?.ok_or(ASSERTION_MALFORMED)?;
+    let issued_ms = date_ms(claims.get("iat"))?.ok_or(ASSERTION_MALFORMED)?;
     let valid_from_ms = date_ms(claims.get("nbf"))?.unwrap_or(issued_ms);
     if expires_ms.floor() <= now.unix_ms as f64 {
-        return Err(AssertionError::Expired);
+        return Err(ASSERTION_EXPIRED);
     }
     // Both come from the provider's clock, which may run a little ahead of ours.
     if issued_ms.max(valid_from_ms) > (now.unix_ms + ASSERTION_AHEAD_S_MAX * 1_000) as f64 {
-        return Err(AssertionError::NotYetValid);
+        return Err(ASSERTION_NOT_YET_VALID);
     }
     // Rounded, since the difference of two fractional dates may be a hair above a whole number.
     let life_ms = (expires_ms - issued_ms).round();
     if life_ms > (ASSERTION_LIFE_S_MAX * 1_000) as f64 || life_ms <= 0.0 {
-        return Err(AssertionError::LifeWrong);
+        return Err(ASSERTION_LIFE_WRONG);
     }
     // Most providers cut `iat` to whole seconds. In the second of the start it is then not known on which side of it
     // the assertion was issued, and it is refused: the earliest time that it can mean decides.
     if issued_ms.floor() < started_unix_ms as f64 {
-        return Err(AssertionError::BeforeStart);
+        return Err(ASSERTION_BEFORE_START);
     }
     // Within 0..=1e11, see `date_ms`.
     Ok((expires_ms / 1_000.0).ceil() as u64)
 }
 
 /// A NumericDate (RFC 7519 section 2: seconds, perhaps with a fraction) in milliseconds; `None` if it is absent.
-fn date_ms(date: Option<&Value>) -> Result<Option<f64>, AssertionError> {
+fn date_ms(date: Option<&Value>) -> Result<Option<f64>, Problem> {
     let Some(date) = date else { return Ok(None) };
-    let seconds = date.as_f64().ok_or(AssertionError::Malformed)?;
+    let seconds = date.as_f64().ok_or(ASSERTION_MALFORMED)?;
     // Until the year 5138; what is beyond is in milliseconds by mistake, or meant to break arithmetic.
     if !(0.0..1e11).contains(&seconds) {
-        return Err(AssertionError::Malformed);
+        return Err(ASSERTION_MALFORMED);
     }
     Ok(Some(seconds * 1_000.0))
 }
@@ -461,11 +418,11 @@ mod tests {
         jwt("EdDSA", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims.to_string())
     }
 
-    fn verify(verifier: &Verifier, assertion: &str) -> Result<SignIn, AssertionError> {
+    fn verify(verifier: &Verifier, assertion: &str) -> Result<SignIn, Problem> {
         verifier.verify(assertion, Now { unix_ms: NOW_S * 1_000 + 500, mono_us: 0 }, STARTED_MS)
     }
 
-    fn refused(assertion: &str) -> AssertionError {
+    fn refused(assertion: &str) -> Problem {
         verify(&all_keys(), assertion).expect_err("this is refused")
     }
 
@@ -486,23 +443,23 @@ mod tests {
         let claims = claims().to_string();
         for alg in ["none", "None", "HS256", "HS512", "RS512", "PS256", "ES384", "ed25519", ""] {
             let header = json!({"alg": alg, "kid": "rsa"}).to_string();
-            assert_eq!(refused(&jwt("RS256", &header, &claims)), AssertionError::AlgorithmRefused, "{alg}");
+            assert_eq!(refused(&jwt("RS256", &header, &claims)), ASSERTION_ALGORITHM_REFUSED, "{alg}");
         }
         let unsigned = format!("{}.{}.", b64(r#"{"alg":"none"}"#), b64(&claims));
-        assert_eq!(refused(&unsigned), AssertionError::AlgorithmRefused);
+        assert_eq!(refused(&unsigned), ASSERTION_ALGORITHM_REFUSED);
         // The public key as the secret of a MAC, the classic confusion.
         let signed = format!("{}.{}", b64(r#"{"alg":"HS256","kid":"ed"}"#), b64(&claims));
         let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SIGNER.ed.public_key().as_ref());
         let confused = format!("{signed}.{}", b64(aws_lc_rs::hmac::sign(&secret, signed.as_bytes())));
-        assert_eq!(refused(&confused), AssertionError::AlgorithmRefused);
+        assert_eq!(refused(&confused), ASSERTION_ALGORITHM_REFUSED);
         // A permitted algorithm, but of another key.
         let crossed = jwt("ES256", r#"{"alg":"ES256","kid":"ed"}"#, &claims);
-        assert_eq!(refused(&crossed), AssertionError::KeyUnknown);
+        assert_eq!(refused(&crossed), ASSERTION_KEY_UNKNOWN);
         let crossed = jwt("ES256", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims);
-        assert_eq!(refused(&crossed), AssertionError::Forged);
+        assert_eq!(refused(&crossed), ASSERTION_FORGED);
         for crit in [r#"["b64"],"b64":false"#, "null", "[]", "false", r#""""#] {
             let critical = jwt("EdDSA", &format!(r#"{{"alg":"EdDSA","kid":"ed","crit":{crit}}}"#), &claims);
-            assert_eq!(refused(&critical), AssertionError::AlgorithmRefused, "{crit}");
+            assert_eq!(refused(&critical), ASSERTION_ALGORITHM_REFUSED, "{crit}");
         }
     }
 
@@ -514,9 +471,9 @@ mod tests {
         let by = |header: &str| verify(&verifier, &jwt("EdDSA", header, &claims().to_string()));
         assert!(by(r#"{"alg":"EdDSA","kid":"ed"}"#).is_ok());
         assert!(by(r#"{"alg":"EdDSA"}"#).is_ok());
-        assert_eq!(by(r#"{"alg":"EdDSA","kid":"other"}"#), Err(AssertionError::Forged));
-        assert_eq!(by(r#"{"alg":"EdDSA","kid":"third"}"#), Err(AssertionError::KeyUnknown));
-        assert_eq!(by(r#"{"alg":"ES256"}"#), Err(AssertionError::KeyUnknown));
+        assert_eq!(by(r#"{"alg":"EdDSA","kid":"other"}"#), Err(ASSERTION_FORGED));
+        assert_eq!(by(r#"{"alg":"EdDSA","kid":"third"}"#), Err(ASSERTION_KEY_UNKNOWN));
+        assert_eq!(by(r#"{"alg":"ES256"}"#), Err(ASSERTION_KEY_UNKNOWN));
     }
 
     #[test]
@@ -546,50 +503,49 @@ mod tests {
             with(json!({"iat": -1})),
         ];
         for case in cases {
-            assert_eq!(refused(&case), AssertionError::Malformed, "{case}");
+            assert_eq!(refused(&case), ASSERTION_MALFORMED, "{case}");
         }
         let mut forged = URL_SAFE_NO_PAD.decode(signature).unwrap();
         forged[5] ^= 1;
-        assert_eq!(refused(&format!("{signed}.{}", b64(forged))), AssertionError::Forged);
+        assert_eq!(refused(&format!("{signed}.{}", b64(forged))), ASSERTION_FORGED);
         let other_claims = format!("{}.{}", signed.split_once('.').unwrap().0, b64(claims.replace("60", "61")));
-        assert_eq!(refused(&format!("{other_claims}.{signature}")), AssertionError::Forged);
+        assert_eq!(refused(&format!("{other_claims}.{signature}")), ASSERTION_FORGED);
     }
 
     #[test]
     fn issuer_audience_and_person_are_required() {
-        assert_eq!(refused(&with(json!({"iss": "https://evil.example"}))), AssertionError::IssuerWrong);
-        assert_eq!(refused(&with(json!({"iss": ["https://id.example"]}))), AssertionError::IssuerWrong);
-        assert_eq!(refused(&with(json!({"iss": null}))), AssertionError::IssuerWrong);
+        assert_eq!(refused(&with(json!({"iss": "https://evil.example"}))), ASSERTION_ISSUER_WRONG);
+        assert_eq!(refused(&with(json!({"iss": ["https://id.example"]}))), ASSERTION_ISSUER_WRONG);
+        assert_eq!(refused(&with(json!({"iss": null}))), ASSERTION_ISSUER_WRONG);
         for aud in [json!("other"), json!(["other"]), json!([]), json!(7), Value::Null] {
-            assert_eq!(refused(&with(json!({ "aud": aud }))), AssertionError::AudienceWrong);
+            assert_eq!(refused(&with(json!({ "aud": aud }))), ASSERTION_AUDIENCE_WRONG);
         }
         assert!(verify(&all_keys(), &with(json!({"aud": ["other", "onecode"]}))).is_ok());
         for id in [json!(""), json!("1".repeat(65)), json!("11 0"), json!("１１"), json!(110105), Value::Null] {
-            assert_eq!(refused(&with(json!({ "id_number": id }))), AssertionError::PersonMissing);
+            assert_eq!(refused(&with(json!({ "id_number": id }))), ASSERTION_PERSON_MISSING);
         }
     }
 
     #[test]
     fn times_are_checked_to_the_millisecond() {
-        use AssertionError::{BeforeStart, Expired, LifeWrong, NotYetValid};
         // Now is NOW_S + 0.5, the start is NOW_S - 100.
         let times = |iat: f64, exp: f64, nbf: Option<f64>| {
             let at = |offset: f64| NOW_S as f64 + offset;
             let nbf = nbf.map_or(Value::Null, |nbf| json!(at(nbf)));
             verify(&all_keys(), &with(json!({"iat": at(iat), "exp": at(exp), "nbf": nbf}))).map(|s| s.expires_unix_s)
         };
-        assert_eq!(times(0.0, 0.5, None), Err(Expired));
+        assert_eq!(times(0.0, 0.5, None), Err(ASSERTION_EXPIRED));
         assert_eq!(times(0.0, 0.501, None), Ok(NOW_S + 1));
         assert_eq!(times(0.0, 300.0, None), Ok(NOW_S + 300));
         assert_eq!(times(0.1, 300.1, None), Ok(NOW_S + 301));
-        assert_eq!(times(0.0, 300.002, None), Err(LifeWrong));
+        assert_eq!(times(0.0, 300.002, None), Err(ASSERTION_LIFE_WRONG));
         assert_eq!(times(60.5, 61.0, None), Ok(NOW_S + 61));
-        assert_eq!(times(60.502, 61.0, None), Err(NotYetValid));
+        assert_eq!(times(60.502, 61.0, None), Err(ASSERTION_NOT_YET_VALID));
         assert_eq!(times(0.0, 70.0, Some(60.4)), Ok(NOW_S + 70));
-        assert_eq!(times(0.0, 70.0, Some(60.6)), Err(NotYetValid));
-        assert_eq!(times(50.0, 49.0, None), Err(LifeWrong));
+        assert_eq!(times(0.0, 70.0, Some(60.6)), Err(ASSERTION_NOT_YET_VALID));
+        assert_eq!(times(50.0, 49.0, None), Err(ASSERTION_LIFE_WRONG));
         assert_eq!(times(-100.0, 10.0, None), Ok(NOW_S + 10));
-        assert_eq!(times(-100.002, 10.0, None), Err(BeforeStart));
+        assert_eq!(times(-100.002, 10.0, None), Err(ASSERTION_BEFORE_START));
     }
 
     #[test]

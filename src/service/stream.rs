@@ -107,7 +107,7 @@ impl Stream {
         match answer {
             Answer::Lines(lines) => lines.into_iter().for_each(|(line, result)| self.set(line, result)),
             Answer::Done => self.set(0, LineResult::Silent),
-            _ => self.refuse(problem::JOURNAL_FAILED),
+            other => self.refuse(other.problem()),
         }
     }
 
@@ -163,44 +163,37 @@ struct Batch {
 impl Batch {
     /// One ask for each owner of the residents in it.
     fn statuses(self, author: &Arc<str>, shards: usize, asks: &mut VecDeque<Ask>) {
-        let mut batches: Vec<(usize, Vec<(u64, StatusWrite)>)> = Vec::new();
+        let mut owners = vec![Vec::new(); shards];
         for (line, write) in self.writes {
-            let owner = owner_of(write.resident, shards);
-            match batches.iter_mut().find(|(other, _)| *other == owner) {
-                Some((_, lines)) => lines.push((line, write)),
-                None => batches.push((owner, vec![(line, write)])),
-            }
+            owners[owner_of(write.resident, shards)].push((line, write));
         }
-        asks.extend(
-            batches
-                .into_iter()
-                .map(|(owner, lines)| Ask::Statuses(Box::new(Statuses { owner, author: author.clone(), lines }))),
-        );
+        for (owner, lines) in owners.into_iter().enumerate().filter(|(_, lines)| !lines.is_empty()) {
+            asks.push_back(Ask::Statuses(Box::new(Statuses { owner, author: author.clone(), lines })));
+        }
     }
 }
 
 /// `{"line":7,"result":"done"}`, and nothing for a line that was empty.
 fn write_line(out: &mut ResponseBuffer, line: u64, result: LineResult) {
-    let word: &[u8] = match result {
-        LineResult::Silent => return,
-        LineResult::Error(problem) => return write_error(out, line, problem),
-        LineResult::Done => b"done",
-        LineResult::Ignored => b"ignored",
-        LineResult::Retry => b"retry",
-    };
-    out.push(b"{\"line\":");
-    out.number(line);
-    out.push(b",\"result\":\"");
-    out.push(word);
-    out.push(b"\"}\n");
+    match result {
+        LineResult::Silent => {}
+        LineResult::Error(problem) => write_error(out, line, problem),
+        LineResult::Done => write_words(out, line, ["done", ""]),
+        LineResult::Ignored => write_words(out, line, ["ignored", ""]),
+        LineResult::Retry => write_words(out, line, ["retry", ""]),
+    }
 }
 
 fn write_error(out: &mut ResponseBuffer, line: u64, problem: &Problem) {
+    write_words(out, line, ["error\",\"type\":\"urn:onecode:problem:", problem.word]);
+}
+
+fn write_words(out: &mut ResponseBuffer, line: u64, words: [&str; 2]) {
     out.push(b"{\"line\":");
     out.number(line);
-    out.push(b",\"result\":\"error\",\"type\":\"urn:onecode:problem:");
-    out.push(problem.word.as_bytes());
-    out.push(b"\"}\n");
+    for part in [",\"result\":\"", words[0], words[1], "\"}\n"] {
+        out.push(part.as_bytes());
+    }
 }
 
 impl Service {
@@ -219,14 +212,13 @@ impl Service {
             }
             self.read_line(now, stream, &kind, line, &mut batch);
         }
-        if !rest.is_empty() && !stream.skipping {
-            // A body that is whole ends its last line, whether or not that has a line end.
-            if whole || rest.len() > STREAM_LINE_BYTES_MAX {
-                stream.skipping = !whole;
-                self.read_line(now, stream, &kind, rest, &mut batch);
-                rest = &[];
-            }
-        } else {
+        // A body that is whole ends its last line, whether or not that has a line end.
+        let ends = whole || rest.len() > STREAM_LINE_BYTES_MAX;
+        if ends && !rest.is_empty() && !stream.skipping {
+            stream.skipping = !whole;
+            self.read_line(now, stream, &kind, rest, &mut batch);
+        }
+        if ends || stream.skipping {
             rest = &[];
         }
         stream.whole |= whole;
@@ -241,10 +233,9 @@ impl Service {
                 }
             }
         }
-        let kept = input.len() - rest.len();
-        let mut input = input;
-        input.drain(..kept);
+        let read = input.len() - rest.len();
         stream.input = input;
+        stream.input.drain(..read);
     }
 
     fn read_line(&mut self, now: Now, stream: &mut Stream, kind: &Kind, line: &[u8], batch: &mut Batch) {
@@ -258,23 +249,22 @@ impl Service {
             return;
         }
         let read = match kind {
-            Kind::Residents { .. } => self.read_status(now, line).map(|write| {
-                let number = stream.lines + 1;
-                batch.writes.push((number, write));
-            }),
+            Kind::Residents { .. } => {
+                self.read_status(now, line).map(|write| batch.writes.push((stream.lines + 1, write)))
+            }
             Kind::Scans { .. } => self.read_scan(line).map(|scan| batch.scans.push((stream.lines + 1, scan))),
         };
         stream.add(read.err().map(LineResult::Error));
     }
 
     /// Writes what can be told now, as far as there is room.
-    pub fn write_lines(&mut self, now: Now, stream: &mut Stream, reply: &mut Reply<'_>) -> Written {
+    pub fn write_lines(&mut self, stream: &mut Stream, reply: &mut Reply<'_>) -> Written {
         let over = stream.whole || stream.failed.is_some();
         if !stream.opened {
             if let Some(problem) = stream.refusal() {
                 // What is behind the lines read so far is not looked at any more.
                 reply.close();
-                self.refuse_route(now, stream.route(), problem, reply);
+                self.refuse_route(stream.route(), problem, reply);
                 return Written::Failed(Fault::None);
             }
             while stream.results.front() == Some(&Some(LineResult::Silent)) {
@@ -285,15 +275,14 @@ impl Service {
                 (Some(None), _) => return Written::Open,
                 (None, Some(problem)) => {
                     reply.close();
-                    self.refuse_route(now, stream.route(), problem, reply);
+                    self.refuse_route(stream.route(), problem, reply);
                     return Written::Failed(problem.fault);
                 }
                 (None, None) if !over => return Written::Open,
                 _ => {}
             }
             self.count(stream.route(), 200);
-            let date = self.date.at(now.unix_s());
-            reply.open_lines(date);
+            reply.open_lines();
             stream.opened = true;
         }
         let chunked = reply.is_chunked();

@@ -7,18 +7,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::problem::{ASSERTION_REPLAYED, ASSERTIONS_FULL, Problem};
 use crate::limits::USED_ASSERTIONS_MAX;
-
-/// What came of claiming an assertion.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Claim {
-    /// It counts, and from now on it is known.
-    First,
-    /// It was claimed before.
-    Replayed,
-    /// There is no room to remember it, so it cannot count now: 503.
-    Full,
-}
 
 /// The assertions that were used and have not expired, in memory of a fixed size.
 ///
@@ -36,10 +26,13 @@ impl UsedAssertions {
         UsedAssertions { current: Generation::with_room(room), previous: Generation::with_room(room), room }
     }
 
-    /// Claims the assertion `once`, which was found good until `expires_unix_s`.
-    pub fn claim(&mut self, once: [u8; 16], expires_unix_s: u64, now_unix_s: u64) -> Claim {
+    /// Claims the assertion `once`, which was found good until `expires_unix_s`; from then on it is known.
+    ///
+    /// # Errors
+    /// It was claimed before, or there is no room to remember it, so it cannot count now.
+    pub fn claim(&mut self, once: [u8; 16], expires_unix_s: u64, now_unix_s: u64) -> Result<(), Problem> {
         if self.current.seen.contains(&once) || self.previous.seen.contains(&once) {
-            return Claim::Replayed;
+            return Err(ASSERTION_REPLAYED);
         }
         if now_unix_s >= self.previous.last_expires_unix_s {
             self.previous.seen.clear();
@@ -47,11 +40,11 @@ impl UsedAssertions {
             std::mem::swap(&mut self.current, &mut self.previous);
         }
         if self.current.seen.len() >= self.room {
-            return Claim::Full;
+            return Err(ASSERTIONS_FULL);
         }
         self.current.seen.insert(once);
         self.current.last_expires_unix_s = self.current.last_expires_unix_s.max(expires_unix_s);
-        Claim::First
+        Ok(())
     }
 }
 
@@ -110,9 +103,9 @@ mod tests {
     fn an_assertion_counts_once_while_it_lives() {
         let mut used = UsedAssertions::with_room(1_000);
         for second in 0..2_000_u64 {
-            assert_eq!(used.claim(once(second), second + 300, second), Claim::First);
+            assert_eq!(used.claim(once(second), second + 300, second), Ok(()));
             for back in 0..300.min(second + 1) {
-                assert_eq!(used.claim(once(second - back), second - back + 300, second), Claim::Replayed);
+                assert_eq!(used.claim(once(second - back), second - back + 300, second), Err(ASSERTION_REPLAYED));
             }
         }
     }
@@ -121,13 +114,13 @@ mod tests {
     fn memory_is_fixed_and_full_is_said() {
         let mut used = UsedAssertions::with_room(100);
         let capacity = used.current.seen.capacity();
-        let claims: Vec<Claim> = (0..300).map(|i| used.claim(once(i), 400, 100)).collect();
+        let claims: Vec<Result<(), Problem>> = (0..300).map(|i| used.claim(once(i), 400, 100)).collect();
         // The second claim finds nothing in the generation before and moves the first there; then one takes them all.
-        assert_eq!(claims.iter().filter(|claim| **claim == Claim::First).count(), 101);
-        assert_eq!(claims.last(), Some(&Claim::Full));
-        assert_eq!(used.claim(once(0), 400, 100), Claim::Replayed);
-        assert_eq!(used.claim(once(1_000), 800, 400), Claim::First);
-        assert_eq!(used.claim(once(1_001), 800, 400), Claim::First);
+        assert_eq!(claims.iter().filter(|claim| **claim == Ok(())).count(), 101);
+        assert_eq!(claims.last(), Some(&Err(ASSERTIONS_FULL)));
+        assert_eq!(used.claim(once(0), 400, 100), Err(ASSERTION_REPLAYED));
+        assert_eq!(used.claim(once(1_000), 800, 400), Ok(()));
+        assert_eq!(used.claim(once(1_001), 800, 400), Ok(()));
         assert_eq!(used.current.seen.capacity().max(used.previous.seen.capacity()), capacity);
     }
 }

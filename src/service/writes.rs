@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::problem::{self, Problem};
-use super::{Answer, Ask, Service};
+use super::{Answer, Ask, Reply, Service};
 use crate::journal::{Port, Record, Refused};
 use crate::limits::{AUDIT_ENTRIES_MAX, HISTORY_CHANGES_MAX, TEST_HOLD_MS_MAX};
 use crate::registry::table::{Place, Record as Known, Saying, Statement};
 use crate::words::{Now, ResidentNumber, Status};
 
 /// A connection of one shard. Stale once the connection was removed: a lookup then finds nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ConnectionId {
     /// The place in the shard's slab.
     pub index: u32,
@@ -204,11 +204,7 @@ impl Writes {
 impl LineResult {
     /// What a refusal of the journal means for a line.
     fn refused(refused: Refused) -> LineResult {
-        match refused {
-            Refused::Full => LineResult::Retry,
-            Refused::Failed => LineResult::Error(&problem::JOURNAL_FAILED),
-            Refused::Space => LineResult::Error(&problem::JOURNAL_FULL),
-        }
+        if refused == Refused::Full { LineResult::Retry } else { LineResult::Error(unavailable(refused)) }
     }
 
     /// Why the whole request may be refused with it, if nothing of it was taken.
@@ -228,7 +224,7 @@ impl Ask {
             Ask::Statuses(statuses) => {
                 Answer::Lines(statuses.lines.iter().map(|(line, _)| (*line, LineResult::Retry)).collect())
             }
-            _ => Answer::Busy,
+            _ => Answer::Refused(problem::BUSY),
         }
     }
 }
@@ -241,23 +237,22 @@ impl Service {
         appended
     }
 
-    /// Writes down a call; its answer, to `asker`, comes once that is durable.
+    /// Writes down a call; its answer comes once that is durable.
     pub(super) fn write_audit(
         &mut self,
-        now: Now,
-        asker: Asker,
+        reply: &Reply<'_>,
         author: &Arc<str>,
         action: &str,
         detail: &str,
     ) -> Result<(), Problem> {
-        let at = now.unix_ms;
+        let at = reply.now.unix_ms;
         let entry = AuditEntry { at, author: author.clone(), action: action.into(), detail: detail.into() };
-        self.write(asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
+        self.write(reply.asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
     }
 
     /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
     pub(super) fn write(&mut self, asker: Asker, record: &Record<'_>, then: Then) -> Result<(), Problem> {
-        let ticket = self.append(record).map_err(unavailable)?;
+        let ticket = self.append(record).map_err(|refused| *unavailable(refused))?;
         self.writes.wait(ticket, asker, then);
         Ok(())
     }
@@ -348,15 +343,13 @@ impl Service {
 
     /// Ends all sessions of a resident whom this shard owns. `Some`: it does not wait for the journal.
     pub(super) fn write_sessions(&mut self, asker: Asker, resident: ResidentNumber, up_to: u32) -> Option<Answer> {
-        let Some(record) = self.parts.registry.read(resident) else { return Some(Answer::Unknown) };
+        let Some(record) = self.parts.registry.read(resident) else {
+            return Some(Answer::Refused(problem::UNKNOWN_RESIDENT));
+        };
         // After 4 billion sign-outs nobody could sign out any more, which is later than any resident lives.
         let session = record.session.max(up_to).saturating_add(1);
         let written = Record::Sessions { resident, session, test: record.test };
-        match self.write(asker, &written, Then::Sessions { resident, session }) {
-            Ok(()) => None,
-            Err(problem::JOURNAL_FAILED) => Some(Answer::Failed),
-            Err(_) => Some(Answer::Busy),
-        }
+        self.write(asker, &written, Then::Sessions { resident, session }).err().map(Answer::Refused)
     }
 
     /// Puts off writes of test residents, and answers once those that were taken before are applied.
@@ -478,7 +471,7 @@ impl Service {
         };
         match then {
             Then::Lines(lines) | Then::Statuses { lines, .. } => Answer::Lines(failed(lines).collect()),
-            _ => Answer::Failed,
+            _ => Answer::Refused(problem::JOURNAL_FAILED),
         }
     }
 }
@@ -493,10 +486,10 @@ pub struct Statuses {
     pub lines: Vec<(u64, StatusWrite)>,
 }
 
-fn unavailable(refused: Refused) -> Problem {
+fn unavailable(refused: Refused) -> &'static Problem {
     match refused {
-        Refused::Full => problem::BUSY,
-        Refused::Failed => problem::JOURNAL_FAILED,
-        Refused::Space => problem::JOURNAL_FULL,
+        Refused::Full => &problem::BUSY,
+        Refused::Failed => &problem::JOURNAL_FAILED,
+        Refused::Space => &problem::JOURNAL_FULL,
     }
 }

@@ -316,6 +316,10 @@ impl Connection {
         self.output.get_or_insert_with(|| buffers.slot())
     }
 
+    fn reply(&mut self, context: &mut Context<'_>, target: ReplyTarget) -> Reply<'_> {
+        context.service.reply(context.now, context.asker, target, self.slot(context.buffers))
+    }
+
     /// Whether the answer to this request is to be the connection's last.
     pub(super) fn is_spent(&self, context: &Context<'_>) -> bool {
         context.draining
@@ -325,8 +329,8 @@ impl Connection {
 
     fn begin(&mut self, context: &mut Context<'_>, head: &Head<'_>) -> Begin {
         let target = ReplyTarget::new(head, true);
-        let mut reply = Reply::new(target, self.slot(context.buffers));
-        let begin = context.service.begin(context.now, context.asker, head, &mut reply);
+        let mut reply = self.reply(context, target);
+        let begin = context.service.begin(head, &mut reply);
         if matches!(begin, Begin::Answered) {
             self.end(context.now, EndReason::Closed, true);
         }
@@ -335,8 +339,8 @@ impl Connection {
 
     fn serve(&mut self, context: &mut Context<'_>, head: &Head<'_>, body: &[u8]) {
         let target = ReplyTarget::new(head, self.is_spent(context));
-        let mut reply = Reply::new(target, self.slot(context.buffers));
-        let outcome = context.service.handle(context.now, context.asker, head, body, &mut reply);
+        let mut reply = self.reply(context, target);
+        let outcome = context.service.handle(head, body, &mut reply);
         // A client that did not ask for the end may have sent more already.
         self.go_on(context, outcome, target, head.keep_alive);
     }
@@ -376,16 +380,16 @@ impl Connection {
         if self.streaming.is_some() {
             self.handle_lines_answer(context, answer);
         } else if let Some(Waiting { pending, target, .. }) = self.waiting.take() {
-            let mut reply = Reply::new(target, self.slot(context.buffers));
-            let outcome = context.service.resume(context.now, context.asker, pending, answer, &mut reply);
+            let mut reply = self.reply(context, target);
+            let outcome = context.service.resume(pending, answer, &mut reply);
             self.go_on(context, outcome, target, true);
         }
         self.consume_input(context);
     }
 
     fn refuse(&mut self, context: &mut Context<'_>, problem: Problem) {
-        let mut reply = Reply::new(ReplyTarget::UNREADABLE, self.slot(context.buffers));
-        context.service.refuse(context.now, problem, &mut reply);
+        let mut reply = self.reply(context, ReplyTarget::UNREADABLE);
+        context.service.refuse(problem, &mut reply);
         self.arriving = None;
         self.end(context.now, EndReason::of(problem.fault), true);
     }
@@ -486,8 +490,8 @@ impl Connection {
         {
             // The connection ends with this, because the other shard's answer may still come and must not be taken
             // for that to a later request.
-            let mut reply = Reply::new(ReplyTarget::UNREADABLE, self.slot(context.buffers));
-            context.service.resume(context.now, context.asker, pending, Answer::Busy, &mut reply);
+            let mut reply = self.reply(context, ReplyTarget::UNREADABLE);
+            context.service.resume(pending, Answer::Refused(problem::BUSY), &mut reply);
             self.end(context.now, EndReason::Closed, true);
             return;
         }

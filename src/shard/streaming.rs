@@ -10,7 +10,7 @@ use crate::http::head::Head;
 use crate::http::response::CONTINUE;
 use crate::limits::{ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX};
 use crate::service::problem::{self, Problem};
-use crate::service::{Answer, Reply, ReplyTarget, Stream, Written};
+use crate::service::{Answer, ReplyTarget, Stream, Written};
 
 /// Such a request.
 pub(super) struct Streaming {
@@ -99,8 +99,8 @@ impl Connection {
         let Some(streaming) = &mut self.streaming else { return };
         let target = streaming.target;
         let output = self.output.get_or_insert_with(|| context.buffers.slot());
-        let mut reply = Reply::new(target, output);
-        match context.service.write_lines(context.now, &mut streaming.stream, &mut reply) {
+        let mut reply = context.service.reply(context.now, context.asker, target, output);
+        match context.service.write_lines(&mut streaming.stream, &mut reply) {
             Written::Open => {}
             Written::Whole => {
                 self.streaming = None;

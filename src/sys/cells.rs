@@ -31,9 +31,13 @@ pub trait Word {
     /// Puts `new` in the place of `old`, with acquire where it did; says whether it did.
     fn replace(&self, old: u64, new: u64) -> bool;
     /// `std::sync::atomic::fence`.
-    fn fence(order: Ordering);
+    fn fence(order: Ordering) {
+        fence(order);
+    }
     /// A moment for the one who writes.
-    fn pause();
+    fn pause() {
+        std::hint::spin_loop();
+    }
 }
 
 impl Word for AtomicU64 {
@@ -47,14 +51,6 @@ impl Word for AtomicU64 {
 
     fn replace(&self, old: u64, new: u64) -> bool {
         self.compare_exchange(old, new, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    fn fence(order: Ordering) {
-        fence(order);
-    }
-
-    fn pause() {
-        std::hint::spin_loop();
     }
 }
 

@@ -1,17 +1,17 @@
 //! The ring of receive buffers that the kernel picks from (`io_uring_register_buf_ring(3)`).
 //!
-//! One anonymous mapping holds the entries and, behind them, the buffers. A buffer is the kernel's until a completion
+//! One mapping holds the entries and, behind them, the buffers. A buffer is the kernel's until a completion
 //! names it, then ours until [`BufferRing::give_back`]; [`Lent`] makes that a matter of types: who holds one may read
 //! it, and holds the only way to give it back.
 
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 
 use crate::limits::RECEIVE_BYTES_MAX;
+use crate::sys::arena::Pages;
 
 /// The one group of buffers of a ring.
 pub(super) const GROUP: u16 = 0;
@@ -19,11 +19,11 @@ pub(super) const GROUP: u16 = 0;
 /// completions is smaller, and whoever finds none waits for the next batch.
 const BUFFERS: u16 = 1_024;
 const ENTRIES_BYTES: usize = BUFFERS as usize * size_of::<BufRingEntry>();
-const MAPPING_BYTES: usize = ENTRIES_BYTES + BUFFERS as usize * RECEIVE_BYTES_MAX;
+const PAGES_BYTES: usize = ENTRIES_BYTES + BUFFERS as usize * RECEIVE_BYTES_MAX;
 
-/// The mapping, registered with one ring.
+/// The memory, registered with one ring.
 pub(super) struct BufferRing {
-    mapping: NonNull<u8>,
+    pages: Pages,
     /// The next entry to fill; counts beyond the ring's size, as the kernel's own tail does.
     tail: u16,
 }
@@ -42,31 +42,21 @@ impl Lent {
 }
 
 impl BufferRing {
-    /// Maps the memory and registers it. The mapping must outlive the ring, which is why `run` keeps both.
+    /// Maps the memory and registers it. It may go once no operation is left that could fill
+    /// a buffer, which `run` sees to.
     pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<BufferRing> {
-        // SAFETY: a new anonymous mapping of a fixed length; no address is asked for, so nothing is replaced.
-        let mapping = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                MAPPING_BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-                -1,
-                0,
-            )
-        };
-        if mapping == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let mapping = NonNull::new(mapping.cast::<u8>()).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut ring = BufferRing { mapping, tail: 0 };
+        let pages = Pages::zeroed(PAGES_BYTES)?;
+        // So that no receive waits for its memory.
+        // SAFETY: the pages are this long, and nobody else has them yet.
+        unsafe { pages.start().write_bytes(0, PAGES_BYTES) };
+        let mut ring = BufferRing { pages, tail: 0 };
         for id in 0..BUFFERS {
             ring.put(id);
         }
         ring.publish();
         // SAFETY: the entries are page-aligned, BUFFERS of them, zero but for what `put` wrote, and stay mapped until
         // the ring is gone.
-        unsafe { submitter.register_buf_ring_with_flags(mapping.as_ptr() as u64, BUFFERS, GROUP, 0)? };
+        unsafe { submitter.register_buf_ring_with_flags(ring.pages.start() as u64, BUFFERS, GROUP, 0)? };
         Ok(ring)
     }
 
@@ -87,7 +77,7 @@ impl BufferRing {
     /// Shows the kernel what was given back.
     pub(super) fn publish(&self) {
         // SAFETY: the first entry lies at the start of the mapping, and its tail field within it.
-        let tail = unsafe { BufRingEntry::tail(self.mapping.as_ptr().cast()) };
+        let tail = unsafe { BufRingEntry::tail(self.pages.start().cast()) };
         // SAFETY: the tail is aligned, mapped as long as `self`, written only here and read by the kernel, which
         // expects a store with release ordering.
         unsafe { AtomicU16::from_ptr(tail.cast_mut()) }.store(self.tail, Ordering::Release);
@@ -98,7 +88,7 @@ impl BufferRing {
         // SAFETY: `id` is below BUFFERS.
         let address = unsafe { self.buffer(id) } as u64;
         // SAFETY: `place` is below BUFFERS, so the entry lies within the mapping, which is aligned to a page.
-        let entry = unsafe { self.mapping.as_ptr().cast::<BufRingEntry>().add(place) };
+        let entry = unsafe { self.pages.start().cast::<BufRingEntry>().add(place) };
         // SAFETY: the kernel reads entries only before its copy of the tail, and this one is not: at most BUFFERS ids
         // exist, and each is in the ring or lent.
         let entry = unsafe { &mut *entry };
@@ -114,14 +104,6 @@ impl BufferRing {
     /// `id` must be below [`BUFFERS`].
     unsafe fn buffer(&self, id: u16) -> *const u8 {
         // SAFETY: within the mapping for every id that the caller may give.
-        unsafe { self.mapping.as_ptr().add(ENTRIES_BYTES + usize::from(id) * RECEIVE_BYTES_MAX) }
-    }
-}
-
-impl Drop for BufferRing {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and of this length; `run` drops it only when no operation is left that could
-        // fill a buffer.
-        unsafe { libc::munmap(self.mapping.as_ptr().cast(), MAPPING_BYTES) };
+        unsafe { self.pages.start().add(ENTRIES_BYTES + usize::from(id) * RECEIVE_BYTES_MAX) }
     }
 }

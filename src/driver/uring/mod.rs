@@ -294,7 +294,7 @@ impl Worker<'_> {
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
         }
-        self.sockets[index] = Some(Socket::new(id, descriptor));
+        self.sockets[index] = Some(Socket { id, descriptor, turn: true, ..Socket::default() });
         self.drive(now, id);
     }
 

@@ -24,6 +24,12 @@ pub(super) enum Operation {
     Close = 6,
 }
 
+/// In the order of their numbers.
+const OPERATIONS: [Operation; 6] = {
+    use Operation::{Accept, Bell, Cancel, Close, Receive, Send};
+    [Accept, Bell, Receive, Send, Cancel, Close]
+};
+
 const GENERATION_BITS: u32 = 24;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
@@ -34,27 +40,21 @@ pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
 
 /// The same, back again: the operation, the index, and the low bits of the generation.
 pub(super) fn from_user_data(bits: u64) -> (Option<Operation>, u32, u32) {
-    let operation = match bits >> 56 {
-        1 => Some(Operation::Accept),
-        2 => Some(Operation::Bell),
-        3 => Some(Operation::Receive),
-        4 => Some(Operation::Send),
-        5 => Some(Operation::Cancel),
-        6 => Some(Operation::Close),
-        _ => None,
-    };
+    let operation = OPERATIONS.get(((bits >> 56) as usize).wrapping_sub(1)).copied();
     (operation, bits as u32, (bits >> 32) as u32 & GENERATION_MASK)
 }
 
 /// Which receive is armed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Receiving {
+    #[default]
     Nothing,
     Once,
     Multi,
 }
 
 /// One accepted socket.
+#[derive(Default)]
 pub(super) struct Socket {
     pub(super) id: ConnectionId,
     pub(super) descriptor: RawFd,
@@ -76,24 +76,6 @@ pub(super) struct Socket {
     pub(super) ending: Option<bool>,
 }
 
-impl Socket {
-    pub(super) fn new(id: ConnectionId, descriptor: RawFd) -> Socket {
-        Socket {
-            id,
-            descriptor,
-            receiving: Receiving::Nothing,
-            lasting: false,
-            demoted: false,
-            cancelling: false,
-            turn: true,
-            local: None,
-            sending: None,
-            unsent: None,
-            ending: None,
-        }
-    }
-}
-
 const _: () = assert!(size_of::<Option<Socket>>() <= 384);
 
 #[cfg(test)]
@@ -102,15 +84,7 @@ mod tests {
 
     #[test]
     fn an_operation_survives_the_way_through_the_kernel() {
-        let operations = [
-            Operation::Accept,
-            Operation::Bell,
-            Operation::Receive,
-            Operation::Send,
-            Operation::Cancel,
-            Operation::Close,
-        ];
-        for operation in operations {
+        for operation in OPERATIONS {
             let id = ConnectionId { index: 65_535, generation: 0x12_3456 };
             assert_eq!(from_user_data(user_data(operation, id)), (Some(operation), 65_535, 0x12_3456));
             let id = ConnectionId { index: u32::MAX, generation: u32::MAX };
