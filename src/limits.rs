@@ -115,6 +115,8 @@ pub const SESSION_DAYS_MAX: u32 = 365;
 pub const CPUS_MAX: u16 = 1_024;
 /// A configuration file or a JWKS: both are written by hand or by one tool, and a larger one is the wrong file.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 256 * 1_024;
+/// The manifest of a backup: of 400,000 segments, which are 25 TB of journal.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// Keys that are kept of a JWKS. Bounds the signatures one assertion without `kid` can make the server check.
 pub const JWKS_KEYS_MAX: usize = 16;
 /// An assertion: an RS256 signature by the largest key (8,192 bits) is 1,366 characters, the rest is claims.

@@ -1,5 +1,5 @@
-//! What was acknowledged is there again, whatever happens to the process and its disk; what was to go is gone. Over the
-//! real process and a real file system.
+//! What was acknowledged is there again, whatever happens to the process and its disk; what was to go is gone; and a
+//! backup brings it all back. Over the real process and a real file system.
 
 mod support;
 
@@ -342,7 +342,7 @@ fn what_a_command_cannot_take_is_named() {
     let (data, _) = folder_with_records(outer.path());
     let path = |name: &str| outer.path().join(name);
     let missing = path("missing");
-    for words in [&["journal", "verify"][..], &["journal", "inspect"], &["journal", "export"]] {
+    for words in [&["journal", "verify"][..], &["journal", "inspect"], &["journal", "export"], &["backup", "x"]] {
         let (status, said) = run_badly(&mut command(&missing, words));
         assert!(status == 74 && said.contains("no such data folder"), "{words:?}: {said}");
     }
@@ -353,9 +353,215 @@ fn what_a_command_cannot_take_is_named() {
         &["journal", "export", "--from", "yesterday"],
         &["journal", "export", "statuses", "--place", "door"],
         &["journal", "export", "doors"],
+        &["restore"],
     ] {
         assert_eq!(run_badly(&mut command(&data, words)).0, 2, "{words:?}");
     }
+}
+
+#[test]
+fn a_backup_taken_while_writes_and_folds_run_brings_back_all_that_was_acknowledged() {
+    let outer = tempfile::tempdir().unwrap();
+    let path = |name: &str| outer.path().join(name);
+    let data = path("data");
+    let server = start(&data);
+    let base = now_ms() - 10_000_000;
+    let mut before = Ledger::default();
+    // What is acknowledged here was so before the first backup begins.
+    let stop = Arc::new(AtomicBool::new(false));
+    let early = write_until(&server, base, &stop);
+    thread::sleep(Duration::from_millis(300));
+    stop.store(true, Ordering::Relaxed);
+    before.add(early);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = write_until(&server, base, &stop);
+    // Each removal of test data asks for a fold, which rewrites segments.
+    let (folding, admin) = (stop.clone(), server.admin);
+    let folds = thread::spawn(move || {
+        let purge = "DELETE /admin/test-data HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n";
+        while !folding.load(Ordering::Relaxed) {
+            ask_until_it_breaks(admin, purge);
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    wait_until("a fold", || server.metric("onecode_journal_folds_total") >= 1.0);
+    let mut last = Value::Null;
+    for number in 0..3 {
+        let (dir, restored) = (path(&format!("backup-{number}")), path(&format!("restored-{number}")));
+        last = facts(&run_well(command(&data, &["backup", "--json"]).arg(&dir)));
+        let facts = facts(&run_well(command(&restored, &["restore", "--json"]).arg(&dir)));
+        assert_eq!((&facts["state_sha256"], &facts["residents"]), (&last["state_sha256"], &last["residents"]));
+        assert!(facts["ms"].as_u64().is_some() && !facts["signing_keys"].as_array().unwrap().is_empty(), "{facts}");
+        assert!(!restored.join("keys").exists() && !dir.join("keys").exists(), "keys are in no backup");
+        before.assert_in(&restored);
+    }
+    stop.store(true, Ordering::Relaxed);
+    folds.join().unwrap();
+    before.add(writers);
+    assert_eq!(server.stop().0, Some(0));
+
+    // Of a folder at rest: the same state, with the keys put back, and it can be served and written to.
+    let (dir, again) = (path("last"), path("again"));
+    let backup = facts(&run_well(command(&data, &["backup", "--json"]).arg(&dir)));
+    assert!(backup["last_record"].as_u64() > last["last_record"].as_u64());
+    let restored = facts(&run_well(command(&again, &["restore", "--json"]).arg(&dir)));
+    for fact in ["state_sha256", "residents", "last_record", "hash_key_id"] {
+        assert_eq!(restored[fact], backup[fact], "{fact}");
+    }
+    fs::write(path("sentence"), "a sentence kept in the safe\n").unwrap();
+    let keys = |data: &Path, words: &[&str]| {
+        let mut keys = command(data, &["keys"]);
+        run_well(keys.args(words).arg(path("sealed")).arg("--passphrase-file").arg(path("sentence")));
+    };
+    keys(&data, &["export", "--out"]);
+    keys(&again, &["import"]);
+    let server = Server::over(&again, |command| _ = command.args(["--shards", "2"]));
+    before.assert_applied(&server);
+    let line = status_line(base + 5_000_000).1;
+    assert_eq!(Client::to(server.admin).ask(post("/admin/residents", "", &line)).json()["result"], "done");
+    assert_eq!(server.stop().0, Some(0));
+    before.assert_in(&again);
+}
+
+/// Must end with this status and say this.
+fn refused(command: &mut Command, status: i32, says: &str) {
+    let (found, said) = run_badly(command);
+    assert!(found == status && said.contains(says), "{command:?}: {found} {said}");
+}
+
+#[test]
+fn what_is_no_backup_or_a_damaged_one_is_refused_and_leaves_nothing() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, _) = folder_with_records(outer.path());
+    let path = |name: &str| outer.path().join(name);
+    let (backup, new) = (path("backup"), path("new"));
+    run_well(command(&data, &["backup"]).arg(&backup));
+    let refuse = |status: i32, says: &str| {
+        refused(command(&new, &["restore"]).arg(&backup), status, says);
+        let left = fs::read_dir(&new).map_or(0, |files| files.count());
+        let lock = usize::from(new.join("lock").exists());
+        assert_eq!(left, lock, "{says}: nothing is left of it");
+    };
+    refused(command(&new, &["restore"]).arg(&data), 78, "no manifest");
+    let file = backup.join("manifest.json");
+    let manifest = fs::read_to_string(&file).unwrap();
+    let snapshot_row = &manifest[manifest.find("    {").unwrap()..manifest.find("},").unwrap() + 2];
+    let length = manifest.split_once("\"bytes\": ").unwrap().1.split_once(',').unwrap().0;
+    for (from, to, says) in [
+        ("onecode backup", "a backup", "not the manifest"),
+        ("\"version\": 1", "\"version\": 2", "version 2"),
+        ("\"residents\": ", "\"residents\": -", "invalid value"),
+        ("registry.snapshot", "../../registry.snapshot", "no file of a backup"),
+        ("registry.snapshot", "/registry.snapshot", "no file of a backup"),
+        ("journal/0000000000000001.log", "journal/1.log", "no file of a backup"),
+        (&format!("\"bytes\": {length}"), "\"bytes\": 1", "registry.snapshot is not what the manifest says"),
+        ("\"state_sha256\": \"", "\"state_sha256\": \"0", "its state is not what the manifest says"),
+        ("\"last_record\": ", "\"last_record\": 9", "its state is not what the manifest says"),
+        ("\"hash_key_id\": \"", "\"hash_key_id\": \"g", "hash_key_id of the manifest"),
+        (snapshot_row, "", "hash key"),
+        ("{\n", "", "not the manifest"),
+    ] {
+        assert!(manifest.contains(from), "{from}");
+        fs::write(&file, manifest.replacen(from, to, 1)).unwrap();
+        let says = if from == snapshot_row { "is damaged" } else { says };
+        refuse(78, says);
+    }
+    fs::write(&file, &manifest).unwrap();
+    // Files that are not those of the manifest, or none at all.
+    let (segment, snapshot) = (backup.join("journal/0000000000000001.log"), backup.join("registry.snapshot"));
+    for file in [&segment, &snapshot] {
+        let (name, whole) = (file.file_name().unwrap().to_str().unwrap(), fs::read(file).unwrap());
+        let mut flipped = whole.clone();
+        flipped[5_000] ^= 4;
+        for damaged in [&flipped[..], &whole[..whole.len() - 1], &[]] {
+            fs::write(file, damaged).unwrap();
+            refuse(78, "the backup is damaged");
+        }
+        fs::remove_file(file).unwrap();
+        refuse(74, name);
+        std::os::unix::fs::symlink("nowhere", file).unwrap();
+        refuse(74, name);
+        fs::remove_file(file).unwrap();
+        run_well(Command::new("mkfifo").arg(file));
+        refuse(74, "not a regular file");
+        fs::remove_file(file).unwrap();
+        fs::write(file, whole).unwrap();
+    }
+    // Keys of another server are there already.
+    run_well(command(&path("none"), &["keys", "generate"]).arg("--keys-dir").arg(path("other")));
+    let mut with_others = command(&new, &["restore"]);
+    refused(with_others.arg(&backup).arg("--keys-dir").arg(path("other")), 78, "needs hash key");
+    run_well(command(&new, &["restore"]).arg(&backup).arg("--keys-dir").arg(data.join("keys")));
+}
+
+#[test]
+fn a_backup_and_a_restore_go_only_where_nothing_is_and_a_restore_that_was_cut_off_is_not_served() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, _) = folder_with_records(outer.path());
+    let path = |name: &str| outer.path().join(name);
+    let backup = path("backup");
+    run_well(command(&data, &["backup"]).arg(&backup));
+    let manifest = fs::read(backup.join("manifest.json")).unwrap();
+    let back_up = |into: &Path, says: &str| refused(command(&data, &["backup"]).arg(into), 73, says);
+    back_up(&backup, "must be empty");
+    back_up(&path("data/keys/manifest"), "lies in the data folder");
+    back_up(&data, "lies in the data folder");
+    std::os::unix::fs::symlink(&data, path("link")).unwrap();
+    back_up(&path("link/deep/down"), "lies in the data folder");
+    fs::write(path("file"), "").unwrap();
+    back_up(&path("file"), "file");
+    assert!(!data.join("deep").exists() && fs::read(backup.join("manifest.json")).unwrap() == manifest);
+
+    let restore = |into: &Path| {
+        let mut restore = command(into, &["restore"]);
+        restore.arg(&backup);
+        restore
+    };
+    refused(&mut restore(&data), 73, "must be empty");
+    let occupied = path("occupied");
+    fs::create_dir(&occupied).unwrap();
+    std::os::unix::fs::symlink("/nowhere", occupied.join("journal")).unwrap();
+    refused(&mut restore(&occupied), 73, "must be empty");
+    assert!(!occupied.join("lock").exists(), "a folder of others is left as it was");
+    let server = start(&data);
+    refused(&mut restore(&data), 75, "onecode serve");
+    assert_eq!(server.stop().0, Some(0));
+
+    // One that was cut off half way: no command takes what is there for the state.
+    let cut = path("cut");
+    run_well(&mut restore(&cut));
+    fs::write(cut.join("restoring"), "").unwrap();
+    for words in [
+        &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"][..],
+        &["journal", "verify"],
+        &["backup", outer.path().join("of-half").to_str().unwrap()],
+    ] {
+        refused(&mut command(&cut, words), 78, "has not come to its end");
+    }
+    refused(&mut restore(&cut), 78, "empty the folder and restore again");
+    assert!(!path("of-half").exists());
+}
+
+#[test]
+fn a_backup_or_restore_onto_a_full_disk_is_refused_and_can_be_done_again() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, _) = folder_with_records(outer.path());
+    let Some(disk) = Disk::mount(outer.path(), 8) else { return };
+    let path = |name: &str| disk.mount.join(name);
+    fs::create_dir(path("b")).unwrap();
+    fs::create_dir(path("r")).unwrap();
+    let filler = disk.fill();
+    let file = fs::File::options().write(true).open(&filler).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 24 * 1_024).and_then(|()| file.sync_all()).unwrap();
+    drop(file);
+    refused(command(&data, &["backup"]).arg(path("b")), 74, "No space left");
+    assert_eq!(fs::read_dir(path("b")).unwrap().count(), 0, "what was begun is removed");
+    let backup = outer.path().join("backup");
+    run_well(command(&data, &["backup"]).arg(&backup));
+    refused(command(&path("r"), &["restore"]).arg(&backup), 74, "No space left");
+    fs::remove_file(&filler).unwrap();
+    run_well(command(&data, &["backup"]).arg(path("b")));
+    run_well(command(&path("r"), &["restore"]).arg(&backup));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The commands, one file each, and what they share: the exit statuses and the one line on stderr.
 
 mod assets;
+mod backup;
 mod check_config;
 mod demo;
 mod fold;
 mod import;
 mod journal;
 mod keys;
+mod restore;
 mod serve;
 mod settings;
 mod state;
@@ -90,7 +92,7 @@ impl From<DataFolderError> for Ended {
         let fatal = match error {
             DataFolderError::Busy { .. } => Fatal::Held,
             DataFolderError::Unusable { .. } => Fatal::Folder,
-            DataFolderError::Exposed { .. } => Fatal::Configuration,
+            DataFolderError::Exposed { .. } | DataFolderError::Unfinished { .. } => Fatal::Configuration,
         };
         (fatal, error.to_string())
     }
@@ -168,9 +170,14 @@ fn check_keys_kept(config: &Config) -> Result<(), Ended> {
     Err((Fatal::Configuration, reason))
 }
 
+/// What snapshots call the key that residents are numbered with.
+fn hash_key_id(keyring: &Keyring) -> [u8; 8] {
+    HashKey::new(*keyring.hash_key.expose()).id()
+}
+
 /// Refuses keys that are not those of the registry that is there.
 fn check_keys_belong(config: &Config, keyring: &Keyring) -> Result<(), Ended> {
-    match Snapshot::open(&config.data.join(SNAPSHOT_FILE), HashKey::new(*keyring.hash_key.expose()).id()) {
+    match Snapshot::open(&config.data.join(SNAPSHOT_FILE), hash_key_id(keyring)) {
         Err(error @ SnapshotError::HashKey { .. }) => Err(error.into()),
         _ => Ok(()),
     }
@@ -222,6 +229,10 @@ enum Command {
     Keys(keys::Args),
     /// Inspect, verify or export the journal.
     Journal(journal::Args),
+    /// Write a backup of the data folder; the server may be running.
+    Backup(backup::Args),
+    /// Make a data folder from a backup.
+    Restore(restore::Args),
     /// Verify codes offline.
     Verify(verify::Args),
 }
@@ -239,6 +250,8 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(&args).map_err(of("import")),
         Command::Keys(args) => keys::run(args),
         Command::Journal(args) => journal::run(&args).map_err(of("journal")),
+        Command::Backup(args) => backup::run(&args).map_err(of("backup")),
+        Command::Restore(args) => restore::run(&args).map_err(of("restore")),
         Command::Verify(args) => verify::run(&args),
     })
 }

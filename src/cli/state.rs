@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use super::{Ended, Fatal, counted};
 use crate::config::Config;
 use crate::journal::recover::{Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::limits::{REGISTRY_RESIDENTS_MIN, REGISTRY_WARNING_PERCENT};
-use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, is_there};
+use crate::registry::data_folder::{DataFolder, DataFolderError, RESTORING_MARK, SNAPSHOT_FILE, is_there};
 use crate::registry::snapshot::{Loading, Meta, Snapshot, SnapshotError};
 use crate::registry::table::Table;
 use crate::service::{Past, apply};
@@ -24,9 +26,12 @@ pub(super) fn journal_folder(data: &Path) -> PathBuf {
     data.join("journal")
 }
 
-/// Refuses a data folder that is not there.
+/// Refuses a data folder that is not there, or not all of it.
 pub(super) fn check_folder(data: &Path) -> Result<(), Ended> {
     let missing = || (Fatal::File, format!("{}: there is no such data folder", data.display()));
+    if is_there(&data.join(RESTORING_MARK)) {
+        return Err(DataFolderError::Unfinished { path: data.to_owned() }.into());
+    }
     data.is_dir().then_some(()).ok_or_else(missing)
 }
 
@@ -204,6 +209,14 @@ pub(super) fn key_needed(snapshot: &Path) -> Result<Option<[u8; 8]>, Ended> {
         Err(error) => Err(error.into()),
         Ok(_) => Ok(Some([0; 8])),
     }
+}
+
+/// SHA-256 over all rows of a table in their order, those of residents removed included: of two nodes with one hash both
+/// hold the same.
+pub(super) fn hash(table: &Table) -> String {
+    let mut hash = Sha256::new();
+    table.rows().flatten().for_each(|word| hash.update(word.to_le_bytes()));
+    hex(&hash.finalize())
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -14,6 +14,8 @@ pub use crate::sys::regular_file::replace as replace_file;
 
 /// The name of the registry's file in the data folder.
 pub const SNAPSHOT_FILE: &str = "registry.snapshot";
+/// In a folder that a backup is being restored into: what is there is not yet all of it.
+pub const RESTORING_MARK: &str = "restoring";
 
 /// An open data folder. It is free for others when this is dropped.
 #[derive(Debug)]
@@ -28,13 +30,17 @@ impl DataFolder {
     /// `command` are what a second opener is told, such as `onecode import`.
     ///
     /// # Errors
-    /// The folder cannot be made or written, others than its owner can write it, or another process holds it.
+    /// The folder cannot be made or written, others than its owner can write it, a restore into it has not come to its
+    /// end, or another process holds it.
     pub fn open(path: &Path, pid: u32, command: &str) -> Result<DataFolder, DataFolderError> {
         let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let mode = fs::metadata(path).map_err(unusable)?.mode() & 0o777;
         if mode & 0o022 != 0 {
             return Err(DataFolderError::Exposed { path: path.to_owned(), mode });
+        }
+        if is_there(&path.join(RESTORING_MARK)) {
+            return Err(DataFolderError::Unfinished { path: path.to_owned() });
         }
         let mut options = OpenOptions::new();
         // Not truncated on opening: until the lock is ours the text in it is another's.
@@ -84,6 +90,8 @@ pub enum DataFolderError {
     /// Others than its owner could replace what is in it.
     #[error("the data folder {path} has mode {mode:04o}, others can write it: run chmod go-w {path}")]
     Exposed { path: PathBuf, mode: u32 },
+    #[error("a restore into the data folder {path} has not come to its end: empty the folder and restore again")]
+    Unfinished { path: PathBuf },
     /// By the holder's number and command; 0 and empty when it has not said so.
     #[error("the data folder {path} is held by {}", holder(*pid, command))]
     Busy { path: PathBuf, pid: u32, command: String },

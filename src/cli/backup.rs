@@ -1,0 +1,239 @@
+//! `onecode backup`: all that was acknowledged, copied into a folder while serving; `onecode restore` takes it.
+//!
+//! A backup is laid out as a data folder, with a manifest that names each file, its length and its SHA-256. First the
+//! snapshot is copied, then the segments of the journal, oldest first; of the newest one as much as is on disk by then,
+//! which so includes all that was acknowledged before. Then the copy is read back as a start would read it, and the hash
+//! of that state goes into the manifest, which is written last. Keys are in no backup.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::state::{self, hex, journal_refused};
+use super::{Done, Ended, Fatal, Place, counted, hash_key_id, rfc3339};
+use crate::code::keyring::Keyring;
+use crate::config::Config;
+use crate::journal::RecoverError;
+use crate::journal::reading;
+use crate::journal::recover::segment_path;
+use crate::journal::rewrite::Dense;
+use crate::registry::data_folder::{SNAPSHOT_FILE, is_there, replace_file};
+use crate::sys::{background, regular_file};
+
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const FORMAT: &str = "onecode backup";
+pub(super) const VERSION: u32 = 1;
+
+/// Write a backup of the data folder into DIR; the server may be running.
+#[derive(clap::Args)]
+#[command(after_help = super::with_exit_statuses(
+    "It has every write that was acknowledged before the command began. Keys are never in it: `onecode keys export` \
+     writes them, sealed, to be kept elsewhere. The copy is read back, which takes as much memory as the registry."
+))]
+pub struct Args {
+    /// Where to: a folder outside the data folder that is empty or not there yet
+    #[arg(value_name = "DIR")]
+    into: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Print the facts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Manifest {
+    pub(super) format: String,
+    pub(super) version: u32,
+    pub(super) created: String,
+    /// The key that residents are numbered with, without which the registry cannot be served.
+    pub(super) hash_key_id: String,
+    /// The keys that sign, where they could be read.
+    pub(super) signing_keys: Vec<String>,
+    /// The last record of the journal that is in it.
+    pub(super) last_record: u64,
+    pub(super) residents: u64,
+    pub(super) state_sha256: String,
+    pub(super) files: Vec<Copied>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq)]
+pub(super) struct Copied {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+pub fn run(args: &Args) -> Done {
+    let (began, config) = (Instant::now(), args.place.load(&[])?);
+    background::give_way();
+    state::check_folder(&config.data)?;
+    check_outside(&config.data, &args.into)?;
+    check_empty(&args.into, &[])?;
+    let folder = |recursive: bool, path: &Path| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
+    // Not recursive: of two backups into one folder, one comes first.
+    let begun = folder(true, &args.into).and_then(|()| folder(false, &state::journal_folder(&args.into)));
+    begun.map_err(Fatal::Folder.at(args.into.display()))?;
+    let made = make(&config, &args.into);
+    if made.is_err() {
+        // What is left would only be in the way of the next one; without a manifest it is no backup.
+        let _ = clear(&args.into);
+    }
+    tell("backup", &made?, began, args.json)
+}
+
+/// Prints what was done, to which state, with which keys that is served, and how long it took.
+pub(super) fn tell(what: &str, manifest: &Manifest, began: Instant, as_json: bool) -> Done {
+    let Manifest { hash_key_id, signing_keys, last_record, residents, state_sha256, files, .. } = manifest;
+    let (ms, bytes) = (began.elapsed().as_millis() as u64, files.iter().map(|file| file.bytes).sum::<u64>());
+    let text = if as_json {
+        let mut facts = json!(manifest);
+        (facts["files"], facts["bytes"], facts["ms"]) = (files.len().into(), bytes.into(), ms.into());
+        facts.to_string()
+    } else {
+        let (residents, files) = (counted(*residents, "resident"), counted(files.len() as u64, "file"));
+        let kids = if signing_keys.is_empty() { "not known".to_owned() } else { signing_keys.join(" ") };
+        format!(
+            "{what} done in {ms} ms: {residents}, journal up to record {last_record}; {files}, {bytes} bytes\n\
+             state   {state_sha256}\n\
+             needs   hash key {hash_key_id}, signing keys {kids}"
+        )
+    };
+    super::print(format!("{text}\n").as_bytes()).map_err(|(fatal, reason)| (fatal, format!("done, but {reason}")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a place in the data folder, which a backup is to outlive.
+fn check_outside(data: &Path, into: &Path) -> Result<(), Ended> {
+    let data = data.canonicalize().map_err(Fatal::File.at(data.display()))?;
+    let absolute = std::path::absolute(into).map_err(Fatal::Folder.at(into.display()))?;
+    let around = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
+    if around.is_some_and(|around| around.starts_with(&data)) {
+        return Err((Fatal::Folder, format!("{} lies in the data folder: take another place", into.display())));
+    }
+    Ok(())
+}
+
+/// Refuses a folder that holds anything but `allowed`.
+pub(super) fn check_empty(folder: &Path, allowed: &[&Path]) -> Result<(), Ended> {
+    let failed = Fatal::Folder.at(folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(&failed)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(&failed)?.path();
+        if !allowed.contains(&&*path) {
+            let reason = format!("{}: it must be empty, and holds {}", folder.display(), path.display());
+            return Err((Fatal::Folder, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what [`make`], or a restore, has copied into a folder.
+pub(super) fn clear(folder: &Path) -> io::Result<()> {
+    let gone = |removed: io::Result<()>| match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    gone(fs::remove_file(folder.join(SNAPSHOT_FILE)))?;
+    gone(fs::remove_dir_all(state::journal_folder(folder)))
+}
+
+fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
+    let files = copy_all(&config.data, into)?;
+    let kids = |keyring: &Keyring| keyring.signing_keys().iter().map(|key| key.kid.to_string()).collect();
+    let (key_id, signing_keys) = match (state::key_needed(&into.join(SNAPSHOT_FILE))?, Keyring::open(&config.keys_dir))
+    {
+        (needed, Ok(keyring)) => (needed.unwrap_or_else(|| hash_key_id(&keyring)), kids(&keyring)),
+        (Some(needed), Err(_)) => (needed, Vec::new()),
+        (None, Err(error)) => return Err(error.into()),
+    };
+    let (table, replayed) = state::open(into, key_id, state::room_for_all(into, 0))?;
+    let manifest = Manifest {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        created: rfc3339(super::now().unix_s()),
+        hash_key_id: hex(&key_id),
+        signing_keys,
+        last_record: replayed.end.next - 1,
+        residents: table.len() as u64,
+        state_sha256: state::hash(&table),
+        files,
+    };
+    let (path, text) = (into.join(MANIFEST), serde_json::to_vec_pretty(&manifest).unwrap_or_default());
+    replace_file(&path, 0o600, |file| file.write_all(&text)).map_err(Fatal::File.at(path.display()))?;
+    Ok(manifest)
+}
+
+/// Copies the snapshot, then the journal. What a fold changes meanwhile it replaces as a whole; what it deletes is old and
+/// folded, most likely into the snapshot that was copied, else [`make`] finds it missing.
+fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
+    let (journal, target) = (state::journal_folder(data), state::journal_folder(into));
+    let mut files = Vec::new();
+    if is_there(&data.join(SNAPSHOT_FILE)) {
+        files.push(copy(data, into, SNAPSHOT_FILE)?);
+    }
+    let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
+    if let Some((&newest, sealed)) = names.split_last() {
+        for segment in sealed {
+            match copy(data, into, &name(*segment)) {
+                Err(_) if !is_there(&segment_path(&journal, *segment)) => {}
+                copied => files.push(copied?),
+            }
+        }
+        let bytes = so_far(&journal, newest).map_err(|error| journal_refused(&journal, &error))?;
+        files.push(write(&*bytes, into, &name(newest))?);
+    }
+    File::open(&target).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(target.display()))?;
+    Ok(files)
+}
+
+/// A segment's file, as a manifest names it.
+pub(super) fn name(segment: u64) -> String {
+    segment_path(&state::journal_folder(Path::new("")), segment).display().to_string()
+}
+
+/// The newest segment with all that is on disk by now, as one that the fold has rewritten: it says itself where it ends,
+/// and has the records of any that has followed it since. Without a record it is as long as it was made.
+fn so_far(journal: &Path, newest: u64) -> Result<Vec<u8>, RecoverError> {
+    let header = reading::header(journal, newest)?;
+    let (mut dense, mut last) = (Dense::new(header), None);
+    reading::read(journal, Some(newest.saturating_sub(1)), |entry| {
+        dense.push(&entry.stored);
+        last = Some(entry.stored.sequence);
+    })?;
+    let mut bytes = last.map_or_else(|| header.encode().to_vec(), |last| dense.finish(last));
+    if last.is_none() {
+        bytes.resize(usize::try_from(header.bytes).unwrap_or(0).max(bytes.len()), 0);
+    }
+    Ok(bytes)
+}
+
+/// Copies a file of one folder into another, and says what it was.
+pub(super) fn copy(from: &Path, into: &Path, name: &str) -> Result<Copied, Ended> {
+    let path = from.join(name);
+    write(regular_file::open(&path).map_err(Fatal::File.at(path.display()))?, into, name)
+}
+
+fn write(mut from: impl Read, into: &Path, name: &str) -> Result<Copied, Ended> {
+    let path = into.join(name);
+    let mut written = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let (bytes, mut hash) = (io::copy(&mut from, &mut file)?, Sha256::new());
+        file.sync_all()?;
+        file.rewind()?;
+        io::copy(&mut file, &mut hash)?;
+        Ok::<_, io::Error>(Copied { name: name.to_owned(), bytes, sha256: hex(&hash.finalize()) })
+    };
+    written().map_err(Fatal::File.at(format_args!("copying to {}", path.display())))
+}

@@ -1,0 +1,107 @@
+//! `onecode restore`: a data folder from a backup, each file checked, and the state as a whole.
+//!
+//! Until all of it is there a mark in the folder keeps every other command away. What is left of a restore that fails is
+//! removed; what one that was cut off has left is refused by name.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, clear, copy, name, tell};
+use super::state::{self, hex};
+use super::{Done, Ended, Fatal, Place, hash_key_id};
+use crate::code::keyring::Keyring;
+use crate::config::read_bounded;
+use crate::journal::writer;
+use crate::limits::MANIFEST_BYTES_MAX;
+use crate::registry::data_folder::{RESTORING_MARK, SNAPSHOT_FILE, replace_file};
+use crate::sys::regular_file;
+
+/// Make a data folder from the backup in DIR.
+#[derive(clap::Args)]
+#[command(after_help = super::with_exit_statuses(
+    "The data folder must be empty, but for its keys. Every file is checked against the manifest, and the state against \
+     its hash: what is no backup, or a damaged one, is 78. `onecode keys import` puts back the keys."
+))]
+pub struct Args {
+    /// The backup
+    #[arg(value_name = "DIR")]
+    from: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Print the facts as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Done {
+    let (began, config) = (Instant::now(), args.place.load(&[])?);
+    let manifest = read_manifest(&args.from)?;
+    let needed = &manifest.hash_key_id;
+    let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex(&hash_key_id(&keyring)));
+    if let Some(there) = there.as_ref().filter(|there| *there != needed) {
+        let reason = format!("the backup needs hash key {needed}, and {} has {there}", config.keys_dir.display());
+        return Err((Fatal::Configuration, reason));
+    }
+    let empty = || check_empty(&config.data, &[&config.data.join("lock"), &config.keys_dir]);
+    let folder = state::hold_checked(&config.data, "onecode restore", empty)?;
+    let mark = folder.path().join(RESTORING_MARK);
+    replace_file(&mark, 0o600, |_| Ok(())).map_err(Fatal::File.at(mark.display()))?;
+    let restored = bring_back(&args.from, folder.path(), &manifest);
+    let cleared = if restored.is_err() { clear(folder.path()) } else { Ok(()) };
+    let unmarked = cleared.and_then(|()| fs::remove_file(&mark)).and_then(|()| File::open(folder.path())?.sync_all());
+    restored?;
+    unmarked.map_err(Fatal::File.at(mark.display()))?;
+    if there.is_none() {
+        eprintln!("onecode: restore: before serving `onecode keys import` the keys: hash key {needed}");
+    }
+    tell("restore", &manifest, began, args.json)
+}
+
+fn read_manifest(from: &Path) -> Result<Manifest, Ended> {
+    let path = from.join(MANIFEST);
+    let refused = |reason: &str| (Fatal::Configuration, format!("{}: {reason}", path.display()));
+    if !path.exists() {
+        return Err(refused("there is no manifest: no backup, or one that did not come to its end"));
+    }
+    let bytes = read_bounded(regular_file::open(&path), MANIFEST_BYTES_MAX).map_err(Fatal::File.at(path.display()))?;
+    let told: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    if told["format"] != FORMAT {
+        return Err(refused("not the manifest of a backup"));
+    }
+    if told["version"] != VERSION {
+        return Err(refused(&format!("version {}, which this program does not know", told["version"])));
+    }
+    let manifest: Manifest = serde_json::from_value(told).map_err(|error| refused(&error.to_string()))?;
+    match manifest.files.iter().find(|file| !is_ours(&file.name)) {
+        Some(file) => Err(refused(&format!("{:?} is no file of a backup", file.name))),
+        None => Ok(manifest),
+    }
+}
+
+/// Whether a backup has files of this name: nothing else is written, wherever a manifest points.
+fn is_ours(file: &str) -> bool {
+    let hex = file.rsplit('/').next().and_then(|file| file.strip_suffix(".log")).unwrap_or_default();
+    file == SNAPSHOT_FILE || u64::from_str_radix(hex, 16).is_ok_and(|segment| name(segment) == file)
+}
+
+fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended> {
+    let damaged = |what: &str| (Fatal::Configuration, format!("{}: {what}: the backup is damaged", from.display()));
+    let journal = state::journal_folder(data);
+    writer::make_folder(&journal).map_err(Fatal::File.at(journal.display()))?;
+    for file in &manifest.files {
+        if copy(from, data, &file.name)? != *file {
+            return Err(damaged(&format!("{} is not what the manifest says", file.name)));
+        }
+    }
+    File::open(&journal).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(journal.display()))?;
+    let key_id = u64::from_str_radix(&manifest.hash_key_id, 16).map(u64::to_be_bytes);
+    let key_id = key_id.map_err(Fatal::Configuration.at("hash_key_id of the manifest"))?;
+    let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0))?;
+    if (state::hash(&table), replayed.end.next - 1) != (manifest.state_sha256.clone(), manifest.last_record) {
+        return Err(damaged("its state is not what the manifest says"));
+    }
+    Ok(())
+}
