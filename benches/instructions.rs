@@ -204,7 +204,6 @@ impl Bench {
             library: Arc::new(Library::new(Vec::new()).expect("there is memory")),
             payloads: PAYLOAD_CACHE_SLOTS,
             ahead: Arc::new(Ahead::new(0).expect("there is memory")),
-            expected: 0,
             seed: 1,
         };
         let mailbox = Mailbox::all(&[inbox]).remove(0);

@@ -160,7 +160,6 @@ fn start() -> Running {
         library,
         payloads: PAYLOAD_CACHE_SLOTS,
         ahead: Arc::new(Ahead::new(1_024).unwrap()),
-        expected: 1_024,
         seed: 1,
     };
     let service = move || Service::new(parts, Port::new(Lane::new()), Past::default());

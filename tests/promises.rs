@@ -8,12 +8,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use onecode::driver::sim::Client as SimClient;
 use onecode::journal::Record;
 use onecode::words::Status;
 use serde_json::Value;
 use support::Host;
 use support::lines::*;
+use support::sim::Client as SimClient;
 use support::simulated::{RESIDENTS, Simulated};
 
 /// The server's own allocator: it keeps the memory of one simulated process for the next, which is most of the time.

@@ -10,7 +10,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, LazyLock};
 
 use onecode::code::claims::{CodeBuffer, CodeRequest};
-use onecode::driver::sim::{Client as SimClient, Sim};
 use onecode::registry::demo;
 use onecode::registry::table::Record;
 use onecode::service::Settings;
@@ -20,6 +19,7 @@ use serde_json::json;
 use support::disk::Disk;
 use support::identity::{PROVIDER, claims, sign_in_body};
 use support::lines::{ask_lines, status_line};
+use support::sim::{Client as SimClient, Sim};
 use support::simulated::{RESIDENTS, START, Simulated, settings};
 use support::{Answer, Host, REFRESH, SESSION, bearer, get, post, take_answer};
 

@@ -244,7 +244,7 @@ fn a_stalled_or_broken_body_ends_and_what_was_told_stays() {
         format!("{head}Content-Length: 100000\r\n\r\n{body}")
     };
     let mut sim = process.sim.borrow_mut();
-    let open = |sim: &mut onecode::driver::sim::Sim<support::disk::Disk>, request: &str| {
+    let open = |sim: &mut support::sim::Sim<support::disk::Disk>, request: &str| {
         let client = sim.connect(process.admin).unwrap();
         sim.send(client, request.as_bytes());
         sim.settle();

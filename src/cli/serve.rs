@@ -242,14 +242,8 @@ fn start(
         let (library, pages, ahead) = (library.clone(), library.arena(), ahead.clone());
         let (port, past) = (Port::new(lanes[index].clone()), past.share(index, count - 1));
         let (seed, shards) = (fastrand::u64(..), count - 1);
-        let (role, payloads, expected) = match public {
-            true => (Role::Public, PAYLOAD_CACHE_SLOTS, config.code_signed_ahead as usize / shards),
-            false => (Role::Admin, 0, 0),
-        };
-        #[rustfmt::skip]
-        let parts = Parts {
-            role, shards, settings, registry, counters, overview, library, payloads, ahead, expected, seed,
-        };
+        let (role, payloads) = if public { (Role::Public, PAYLOAD_CACHE_SLOTS) } else { (Role::Admin, 0) };
+        let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, seed };
         let shard = move |now| Shard::new(Service::new(parts, port, past), mailbox, connections_max, now);
         let seat = Seat {
             shard: Box::new(shard),

@@ -9,7 +9,6 @@ mod clock;
 mod in_flight;
 mod listen;
 mod monoio;
-pub mod sim;
 mod uring;
 
 use std::fmt;

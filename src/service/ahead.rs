@@ -28,6 +28,11 @@ impl Ahead {
         Cells::new(signatures).map(Ahead)
     }
 
+    /// How many there is room for.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The signature of this key's code, if it was made and no other has taken its place.
     pub(super) fn find(&self, key: &Key) -> Option<[u8; SIGNATURE_BYTES]> {
         let words = self.0.get(self.place(key)?)?.try_read()?;

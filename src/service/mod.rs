@@ -185,8 +185,6 @@ pub struct Parts {
     pub payloads: usize,
     /// What all shards have signed ahead.
     pub ahead: Arc<Ahead>,
-    /// Residents that this shard expects back, at most; 0 where nothing is signed ahead.
-    pub expected: usize,
     /// For jitter, and for nothing that must be hard to guess.
     pub seed: u64,
 }
@@ -210,7 +208,7 @@ impl Service {
             writes: Writes::new(port, past),
             date: DateCache::default(),
             payloads: PayloadCache::new(parts.payloads),
-            expected: Expected::new(parts.expected),
+            expected: Expected::new(if parts.role == Role::Public { parts.ahead.len() / parts.shards } else { 0 }),
             used: UsedAssertions::default(),
             draining: false,
             random: fastrand::Rng::with_seed(parts.seed),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use onecode::driver::sim;
 use onecode::journal::Lane;
 use onecode::words::Now;
+
+use super::sim;
 
 /// The journal of a simulated process: what it takes it syncs some time later, unless it fails.
 pub struct Disk {

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod lines;
 pub mod mount;
 pub mod process;
+pub mod sim;
 pub mod simulated;
 
 use std::io::{ErrorKind, Read, Write};

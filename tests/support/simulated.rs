@@ -10,7 +10,6 @@ use onecode::code::claims::Issuer;
 use onecode::code::keyring::Keyring;
 use onecode::code::qr::Painter;
 use onecode::code::window::Window;
-use onecode::driver::sim::{Client as SimClient, Sim};
 use onecode::journal::{Lane, Port};
 use onecode::limits::SHARD_CONNECTIONS_MAX;
 use onecode::registry::demo;
@@ -30,6 +29,7 @@ use onecode::words::Now;
 
 use super::disk::Disk;
 use super::identity::{AUDIENCE, ISSUER};
+use super::sim::{Client as SimClient, Sim};
 use super::{Host, Line};
 
 /// When simulated processes start: in the midst of a window.
@@ -122,20 +122,8 @@ impl Simulated {
             let overview = Arc::new(Nothing);
             let (counters, library) = (counters[own].clone(), library.clone());
             let (role, seed) = (if own < shards { Role::Public } else { Role::Admin }, own as u64);
-            let (payloads, ahead, expected) = (1_024, ahead.clone(), 64);
-            let parts = Parts {
-                role,
-                shards,
-                settings,
-                registry,
-                counters,
-                overview,
-                library,
-                payloads,
-                ahead,
-                expected,
-                seed,
-            };
+            let (payloads, ahead) = (1_024, ahead.clone());
+            let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, seed };
             let service = Service::new(parts, Port::new(lanes[own].clone()), Past::default());
             Shard::new(service, mailbox, SHARD_CONNECTIONS_MAX, START)
         };

@@ -1,13 +1,13 @@
 //! The simulator: the shards of a process under virtual time and a seeded network, in one thread.
 //!
 //! It does what a driver does and chooses, by its seed, what a network chooses: in which order things happen, into how
-//! many pieces bytes fall, how long a send takes. The same seed gives the same run. It stands beside the real drivers
-//! so that it keeps to the same contract with the shard.
+//! many pieces bytes fall, how long a send takes. The same seed gives the same run. It keeps to
+//! the contract that the real drivers have with the shard.
 
 use std::collections::VecDeque;
 
-use crate::shard::{ConnectionId, Next, Shard};
-use crate::words::Now;
+use onecode::shard::{ConnectionId, Next, Shard};
+use onecode::words::Now;
 
 /// A client's end of a simulated connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
