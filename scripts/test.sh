@@ -144,6 +144,9 @@ need_cargo
 need git git have git
 need "a C compiler" "gcc libc6-dev make" have cc
 need curl "curl ca-certificates" have curl
+# Debian has it where only root looks; a disk that is full is one of the tests' own.
+PATH=$PATH:/usr/sbin
+need mkfs.ext4 e2fsprogs have mkfs.ext4
 if [ "$quick" = no ]; then
     need "Node.js 18 or later" nodejs version_at_least node 18
     need npm npm have npm
