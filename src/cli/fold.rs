@@ -184,17 +184,12 @@ impl Folder {
 
     fn fold(&mut self) -> Result<(), String> {
         let began = Instant::now();
-        // A removal that comes before all is settled is in what is folded, so its segments are written before that, too.
-        let (folded_to, followed) = loop {
-            let before = self.purges_asked();
-            if self.owes_purge || before > self.purges {
-                self.forget_test_data()?;
-            }
-            let folded_to = self.settled()?;
-            if self.purges_asked() == before {
-                break (folded_to, before);
-            }
-        };
+        // In this order: the segments of every removal that is in what is folded are written before it. One that comes
+        // meanwhile is beyond what is folded, so a start finds it, and the next fold follows it.
+        let (folded_to, followed) = self.settled()?;
+        if self.owes_purge || followed > self.purges {
+            self.forget_test_data()?;
+        }
         let meta = Meta { key_id: self.key_id, created_unix_ms: super::now().unix_ms, folded_to };
         let mut working = Instant::now();
         let mut pause = |_: u64| {
@@ -219,8 +214,8 @@ impl Folder {
         Ok(())
     }
 
-    /// A record up to which all is applied, removals of test data on all shards included.
-    fn settled(&self) -> Result<u64, String> {
+    /// A record up to which all is applied, removals of test data on all shards included; and how many of those.
+    fn settled(&self) -> Result<(u64, u64), String> {
         // What earlier processes wrote is on disk for certain once the first segment of this one is.
         self.wait("the journal to begin", || self.folding.journal.sealed_to.load(Acquire) > 0)?;
         // In this order: the lanes count what it counts, and an admin's removal is asked for once it is applied.
@@ -229,10 +224,10 @@ impl Folder {
         self.wait("the shards to apply what is on disk", || {
             self.lanes.iter().zip(&durable).all(|(lane, durable)| lane.applied() >= *durable)
         })?;
-        let Some((admin, owners)) = self.lanes.split_last() else { return Ok(durable_to) };
-        let purges = admin.purges();
+        let Some((_, owners)) = self.lanes.split_last() else { return Ok((durable_to, 0)) };
+        let purges = self.purges_asked();
         self.wait("test data to be removed", || owners.iter().all(|owner| owner.purges() >= purges))?;
-        Ok(durable_to)
+        Ok((durable_to, purges))
     }
 
     fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {

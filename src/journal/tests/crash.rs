@@ -173,22 +173,23 @@ fn fold(machine: &mut Machine, followed: &mut u64, at: At<'_>) -> io::Result<()>
     let (broken, counters) = (machine.broken, machine.counters.clone());
     let until_unix_ms = if machine.random.u8(..4) == 0 { 0 } else { u64::MAX };
     let in_use = InUse { machine: RefCell::new(machine), at: RefCell::new(at) };
-    let asked = || in_use.machine.borrow().history.acknowledged.iter().map(|records| removals(*records)).sum::<u64>();
-    let (folded, before) = loop {
-        let before = asked();
-        if before > *followed {
-            forget(&in_use, &counters)?;
-        }
+    let settled = || {
         let (to, counts) = (counters.durable_to.load(Ordering::Relaxed), in_use.machine.borrow().history.acknowledged);
-        if asked() == before || broken == Broken::FoldsUnfollowedRemoval {
-            break (Folded { to, counts }, before);
-        }
+        Folded { to, counts }
     };
+    let mut folded = settled();
+    let asked = folded.counts.iter().map(|records| removals(*records)).sum::<u64>();
+    if asked > *followed {
+        forget(&in_use, &counters)?;
+    }
+    if broken == Broken::FoldsUnfollowedRemoval {
+        folded = settled();
+    }
     if broken == Broken::DeletesBeforeSnapshot {
         rewrite::delete_old(&in_use, folded.to, until_unix_ms)?;
     }
     in_use.replace(SNAPSHOT, &folded.bytes())?;
-    *followed = before;
+    *followed = asked;
     rewrite::delete_old(&in_use, folded.to, until_unix_ms).map(drop)
 }
 
