@@ -331,9 +331,31 @@ fn a_damaged_or_newer_journal_is_refused_by_name_and_a_torn_tail_is_not() {
     let said = run_well(&mut command(&data, &["journal", "verify"]));
     assert!(said.starts_with("torn: 3") && said.contains("unfinished last append"), "{said}");
     fs::write(&segment, &whole).unwrap();
+    let pipe = data.join("journal/00000000ffffffff.log");
+    run_well(Command::new("mkfifo").arg(&pipe));
+    for (_, said) in [serve(&data), run_badly(&mut command(&data, &["journal", "verify"]))] {
+        assert!(said.contains("00000000ffffffff.log: is not a regular file"), "{said}");
+    }
+    fs::remove_file(&pipe).unwrap();
     let inspected = run_well(&mut command(&data, &["journal", "inspect", "--json"]));
     let first = facts(inspected.lines().next().unwrap());
     assert_eq!((&first["segment"], &first["kinds"]["status"]), (&json!("0000000000000001.log"), &json!(300)));
+}
+
+#[test]
+fn a_damaged_segment_that_is_folded_already_is_no_backup() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, segment) = folder_with_records(outer.path());
+    // What was left is folded by the next start, which begins another segment.
+    let server = start(&data);
+    wait_until("a fold", || server.metric("onecode_journal_folds_total") >= 1.0);
+    assert_eq!(server.stop().0, Some(0));
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[4_096 + 40] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let backup = outer.path().join("backup");
+    refused(command(&data, &["backup"]).arg(&backup), 78, "0000000000000001.log is damaged at offset 4096, record 1");
+    assert_eq!(fs::read_dir(&backup).unwrap().count(), 0, "nothing is left of it");
 }
 
 #[test]

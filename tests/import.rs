@@ -222,6 +222,10 @@ fn what_is_refused_is_named_and_leaves_the_registry_as_it_was() {
     for nobody in [HEADER.to_owned(), csv(&[(1, "blue,1700000000001")])] {
         assert_refused(&site.import(nobody, &["--replace"]), "--replace would leave nobody in the registry");
     }
+    let config = site.outer.path().join("onecode.toml");
+    fs::write(&config, "registry.capacity = 1\n").unwrap();
+    let two = csv(&[(1, "green,1700000000001"), (2, "green,1700000000001")]);
+    assert_refused(&site.import(two, &["--config", config.to_str().unwrap()]), "1 is less than the 2 residents");
     assert_eq!(site.snapshot(), before);
 
     let path = site.data().join("registry.snapshot");

@@ -56,6 +56,20 @@ fn residents_are_added_named_by_number_and_removed() {
 }
 
 #[test]
+fn what_an_upload_adds_its_later_lines_must_fit() {
+    let process = process(0);
+    let line = |n: u32, status: &str, more: u64, test: bool| {
+        format!("{}\n", json!({"id_number": id_number(n), "status": status, "version": version(more), "test": test}))
+    };
+    for (n, test) in [(RESIDENTS + 1, false), (RESIDENTS + 2, true)] {
+        let body = line(n, "red", 1, test) + &line(n, "yellow", 2, !test) + &line(n, "green", 3, test);
+        assert_eq!(ask_lines(&process, &body), ["done", "test-mark-differs", "done"]);
+        assert_eq!(process.registry.read(number(n)).unwrap().test, test);
+        assert_eq!(ask_lines(&process, &line(n, "red", 4, !test)), ["test-mark-differs"]);
+    }
+}
+
+#[test]
 fn a_bad_line_is_told_by_its_number_and_the_others_go_on() {
     let process = process(0);
     let id = id_number(1);
@@ -529,8 +543,17 @@ fn scans_are_kept_as_they_came_and_may_come_twice() {
     });
     let [first, second] = [(1, 77, 9, "valid".to_owned(), true), (2, 78, 8, "expired".to_owned(), true)];
     assert_eq!(scans, [first.clone(), second.clone(), first.clone(), second, first]);
+    // Once test data was removed, only the scanner knows that the code was a test's.
+    let marked = scan_line(4, 79, [7; 16], "valid").replace("\"at\"", "\"test\":true,\"at\"");
+    assert_eq!(results(&ask(&marked)), ["done"]);
+    let tests = records(&process, |record| match *record {
+        Record::Scan { id, test, .. } => test.then_some(u128::from_be_bytes(id)),
+        _ => None,
+    });
+    assert_eq!(tests, [4]);
     let good = scan_line(3, 1, [1; 16], "valid");
     for bad in [
+        marked.replace("true", "1"),
         good.replace("valid", "fine"),
         good.replace("\"at\":1", "\"at\":\"1\""),
         good.replace("\"at\":1,", ""),

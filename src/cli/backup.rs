@@ -158,6 +158,9 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
         (None, Err(error)) => return Err(error.into()),
     };
     let (table, replayed) = state::open(into, key_id, state::room_for_all(into, 0))?;
+    // What a start does not read, because it is folded, is read for those who will ask the journal.
+    let journal = state::journal_folder(into);
+    reading::read(&journal, None, |_| {}).map_err(|error| journal_refused(&journal, &error))?;
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,

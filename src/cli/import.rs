@@ -104,6 +104,9 @@ pub fn run(args: &Args) -> Done {
         return Err((Fatal::Configuration, reason));
     }
 
+    // Nor one that a server with this configuration would refuse.
+    state::room_to_serve(&config)(table.len(), folded_to)?;
+
     let meta = Meta { key_id: key.id(), created_unix_ms: now_unix_ms, folded_to };
     snapshot::store(&folder.snapshot_path(), &meta, &table, &mut |_| Ok(()))?;
     let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));

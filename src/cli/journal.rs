@@ -307,6 +307,8 @@ impl Export {
     }
 }
 
+const FORMULA_BEGINS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
+
 /// What an export writes to.
 enum Output {
     Csv(Box<csv::Writer<io::Stdout>>),
@@ -324,13 +326,8 @@ impl Output {
     }
 
     fn write(&mut self, values: [Value; 9]) -> io::Result<()> {
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
         match self {
-            Output::Csv(csv) => Ok(csv.write_record(values.map(text))?),
+            Output::Csv(csv) => Ok(csv.write_record(values.map(cell))?),
             Output::Ndjson(lines, fields) => {
                 writeln!(lines, "{}", fields.iter().copied().zip(values).collect::<Value>())
             }
@@ -345,11 +342,38 @@ impl Output {
     }
 }
 
+/// A value in CSV. A spreadsheet would run a text that begins as a formula does (OWASP, "CSV Injection").
+fn cell(value: Value) -> String {
+    match value {
+        Value::String(text) if text.starts_with(FORMULA_BEGINS) => format!("'{text}"),
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
 /// To the millisecond, in UTC.
 fn time(unix_ms: u64) -> Value {
     let seconds = rfc3339(unix_ms / 1_000);
     match seconds.strip_suffix('Z') {
         Some(seconds) => format!("{seconds}.{:03}Z", unix_ms % 1_000).into(),
         None => unix_ms.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_begins_as_a_formula_does() {
+        for text in ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "＝1"] {
+            assert_eq!(cell(text.into()), format!("'{text}"));
+        }
+        for (value, written) in
+            [("Door 7 = A".into(), "Door 7 = A"), (Value::Null, ""), (7.into(), "7"), (true.into(), "true")]
+        {
+            assert_eq!(cell(value), written);
+        }
     }
 }

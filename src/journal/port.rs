@@ -117,7 +117,7 @@ impl Port {
         if self.is_failed() {
             return Err(Refused::Failed);
         }
-        if self.lane.shut.load(Ordering::Relaxed) {
+        if self.is_shut() {
             return Err(Refused::Space);
         }
         self.lane.queue.push(record.encode()).map_err(|_| Refused::Full)?;
@@ -145,6 +145,11 @@ impl Port {
     /// after this.
     pub fn is_failed(&self) -> bool {
         self.lane.failed.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing is taken for want of space.
+    pub fn is_shut(&self) -> bool {
+        self.lane.shut.load(Ordering::Relaxed)
     }
 
     /// Whether the journal's [`Doorbell`] must be rung: something was appended since this was last asked.

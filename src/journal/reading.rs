@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use super::recover::{End, Entry, Folder, RecoverError, Source, recover, segment_path};
+use super::recover::{End, Entry, Folder, RecoverError, Source, open, recover, segment_path};
 use super::segment::{HEADER_BYTES, Header};
 use crate::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_READINGS_MAX};
 
@@ -32,7 +32,7 @@ impl Source for Live {
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
-            self.open = Some((name, File::open(segment_path(&self.folder, name))?));
+            self.open = Some((name, open(&self.folder, name)?));
         }
         let Some((_, file)) = &self.open else { return Ok(()) };
         let length = usize::try_from(bytes.min(file.metadata()?.len())).map_err(io::Error::other)?;

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::record::{DecodeError, Record};
 use super::segment::{Broken, HEADER_BYTES, Header, HeaderError, Reader, Stored, is_zero};
+use crate::sys::regular_file;
 
 /// Where segments are read from.
 pub trait Source {
@@ -37,8 +38,14 @@ impl Source for Folder {
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
-        File::open(segment_path(&self.0, name))?.take(bytes).read_to_end(into).map(drop)
+        open(&self.0, name)?.take(bytes).read_to_end(into).map(drop)
     }
+}
+
+/// A segment's file; an error names it.
+pub fn open(folder: &Path, name: u64) -> io::Result<File> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file_name(name)));
+    regular_file::open(&segment_path(folder, name)).map_err(named)
 }
 
 pub fn segment_path(folder: &Path, name: u64) -> PathBuf {

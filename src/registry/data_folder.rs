@@ -1,7 +1,8 @@
 //! The data folder: made if missing, held by one process at a time, its files only ever replaced as wholes.
 //!
-//! The hold is an advisory lock (`flock(2)`) on the file `lock`, which the kernel drops with its holder however that
-//! ends; the text in it only tells the next one who holds it. Every command that reads or writes the folder takes it.
+//! The hold is an advisory lock (`flock(2)`) on the folder itself, which nobody can remove beneath its holder, and which
+//! the kernel drops with that one however it ends. The file `lock` only tells the next one who it is. Every command that
+//! reads or writes the folder takes it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -21,8 +22,8 @@ pub const RESTORING_MARK: &str = "restoring";
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    /// Holds the lock by being open.
-    _lock: File,
+    /// Holds the folder by being open.
+    _held: File,
 }
 
 impl DataFolder {
@@ -46,14 +47,15 @@ impl DataFolder {
         // Not truncated on opening: until the lock is ours the text in it is another's.
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut lock = options.open(path.join("lock")).map_err(unusable)?;
-        match lock.try_lock() {
+        let folder = File::open(path).map_err(unusable)?;
+        match folder.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(path, &mut lock)),
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{pid} {command}").map_err(unusable)?;
-        Ok(DataFolder { path: path.to_owned(), _lock: lock })
+        Ok(DataFolder { path: path.to_owned(), _held: folder })
     }
 
     /// Where it is.
@@ -129,6 +131,10 @@ mod tests {
             }
             other => panic!("{other}"),
         }
+        // Nor does it help to remove what looks like a lock that somebody has left.
+        fs::remove_file(outer.path().join("lock")).unwrap();
+        let second = DataFolder::open(outer.path(), std::process::id(), "onecode serve");
+        assert!(matches!(second.unwrap_err(), DataFolderError::Busy { pid: 0, .. }));
         drop(held);
         DataFolder::open(outer.path(), std::process::id(), "x").unwrap();
     }

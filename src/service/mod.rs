@@ -436,7 +436,11 @@ impl Service {
         let failed = self.writes.is_failed();
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };
-        let journal = if failed { "failed: writes are refused until a restart" } else { "ok" };
+        let journal = match (failed, self.writes.is_full()) {
+            (true, _) => "failed: writes are refused until a restart",
+            (false, true) => "full: writes are refused until there is space",
+            (false, false) => "ok",
+        };
         let (residents, epoch) = (registry.len(), settings.session_key.epoch());
         format!(
             "registry: ok, residents {residents}\nkeys: ok, session epoch {epoch}\nsign-in: {sign_in}\n\

@@ -43,6 +43,9 @@ struct RecordLine<'a> {
     cti: Cow<'a, str>,
     #[serde(borrow)]
     result: Cow<'a, str>,
+    /// What the verdict said of the code; nobody can tell any more once test data was removed.
+    #[serde(default)]
+    test: bool,
 }
 
 /// A scan as a line had it.
@@ -168,7 +171,7 @@ impl Service {
             .ok_or(&problem::LINE_MALFORMED)?;
         let opened = self.parts.settings.issuer.open_cti(&cti);
         // A code of another issuer opens to a number that nobody has.
-        let test = self.parts.registry.read(opened.resident).is_some_and(|resident| resident.test);
+        let test = line.test || self.parts.registry.read(opened.resident).is_some_and(|resident| resident.test);
         Ok(ScanLine { id, at_ms: line.at, cti, result, place: line.place.into(), test })
     }
 }

@@ -4,7 +4,7 @@
 //! here what each was for, in the order of their tickets. When the journal says how many are durable, they are applied
 //! in that order, and only then answered. After the journal has failed nothing more is applied or acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::problem::{self, Problem};
@@ -179,6 +179,8 @@ pub(super) struct Writes {
     /// In the order of their tickets.
     waiting: VecDeque<Waiting>,
     pub(super) past: Past,
+    /// Residents who are added by what is not applied yet, each with check and mark: what comes behind must fit.
+    added: HashMap<ResidentNumber, (u64, bool)>,
     /// Writes of test residents are put off until then, in monotonic milliseconds.
     hold_test_until_ms: u64,
     /// Test residents are being forgotten: for whom, how many so far, and from where in the table to go on.
@@ -189,11 +191,16 @@ pub(super) struct Writes {
 
 impl Writes {
     pub(super) fn new(port: Port, past: Past) -> Writes {
-        Writes { port, waiting: VecDeque::new(), past, hold_test_until_ms: 0, purging: None, purges: 0 }
+        let (waiting, added) = (VecDeque::new(), HashMap::new());
+        Writes { port, waiting, past, added, hold_test_until_ms: 0, purging: None, purges: 0 }
     }
 
     pub(super) fn is_failed(&self) -> bool {
         self.port.is_failed()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.port.is_shut()
     }
 
     fn wait(&mut self, ticket: u64, asker: Asker, then: Then) {
@@ -311,7 +318,12 @@ impl Service {
         let at_ms = now.unix_ms;
         let record = Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason };
         match self.append(&record) {
-            Ok(ticket) => Ok((ticket, StatusWrite { check: Some(check), test: Some(test), ..write.clone() }, place)),
+            Ok(ticket) => {
+                if known.is_none() {
+                    self.writes.added.entry(resident).or_insert((check, test));
+                }
+                Ok((ticket, StatusWrite { check: Some(check), test: Some(test), ..write.clone() }, place))
+            }
             Err(refused) => {
                 registry.release(place);
                 Err(LineResult::refused(refused))
@@ -322,7 +334,15 @@ impl Service {
     /// Whether a statement can be taken, by the resident's record as it is applied now (`known`, which may be of one who
     /// was removed); and with which check and mark.
     fn check_status(&self, now: Now, known: Option<&Known>, write: &StatusWrite) -> Result<(u64, bool), LineResult> {
+        let added = self.writes.added.get(&write.resident).filter(|_| known.is_none()).copied();
         let (check, test) = match (known, write.check) {
+            (None, Some(check)) if added.is_some_and(|added| added.0 != check) => {
+                return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
+            }
+            (None, _) if added.is_some_and(|added| write.test.is_some_and(|test| test != added.1)) => {
+                return Err(LineResult::Error(&problem::TEST_MARK_DIFFERS));
+            }
+            (None, _) if added.is_some() => added.unwrap_or_default(),
             (Some(known), Some(check)) if known.check != check => {
                 return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
             }
@@ -451,6 +471,7 @@ impl Service {
 
     fn apply_status(&mut self, author: &Arc<str>, at_ms: u64, write: StatusWrite, place: Place) -> LineResult {
         let StatusWrite { resident, check, version, status, remove, test, region, reason } = write;
+        self.writes.added.remove(&resident);
         let (check, test) = (check.unwrap_or_default(), test == Some(true));
         let saying = if remove { Saying::Removed } else { Saying::Is(status) };
         if !self.parts.registry.apply(&Statement { resident, check, version, saying, test, region }, place) {
@@ -463,6 +484,7 @@ impl Service {
     }
 
     fn give_up(&mut self, then: Then) -> Answer {
+        self.writes.added.clear();
         let failed = |lines: Vec<(u64, LineResult)>| {
             lines.into_iter().map(|(line, result)| match result {
                 LineResult::Done => (line, LineResult::Error(&problem::JOURNAL_FAILED)),
