@@ -113,7 +113,11 @@ impl<'a> Load<'a> {
                 break;
             }
             let ahead = if over { Duration::from_millis(20) } else { next.saturating_duration_since(now) };
-            let sleep = if ahead >= SLEEP_LEAST { ahead - Duration::from_millis(1) } else { Duration::ZERO };
+            let sleep = match ahead {
+                ahead if self.options.coarse => ahead,
+                ahead if ahead >= SLEEP_LEAST => ahead - Duration::from_millis(1),
+                _ => Duration::ZERO,
+            };
             self.poll.poll(&mut events, Some(sleep.min(Duration::from_millis(100))))?;
             for event in &events {
                 self.advance(event.token().0);

@@ -8,7 +8,8 @@ use std::time::Duration;
 /// Printed when the command line is wrong.
 const USAGE: &str = "usage: load --url http://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
                      [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
-                     [--returning]] [--field 'Name: value']... [--post FILE | --scans N] [--hold]";
+                     [--returning]] [--field 'Name: value']... [--post FILE | --scans N] \
+                     [--coarse] [--hold]";
 
 /// What was asked for.
 pub struct Options {
@@ -44,6 +45,8 @@ pub struct Options {
     pub post: Option<PathBuf>,
     /// Scans that each request brings, which is then a POST of so many lines, each with an `id` of its own.
     pub scans: u32,
+    /// Sleep to the millisecond between requests, to leave the CPU to another generator whose latencies count.
+    pub coarse: bool,
     /// Hold the connections open instead of asking at a rate.
     pub hold: bool,
 }
@@ -68,6 +71,7 @@ impl Options {
             fields: Vec::new(),
             post: None,
             scans: 0,
+            coarse: false,
             hold: false,
         };
         while let Some(name) = arguments.next() {
@@ -87,6 +91,7 @@ impl Options {
                 "--field" => options.fields.push(value()?),
                 "--post" => options.post = Some(value()?.into()),
                 "--scans" => options.scans = number(&name, &value()?)?,
+                "--coarse" => options.coarse = true,
                 "--hold" => options.hold = true,
                 _ => return Err(format!("no option {name}\n{USAGE}")),
             }
