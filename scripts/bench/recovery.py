@@ -159,13 +159,15 @@ def start(options, data, folder, cold):
 def page(results):
     lines = ["# A start over a full journal", "", f"Written by `scripts/bench/recovery.py`; {results['machine']}.", "",
              f"{results['records']:,} statuses, {results['bytes'] / 2**20:.0f} MiB of journal that no snapshot holds, about "
-             f"{results['residents']:,} residents; medians of {RUNS}, from before the process is made to the first refresh.", "",
-             "| caches | with an empty journal | with the full one | aim | |", "|---|---|---|---|---|"]
+             f"{results['residents']:,} residents; medians of {RUNS}, from before the process is made to the first refresh. It is a demo, which writes a "
+             "session for each resident before it serves: that is most of the time with an empty journal (a server that is no "
+             "demo: see registry.md), and so recovery is what the full journal adds.", "",
+             "| caches | with an empty journal | with the full one | recovery | aim | |", "|---|---|---|---|---|---|"]
     for name in ("warm", "cold"):
         if name in results:
             full, bare = results[name]["full_ms"], results[name]["bare_ms"]
-            verdict = "reached" if full < AIM_MS else "missed"
-            lines.append(f"| {name} | {bare:,.0f} ms | {full:,.0f} ms | < {AIM_MS:,} ms | {verdict} |")
+            verdict = "reached" if full - bare < AIM_MS else "missed"
+            lines.append(f"| {name} | {bare:,.0f} ms | {full:,.0f} ms | {full - bare:,.0f} ms | < {AIM_MS:,} ms | {verdict} |")
     return "\n".join(lines + ["", f"It said: `{results['said']}`."]) + "\n"
 
 
