@@ -1,8 +1,9 @@
 //! A thread that gives way to all others.
 
-/// Gives the calling thread the least share of a busy CPU (nice 19: 15 parts to a shard's 1,024, sched(7)). Where the
+/// Has the calling thread run only while its CPU has nothing else to do, or next to nothing (`SCHED_IDLE` of sched(7)).
+/// A thread that was only nice would still finish its slice, of milliseconds, before a shard that wakes there. Where the
 /// system refuses that, it goes on as it was.
 pub fn give_way() {
-    // SAFETY: setpriority(2) takes three numbers; `who` 0 is the calling thread on Linux.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    // SAFETY: sched_setscheduler(2) reads the parameters that it is passed; thread 0 is the calling one.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &libc::sched_param { sched_priority: 0 }) };
 }
