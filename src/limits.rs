@@ -156,6 +156,10 @@ pub const STREAM_LINE_BYTES_MAX: usize = 4_096;
 /// Lines of one connection that are read and not yet answered: no more is read before some are. Three syncs of 5 ms
 /// may pass meanwhile at 60,000 lines/s.
 pub const STREAM_LINES_MAX: usize = 1_024;
+/// What all streams together may take of a turn of their shard: 16 scans, some 25 µs, which is what refreshes then wait.
+pub const STREAM_SLICE_BYTES: usize = 2_048;
+/// No more is received before what has come of a stream is read down to this.
+pub const STREAM_INPUT_BYTES_MAX: usize = 65_536;
 /// How far a status may be dated ahead of this host's clock; a larger version would shut out every later statement.
 pub const VERSION_AHEAD_MS_MAX: u64 = 86_400_000;
 /// Changes of status that one shard remembers for look-ups; the older ones are in the journal. About 4 MB.

@@ -5,9 +5,11 @@ mod support;
 
 use onecode::code::claims::{CodeBuffer, CodeRequest};
 use onecode::journal::Record;
+use onecode::limits::{RECEIVE_BYTES_MAX, STREAM_SLICE_BYTES};
 use onecode::registry::demo;
 use onecode::service::callers::Callers;
 use onecode::service::device::Kind;
+use onecode::shard::Next;
 use onecode::words::Status;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -522,6 +524,63 @@ fn scan_line(id: u128, at: u64, cti: [u8; 16], result: &str) -> String {
         "{}\n",
         json!({"id": format!("{id:032x}"), "at": at, "place": "bus 7", "cti": format!("{cti:032x}"), "result": result})
     )
+}
+
+/// Many streams at once must not keep a refresh waiting for more than a slice of one of them.
+#[test]
+fn batches_are_read_in_slices_a_turn_and_all_of_them_in_the_end() {
+    let process = process(0);
+    let fields = format!("{NDJSON}{}", bearer(&process.device(Kind::Scanner)));
+    let body: String = (0..100).map(|n| scan_line(n, 77, [9; 16], "valid")).collect();
+    let request = lines("/scan/records", &fields, &body);
+    let taken = || process.counters[0].journal_appended.get();
+    let most = (STREAM_SLICE_BYTES / scan_line(99, 77, [9; 16], "valid").len()) as u64 + 1;
+    let mut sim = process.sim.borrow_mut();
+    let now = sim.now();
+    let shard = sim.shard(0);
+    let connections: Vec<_> = (0..3).map(|_| shard.handle_accept(now).unwrap()).collect();
+    for id in &connections {
+        for piece in request.as_bytes().chunks(RECEIVE_BYTES_MAX) {
+            shard.handle_received(now, *id, piece);
+            assert!(matches!(shard.poll(now, *id), Next::ReceiveOrWake), "it may send on");
+        }
+    }
+    assert!((1..=most).contains(&taken()), "{} of one turn", taken());
+    let (mut turns, mut before) = (0, taken());
+    while before < 300 {
+        let rung: Vec<usize> = std::iter::from_fn(|| shard.poll_bell()).collect();
+        assert!(rung.contains(&0), "it has more to do");
+        shard.handle_messages(now);
+        assert!((1..=most).contains(&(taken() - before)), "{} of one turn", taken() - before);
+        (turns, before) = (turns + 1, taken());
+    }
+    assert!(turns >= 300 / most - 1);
+    // Whose turn never came because it went meanwhile holds nobody up.
+    let [gone, stays] = [0, 1].map(|_| shard.handle_accept(now).unwrap());
+    [gone, stays].iter().for_each(|id| shard.handle_received(now, *id, request.as_bytes()));
+    shard.handle_closed(gone, false, None);
+    for _ in 0..100 {
+        shard.handle_messages(now);
+    }
+    assert!(taken() >= 400);
+}
+
+#[test]
+fn who_ends_after_the_last_line_has_all_of_them_answered() {
+    for_seeds(20, |seed| {
+        let process = process(seed);
+        process.sim.borrow_mut().disk.sync_ms_max = 20;
+        let body: String = (0..2_500).map(|n| status_line(n % RESIDENTS + 1, "red", version(u64::from(n)))).collect();
+        let mut sim = process.sim.borrow_mut();
+        let client = sim.connect(process.admin).unwrap();
+        sim.send(client, lines(RESIDENTS_PATH, NDJSON, &body).as_bytes());
+        sim.end(client);
+        sim.advance(3_000);
+        let mut received = sim.take_received(client);
+        let answer = take_answer(&mut received, false).expect("a whole answer");
+        assert_eq!(results(&answer).len(), 2_500);
+        assert!(sim.is_closed(client));
+    });
 }
 
 #[test]

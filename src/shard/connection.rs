@@ -14,7 +14,7 @@ use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
     BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX, HEAD_MS_MAX,
     IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX, SEND_LEAST_BYTES_PER_S,
-    SEND_STALL_MS_MAX,
+    SEND_STALL_MS_MAX, STREAM_INPUT_BYTES_MAX,
 };
 use crate::service::problem::{self, Fault, Problem};
 use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Service};
@@ -120,6 +120,9 @@ pub(super) struct Context<'a> {
     pub buffers: &'a mut Buffers,
     /// What is asked of owners, once the event is handled.
     pub asks: &'a mut VecDeque<Ask>,
+    /// Connections with more lines than the shard takes in this turn, and what it still takes, in bytes.
+    pub sliced: &'a mut VecDeque<super::ConnectionId>,
+    pub slice_bytes: &'a mut usize,
     pub draining: bool,
 }
 
@@ -145,6 +148,8 @@ pub(super) struct Connection {
     linger: Option<Linger>,
     /// The driver is to ask for it, and has not yet.
     pub(super) is_woken: bool,
+    /// There is more of a stream in `input` than this turn takes: the shard comes back for it.
+    pub(super) is_sliced: bool,
     /// The peer said that it sends no more.
     peer_done: bool,
     aborted: bool,
@@ -184,11 +189,19 @@ impl Connection {
             return;
         }
         self.input.extend_from_slice(bytes);
-        self.consume_input(context);
+        self.go_on_reading(context);
+    }
+
+    /// Goes on with what was kept, unless the shard will.
+    fn go_on_reading(&mut self, context: &mut Context<'_>) {
+        if !self.is_sliced {
+            self.consume_input(context);
+        }
     }
 
     /// Goes on with what was kept.
     pub(super) fn consume_input(&mut self, context: &mut Context<'_>) {
+        self.is_sliced = false;
         if self.input.is_empty() {
             return;
         }
@@ -200,12 +213,13 @@ impl Connection {
             input.drain(..consumed);
             self.input = input;
         }
+        self.end_lines(context);
     }
 
     /// Handles every whole request in `data` for which there is room, and says how many bytes they took.
     fn consume(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
         let mut at = 0;
-        while at < data.len() && self.takes_input() {
+        while at < data.len() && !self.is_sliced && self.takes_input() {
             let taken = match (self.streaming.is_some(), self.arriving.take()) {
                 (true, _) => self.consume_lines(context, &data[at..]),
                 (false, Some(arriving)) => self.consume_body(context, arriving, &data[at..]),
@@ -384,7 +398,7 @@ impl Connection {
             let outcome = context.service.resume(pending, answer, &mut reply);
             self.go_on(context, outcome, target, true);
         }
-        self.consume_input(context);
+        self.go_on_reading(context);
     }
 
     fn refuse(&mut self, context: &mut Context<'_>, problem: Problem) {
@@ -411,7 +425,17 @@ impl Connection {
 
     pub(super) fn handle_end(&mut self, context: &mut Context<'_>) {
         self.peer_done = true;
-        if self.streaming.is_some() {
+        self.end_lines(context);
+    }
+
+    /// Whether more of a stream may be received.
+    pub(super) fn receives_lines(&self) -> bool {
+        self.takes_input() && self.input.len() < STREAM_INPUT_BYTES_MAX && !self.peer_done
+    }
+
+    /// A stream whose rest will not come has failed.
+    fn end_lines(&mut self, context: &mut Context<'_>) {
+        if self.peer_done && self.input.is_empty() {
             self.fail_lines(context, problem::BODY_TRUNCATED);
         }
     }
@@ -427,7 +451,7 @@ impl Connection {
             streaming.body_deadline_ms = context.now.mono_ms() + BODY_MS_MAX;
             self.write_lines(context);
         }
-        self.consume_input(context);
+        self.go_on_reading(context);
     }
 
     pub(super) fn poll(&mut self, now: Now) -> Next {
@@ -453,10 +477,8 @@ impl Connection {
         if self.waiting.is_some() {
             return Next::Wait;
         }
-        if let Some(streaming) = &self.streaming
-            && self.ending.is_none()
-        {
-            return if streaming.stream.takes_input() && !self.peer_done { Next::ReceiveOrWake } else { Next::Wait };
+        if self.streaming.is_some() && self.ending.is_none() {
+            return if self.receives_lines() { Next::ReceiveOrWake } else { Next::Wait };
         }
         if self.ending.is_none() {
             return if self.peer_done { Next::Close } else { Next::Receive };

@@ -28,7 +28,7 @@ use mailbox::{Mailbox, Message};
 use slab::Slab;
 use timers::{TICK_MS, Wheel};
 
-use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX};
+use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, STREAM_SLICE_BYTES};
 pub use crate::service::Output;
 use crate::service::counters::Counters;
 use crate::service::{Answer, Ask, Asker, Due, Role, Service};
@@ -44,6 +44,9 @@ pub struct Shard {
     woken: Vec<ConnectionId>,
     /// What the request at hand asks of owners.
     asks: VecDeque<Ask>,
+    /// Who has sent more lines than this turn takes, in the order of their turns; and what it still takes.
+    sliced: VecDeque<ConnectionId>,
+    slice_bytes: usize,
     /// What another shard's queue had no room for; at most one for each ask that this shard has taken.
     unsent: VecDeque<(usize, Message)>,
     /// When the process ends whatever is in flight, in monotonic milliseconds.
@@ -61,6 +64,8 @@ impl Shard {
             mailbox,
             woken: Vec::new(),
             asks: VecDeque::new(),
+            sliced: VecDeque::new(),
+            slice_bytes: STREAM_SLICE_BYTES,
             unsent: VecDeque::new(),
             drain_deadline_ms: None,
         }
@@ -93,7 +98,7 @@ impl Shard {
     /// The peer sends no more: a receive returned zero bytes.
     pub fn handle_end(&mut self, now: Now, id: ConnectionId) {
         self.with(now, id, |connection, context| connection.handle_end(context));
-        self.rearm(now, id);
+        self.settle(now, id);
     }
 
     /// A send has ended, all of it.
@@ -185,8 +190,28 @@ impl Shard {
         if let Some((asker, answer)) = self.service.poll_purged(self.mailbox.own()) {
             self.reply(now, asker, answer);
         }
+        self.read_on(now);
         if self.service.is_purging() {
             self.mailbox.ring_own();
+        }
+    }
+
+    /// Begins a turn for those who send lines: the first in the row come first.
+    fn read_on(&mut self, now: Now) {
+        self.slice_bytes = STREAM_SLICE_BYTES;
+        while self.slice_bytes > 0
+            && let Some(id) = self.sliced.pop_front()
+        {
+            let received = self.connections.get_mut(id).is_some_and(|connection| connection.receives_lines());
+            self.with(now, id, Connection::consume_input);
+            self.settle(now, id);
+            let is_changed = |connection: &mut Connection| {
+                connection.is_to_be_woken()
+                    || (connection.sending.is_none() && connection.receives_lines() && !received)
+            };
+            if self.connections.get_mut(id).is_some_and(is_changed) {
+                self.wake(id);
+            }
         }
     }
 
@@ -282,7 +307,11 @@ impl Shard {
         let draining = self.drain_deadline_ms.is_some();
         let asker = Asker { shard: self.mailbox.own(), connection: id };
         let (service, buffers, asks) = (&mut self.service, &mut self.buffers, &mut self.asks);
-        act(connection, &mut Context { now, asker, service, buffers, asks, draining });
+        let (sliced, slice_bytes) = (&mut self.sliced, &mut self.slice_bytes);
+        act(connection, &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, draining });
+        if self.slice_bytes == 0 {
+            self.mailbox.ring_own();
+        }
     }
 
     /// Carries out what a request asked of the shards that own its residents, and sets the deadline anew.

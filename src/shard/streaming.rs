@@ -55,10 +55,12 @@ impl Connection {
     }
 
     /// Takes more of the body; the lines that are whole now are on their way to their owners.
+    /// No more than a slice at a turn, so that refreshes need not wait behind batches.
     pub(super) fn consume_lines(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
         let Some(streaming) = &mut self.streaming else { return 0 };
         let (now_ms, stream) = (context.now.mono_ms(), &mut *streaming.stream);
-        let consumed = match streaming.body.decode(data, &mut stream.input, u64::MAX) {
+        let slice = &data[..data.len().min(*context.slice_bytes)];
+        let consumed = match streaming.body.decode(slice, &mut stream.input, u64::MAX) {
             Ok(progress) => {
                 let earned_ms = progress.consumed as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
                 streaming.body_deadline_ms = (streaming.body_deadline_ms + earned_ms).min(now_ms + BODY_MS_MAX);
@@ -73,6 +75,11 @@ impl Connection {
                 data.len()
             }
         };
+        *context.slice_bytes -= consumed.min(slice.len());
+        self.is_sliced = consumed < data.len() && stream.takes_input();
+        if self.is_sliced {
+            context.sliced.push_back(context.asker.connection);
+        }
         self.write_lines(context);
         consumed
     }
@@ -91,9 +98,10 @@ impl Connection {
         }
     }
 
-    /// Writes what answers are there, unless a send is in flight: its end asks again.
+    /// Writes what answers are there, unless a send is in flight: its end asks again. So does the last slice, that one
+    /// batch need not be answered by many sends.
     pub(super) fn write_lines(&mut self, context: &mut Context<'_>) {
-        if self.sending.is_some() || self.ending.is_some() {
+        if self.is_sliced || self.sending.is_some() || self.ending.is_some() {
             return;
         }
         let Some(streaming) = &mut self.streaming else { return };
