@@ -158,6 +158,8 @@ pub const STREAM_LINE_BYTES_MAX: usize = 4_096;
 pub const STREAM_LINES_MAX: usize = 1_024;
 /// What all streams together may take of a turn of their shard: 16 scans, some 25 µs, which is what refreshes then wait.
 pub const STREAM_SLICE_BYTES: usize = 2_048;
+/// After so many slices in a row the journal's thread is woken, even if more are to come.
+pub const STREAM_SLICES_A_RING: usize = 16;
 /// No more is received before what has come of a stream is read down to this.
 pub const STREAM_INPUT_BYTES_MAX: usize = 65_536;
 /// How far a status may be dated ahead of this host's clock; a larger version would shut out every later statement.

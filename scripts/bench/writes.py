@@ -60,9 +60,9 @@ class Writes:
             with open(os.path.join(self.server.data, "scanner-token.txt"), encoding="ascii") as file:
                 self.token = file.read().strip()
 
-    def load(self, path, rate, *arguments):
+    def load(self, path, rate, *arguments, where=("taskset", "-c", "1")):
         seconds = self.options.seconds
-        command = ["taskset", "-c", "1", os.path.join(BENCH, "release", "load"),
+        command = [*where, os.path.join(BENCH, "release", "load"),
                    "--url", f"http://127.0.0.1:{self.server.port}{path}", "--rate", str(rate), "--duration", str(seconds),
                    "--warm-up", str(seconds / 5), "--connections", str(CONNECTIONS)] + [str(each) for each in arguments]
         _, out, err = servers.run(command, seconds + 60)
@@ -70,13 +70,13 @@ class Writes:
             raise Failed(f"load: {err.strip()}")
         return json.loads(out)
 
-    def counted(self, path, rate, records_each, *arguments):
+    def counted(self, path, rate, records_each, *arguments, **where):
         """A run of writes: what was acknowledged, how fast, and how many records each sync carried."""
         names = ["onecode_journal_records_total", "onecode_journal_syncs_total"]
         before, cpu_before = [self.server.metric(name) for name in names], self.server.cpu_s()
         kind = "application/json" if records_each == 1 and path.endswith("verify") else "application/x-ndjson"
         fields = ["--field", f"Authorization: Bearer {self.token}", "--field", f"Content-Type: {kind}"]
-        result = self.load(path, rate / records_each, *fields, *arguments)
+        result = self.load(path, rate / records_each, *fields, *arguments, **where)
         records, syncs = [self.server.metric(name) - old for name, old in zip(names, before)]
         asked = result["planned"] * records_each
         done = records if path.endswith("verify") else result["done"]
@@ -202,8 +202,10 @@ def beside(options, folder):
     def during(rate):
         found = []
         writer = threading.Thread(target=lambda: found.append(
-            # Both generators are on one CPU: this one must not spin there, or the other waits for its turn.
-            writes.counted("/scan/records", BESIDE_RATE, BATCH, "--scans", BATCH, "--coarse")))
+            # Where it shared the other generator's CPU, that one would wait for its turns and take them for the
+            # server's. On the server's CPU it only has what the shard leaves.
+            writes.counted("/scan/records", BESIDE_RATE, BATCH, "--scans", BATCH, "--coarse",
+                           where=("chrt", "--idle", "0", "taskset", "-c", "0"))))
         cases.wait_for_window(options.seconds + 2)
         writer.start()
         run = writes.refreshes(rate)

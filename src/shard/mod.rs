@@ -28,7 +28,7 @@ use mailbox::{Mailbox, Message};
 use slab::Slab;
 use timers::{TICK_MS, Wheel};
 
-use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, STREAM_SLICE_BYTES};
+use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, STREAM_SLICE_BYTES, STREAM_SLICES_A_RING};
 pub use crate::service::Output;
 use crate::service::counters::Counters;
 use crate::service::{Answer, Ask, Asker, Due, Role, Service};
@@ -47,6 +47,8 @@ pub struct Shard {
     /// Who has sent more lines than this turn takes, in the order of their turns; and what it still takes.
     sliced: VecDeque<ConnectionId>,
     slice_bytes: usize,
+    /// Turns in a row that left some of it.
+    slices: usize,
     /// What another shard's queue had no room for; at most one for each ask that this shard has taken.
     unsent: VecDeque<(usize, Message)>,
     /// When the process ends whatever is in flight, in monotonic milliseconds.
@@ -66,6 +68,7 @@ impl Shard {
             asks: VecDeque::new(),
             sliced: VecDeque::new(),
             slice_bytes: STREAM_SLICE_BYTES,
+            slices: 0,
             unsent: VecDeque::new(),
             drain_deadline_ms: None,
         }
@@ -153,7 +156,9 @@ impl Shard {
     /// The next shard whose driver must be woken; the number behind the last shard's is the journal's.
     pub fn poll_bell(&mut self) -> Option<usize> {
         let journal = self.mailbox.shards();
-        self.mailbox.poll_bell().or_else(|| self.service.poll_journal_bell().then_some(journal))
+        // One sync for a batch rather than one for each slice of it.
+        let rings = self.sliced.is_empty() || self.slices % STREAM_SLICES_A_RING == STREAM_SLICES_A_RING - 1;
+        self.mailbox.poll_bell().or_else(|| (rings && self.service.poll_journal_bell()).then_some(journal))
     }
 
     /// Time has passed: deadlines are met.
@@ -213,6 +218,7 @@ impl Shard {
                 self.wake(id);
             }
         }
+        self.slices = if self.sliced.is_empty() { 0 } else { self.slices + 1 };
     }
 
     /// Brings an answer to the shard and connection that wait for it.
