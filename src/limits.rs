@@ -96,6 +96,8 @@ pub const SNAPSHOT_BLOCK_BYTES: usize = 1 << 20;
 /// Rows of 40 bytes in one segment of a snapshot, 4 MiB: what each loading thread holds in memory beside the table, and
 /// what is written between two syncs, which the journal's wait for.
 pub const SNAPSHOT_SEGMENT_ROWS_MAX: u64 = (4 << 20) / 40;
+/// One write(2) of it: some 30 µs in the kernel, which a shard on the same CPU waits for.
+pub const SNAPSHOT_WRITE_BYTES_MAX: usize = 64 << 10;
 /// One row of a CSV file for `import`, beyond which a quote was left open and would swallow the rest of the file.
 pub const IMPORT_ROW_BYTES_MAX: u64 = 4_096;
 // Configuration and sign-in.
@@ -205,7 +207,7 @@ pub const JOURNAL_FOLD_S_MAX: u64 = 86_400;
 /// How long a fold waits for the shards to apply what is on disk, or for a segment to be ended, before it is put off.
 pub const JOURNAL_FOLD_WAIT_MS_MAX: u64 = 30_000;
 /// Of the time of a fold's thread, so many parts in a hundred are work; the rest it sleeps, and lets others at the disk.
-pub const JOURNAL_FOLD_PERCENT: u32 = 50;
+pub const JOURNAL_FOLD_PERCENT: u32 = 20;
 /// The default of `journal.disk_bytes_max`: half a day of a thousand scans a second is 4 GB.
 pub const JOURNAL_DISK_BYTES_DEFAULT: u64 = 64 << 30;
 /// The least that `journal.disk_bytes_max` can say: some segments and the two that are always there.

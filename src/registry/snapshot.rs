@@ -32,7 +32,7 @@ use rkyv::util::AlignedVec;
 use thiserror::Error;
 
 use super::table::{Row, Table, is_row};
-use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SEGMENT_ROWS_MAX};
+use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SEGMENT_ROWS_MAX, SNAPSHOT_WRITE_BYTES_MAX};
 use crate::sys::regular_file;
 
 /// The version of the format that this program writes, and the only one it reads.
@@ -284,8 +284,10 @@ fn write_segments(file: &mut File, table: &Table, pause: &mut dyn FnMut(u64) -> 
         assert_eq!(archive.len() as u64, archive_bytes(segment.len() as u64), "the length that a reader expects");
         let checksums: Vec<u8> =
             archive.chunks(SNAPSHOT_BLOCK_BYTES).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
-        file.write_all(&archive)?;
-        file.write_all(&checksums)?;
+        // A system call need not give way before it ends, whoever else wants its CPU.
+        for piece in archive.chunks(SNAPSHOT_WRITE_BYTES_MAX).chain([&checksums[..]]) {
+            file.write_all(piece)?;
+        }
         file.sync_data()?;
         pause((archive.len() + checksums.len()) as u64)?;
     }
