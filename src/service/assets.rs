@@ -22,10 +22,12 @@ pub struct Representation {
     language: Option<Text>,
     /// The value of `ETag`: strong, quotes included.
     pub etag: Text,
-    /// All fields but the length, each with its line end; then the length, the empty line, and the body.
-    whole: &'static [u8],
+    /// The rest of a whole answer: all fields but the length, each with its line end; then the length, the empty line,
+    /// and the body.
+    pub whole: &'static [u8],
     fields_bytes: usize,
-    head_bytes: usize,
+    /// Where in `whole` the body starts.
+    pub head_bytes: usize,
     /// The head of the answer that nothing has changed, from its first field to its empty line.
     pub unchanged: &'static [u8],
 }
@@ -34,16 +36,6 @@ impl Representation {
     /// The fields that every answer with this representation has, each with its line end.
     pub fn fields(&self) -> &'static [u8] {
         &self.whole[..self.fields_bytes]
-    }
-
-    /// The rest of a whole answer's head, from its first field to its empty line.
-    pub fn head(&self) -> &'static [u8] {
-        &self.whole[..self.head_bytes]
-    }
-
-    /// The rest of a whole answer: [`head`](Self::head), and the body.
-    pub fn whole(&self) -> &'static [u8] {
-        self.whole
     }
 
     /// The body alone.
@@ -149,6 +141,7 @@ impl Laid {
         let mut add = |name: &str, value: &str| fields.extend([name, ": ", value, "\r\n"]);
         add("Content-Type", &asset.content_type);
         add("X-Content-Type-Options", "nosniff");
+        add("Accept-Ranges", "bytes");
         if let Some(encoding) = &encoded.encoding {
             add("Content-Encoding", encoding);
         }
@@ -368,13 +361,16 @@ mod tests {
     fn an_answer_is_its_fields_its_length_and_its_body_in_one_piece() {
         let library = library();
         let found = library.find("/two", Some(b"br"), Some(b"en")).unwrap();
-        let head = std::str::from_utf8(found.head()).unwrap();
+        let head = std::str::from_utf8(&found.whole[..found.head_bytes]).unwrap();
         let length = format!("Content-Length: {}\r\n\r\n", found.body().len());
         assert_eq!(head, [std::str::from_utf8(found.fields()).unwrap(), &length].concat());
-        assert_eq!(found.whole(), [found.head(), found.body()].concat());
-        for field in
-            ["Content-Encoding: br\r\n", "Content-Language: en\r\n", "Vary: Accept-Encoding, Accept-Language\r\n"]
-        {
+        assert_eq!(found.whole, [head.as_bytes(), found.body()].concat());
+        for field in [
+            "Content-Encoding: br\r\n",
+            "Content-Language: en\r\n",
+            "Vary: Accept-Encoding, Accept-Language\r\n",
+            "Accept-Ranges: bytes\r\n",
+        ] {
             assert!(head.contains(field), "{head}");
         }
         let unchanged = std::str::from_utf8(found.unchanged).unwrap();
@@ -385,7 +381,7 @@ mod tests {
     fn the_page_is_embedded_with_its_policy_and_an_unknown_path_is_not() {
         let library = Library::new(Vec::new()).unwrap();
         let page = library.find("/", None, None).unwrap();
-        let head = std::str::from_utf8(page.head()).unwrap();
+        let head = std::str::from_utf8(&page.whole[..page.head_bytes]).unwrap();
         assert!(
             head.contains("Content-Type: text/html") && head.contains("Content-Security-Policy: default-src 'none'")
         );

@@ -492,7 +492,7 @@ impl Service {
                 304
             }
             ByteRange::Whole => {
-                reply.borrowed(200, page.whole(), page.head().len());
+                reply.borrowed(200, page.whole, page.head_bytes);
                 200
             }
             ByteRange::Part { first, last } => {
