@@ -1,11 +1,11 @@
-//! An operator's pages as a client finds them.
+//! An operator's pages as a client finds them: in parts, and by the name of their folder.
 
 mod support;
 
 use std::fs;
 
 use support::process::Server;
-use support::{Answer, Host, get};
+use support::{Answer, Host, get, post};
 use tempfile::TempDir;
 
 /// A demo that serves these files, and the folder they lie in.
@@ -49,4 +49,31 @@ fn a_file_says_that_it_is_had_in_parts_and_is() {
     let outside = ask("Range: bytes=10-\r\n");
     assert_eq!((outside.status, outside.problem().as_str()), (416, "range-unsatisfiable"));
     assert_eq!(outside.field("Content-Range"), Some("bytes */10"));
+}
+
+#[test]
+fn a_folder_without_its_last_slash_leads_to_its_page_with_what_was_asked() {
+    let (server, _folder) = serving(&[("help/index.html", "<p>help"), ("help/a.txt", "a")]);
+    let ask = |request: String| server.client().ask(request);
+    assert_eq!(ask(get("/help/?a=b", "")).text(), "<p>help");
+    for (query, location) in [("", "/help/"), ("?next=//evil.example", "/help/?next=//evil.example"), ("?", "/help/?")]
+    {
+        let answer = ask(get(&format!("/help{query}"), ""));
+        assert_eq!((answer.status, answer.field("Location"), answer.text()), (308, Some(location), ""));
+    }
+    // As long as a request line lets it be, and several at once.
+    let query = format!("?{}", "q".repeat(2_000));
+    let mut client = server.client();
+    for _ in 0..3 {
+        let request = get(&format!("/help{query}"), "");
+        client.send(request.repeat(2) + &request.replace("GET", "HEAD"));
+        for answer in [client.answer(), client.answer(), client.answer_to_head()] {
+            assert_eq!((answer.status, answer.field("Location")), (308, Some(&*format!("/help/{query}"))));
+        }
+    }
+    assert_eq!(ask(get("/help", "").replace("GET", "OPTIONS")).status, 204);
+    assert_eq!(ask(post("/help", "{}")).status, 405);
+    for path in ["/help/a.txt/", "/hel", "//help", "/help//", "/person", "/assets"] {
+        assert_eq!(ask(get(path, "")).status, 404, "{path}");
+    }
 }

@@ -329,25 +329,6 @@ fn rejects_go_into_a_pipe_only_if_somebody_reads_it() {
 }
 
 #[test]
-fn a_folder_without_its_last_slash_leads_to_its_page() {
-    let folder = Folder::new();
-    folder.with("pages/help/index.html", "<p>help");
-    folder.with("pages/help/a.txt", "a");
-    let server = Server::demo_with(|command| {
-        command.env("ONECODE_ASSETS_DIR", folder.path("pages"));
-    });
-    let ask = |request: String| server.client().ask(request);
-    assert_eq!(ask(get("/help/", "")).text(), "<p>help");
-    let answer = ask(get("/help?next=//evil.example", ""));
-    assert_eq!((answer.status, answer.field("Location")), (308, Some("/help/")));
-    assert_eq!(ask(get("/help", "").replace("GET", "OPTIONS")).status, 204);
-    assert_eq!(ask(post("/help", "{}")).status, 405);
-    for path in ["/help/a.txt/", "/hel", "//help", "/help//", "/person", "/assets"] {
-        assert_eq!(ask(get(path, "")).status, 404, "{path}");
-    }
-}
-
-#[test]
 fn of_two_cookies_the_one_that_is_a_session_counts() {
     let server = Server::demo();
     let session = server.session(1);

@@ -480,9 +480,11 @@ impl Service {
     fn page(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
         let (encoding, language) = (head.get(Field::AcceptEncoding), head.get(Field::AcceptLanguage));
         let Some(page) = self.parts.library.find(head.path, encoding, language) else {
-            // A folder's page, whose own links are relative to the folder. Asked again each time, as pages are.
+            // A folder's page, whose own links are relative to the folder. A send slot need not have room for a query.
+            let (mark, query) = head.query.map_or(("", ""), |query| ("?", query));
+            let to = format!("Location: {}/{mark}{query}\r\n", head.path);
             self.count(Route::Page, 308);
-            reply.inline(308, &[("Location", &*format!("{}/", head.path)), ("Cache-Control", "no-cache")], b"");
+            reply.borrowed(308, to + "Cache-Control: no-cache\r\nContent-Length: 0\r\n\r\n", usize::MAX);
             return Outcome::Answered;
         };
         let length = page.body().len() as u64;

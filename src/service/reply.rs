@@ -116,9 +116,9 @@ impl Reply<'_> {
 
     /// An answer of which all but the status line, the date and the connection's fate lies ready: `rest` is its other
     /// fields, up to `head_bytes`, and its body.
-    pub fn borrowed(&mut self, status: u16, rest: &'static [u8], head_bytes: usize) {
-        let (answer, output) = self.start(status, &[]);
-        output.body = Bytes::from_static(if answer.head_only { &rest[..head_bytes] } else { rest });
+    pub fn borrowed(&mut self, status: u16, rest: impl Into<Bytes>, head_bytes: usize) {
+        let (rest, (answer, output)) = (rest.into(), self.start(status, &[]));
+        output.body = if answer.head_only { rest.slice(..head_bytes.min(rest.len())) } else { rest };
     }
 
     /// A part of a file (RFC 9110 §15.3.7): the range is its first byte, its last, and the length of the whole.
