@@ -149,6 +149,13 @@ fn a_page_that_cannot_be_served_is_named_before_anything_is_made() {
     fs::File::create(&pipe).unwrap().set_len(1 << 34).unwrap();
     refuse(&["b.html", "larger than 16777216 bytes"]);
     fs::remove_file(&pipe).unwrap();
+    for page in ["healthz/index.html", "person/app/a.html", "scan/verify/b/c.txt"] {
+        folder.with(&format!("pages/{page}"), "x");
+        refuse(&[&format!("pages/{page}"), "the service's own"]);
+        fs::remove_file(folder.path("pages").join(page)).unwrap();
+    }
+    folder.with("pages/scan/index.html", "x");
+    folder.with("pages/person.html", "x");
     folder.with("other/c.html", "y");
     symlink("../other", folder.path("pages/other")).unwrap();
     run_well(onecode().arg("check-config").env("ONECODE_ASSETS_DIR", folder.path("pages")));

@@ -61,6 +61,9 @@ fn read_folder(
         let body = read_bounded(regular_file::open(&path), ASSET_FILE_BYTES_MAX.into());
         let body = body.map_err(Fatal::Configuration.at(path.display()))?;
         let (route, language) = place(route, &name);
+        if let Some(ours) = OURS.split(' ').find(|ours| route.starts_with(&format!("{ours}/"))) {
+            return Err(refused(&path, format!("{ours} and what is below it are the service's own")));
+        }
         let cache = if is_hashed(&name) { CacheClass::Immutable } else { CacheClass::Revalidate };
         let asset = pack(&route, language.as_deref(), content_type, cache, &body)
             .map_err(|error| refused(&path, format!("a page is UTF-8: {error}")))?;
@@ -74,6 +77,9 @@ fn read_folder(
     around.pop();
     Ok(())
 }
+
+/// Paths of the service that a file's could lie below, those of later calls among them.
+const OURS: &str = "/person /healthz /readyz /scan/verify /scan/records /sampling/records /trust /device /rum";
 
 /// What the head of an answer with a page comes to, policy included.
 const HEAD_BYTES: usize = 700;
