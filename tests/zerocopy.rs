@@ -89,6 +89,7 @@ fn a_large_page_goes_out_uncopied_until_the_kernel_copies_it_and_never_on_this_h
     assert!(sends >= 1.0 && copies >= 1.0);
     assert!(namespace.fetch(&server, "/large.jpg") == page);
     assert_eq!(counted().0, sends, "once it has copied, pages are sent as before");
+    assert_eq!(server.stderr().matches("onecode: shard-0: the kernel copies all the same").count(), 1);
     assert_eq!(server.metric("onecode_ring_overflows_total"), 0.0);
     let (status, _) = server.stop();
     assert_eq!(status, Some(0));

@@ -430,7 +430,9 @@ impl Worker<'_> {
     fn notified(&mut self, notification: &cqueue::Entry) {
         if ZeroCopy::has_copied(notification) {
             self.shard.counters().zerocopy_copies.add(1);
-            self.zerocopy = None;
+            if self.zerocopy.take().is_some() {
+                zerocopy::tell_end();
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! page frees nothing, and a connection may end before it. All that it is read for is whether the kernel had to copy:
 //! then its bookkeeping is worse than our copy, and the shard sends as before from there on.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 
@@ -58,12 +59,19 @@ impl ZeroCopy {
     }
 }
 
+/// Says, once in the life of a shard, that it sends as before from here on. A log that nobody reads ends nothing.
+pub(super) fn tell_end() {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a shard");
+    let _ = writeln!(io::stderr(), "onecode: {name}: the kernel copies all the same: no more zero-copy sends");
+}
+
 /// Whether the other end is on this host, where the kernel always copies.
 pub(super) fn is_local(descriptor: RawFd) -> bool {
     // SAFETY: the connection's descriptor, open as long as its place is taken.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let socket = SockRef::from(&descriptor);
-    let ip = |address: std::io::Result<SockAddr>| address.ok().and_then(|a| a.as_socket()).map(|a: SocketAddr| a.ip());
+    let ip = |address: io::Result<SockAddr>| address.ok().and_then(|a| a.as_socket()).map(|a: SocketAddr| a.ip());
     let (ours, theirs) = (ip(socket.local_addr()), ip(socket.peer_addr()));
     ours == theirs || theirs.is_none_or(|ip| ip.to_canonical().is_loopback())
 }
