@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the server, the floor, the peers and the load generator, and measures them beside each other; see
-# benches/README.md for what is measured and how to read it.
+# Builds the server, the floor, the peers and the load generator, and measures them beside each other; for a server
+# elsewhere the load generator alone. See benches/README.md for what is measured and how to read it.
 #
 #     scripts/bench.sh                 about half an hour; writes benches/results
 #     scripts/bench.sh --quick         3 minutes at most once built; writes target/bench/quick
@@ -12,10 +12,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/needs.sh"
 
 may_install=yes
+elsewhere=no
 options=()
 for option in "$@"; do
     case $option in
         --no-install) may_install=no ;;
+        --target | --target=*)
+            elsewhere=yes
+            options+=("$option")
+            ;;
         *) options+=("$option") ;;
     esac
 done
@@ -23,10 +28,12 @@ done
 need_cargo
 need "a C compiler" "gcc libc6-dev make" have cc
 need wrk wrk have wrk
-need nginx nginx-light have /usr/sbin/nginx
 need "Python 3" python3 have python3
-need taskset util-linux have taskset
-need valgrind valgrind have valgrind
+if [ $elsewhere = no ]; then
+    need nginx nginx-light have /usr/sbin/nginx
+    need taskset util-linux have taskset
+    need valgrind valgrind have valgrind
+fi
 install_missing "$may_install"
 # Debian has nginx where only root looks.
 PATH=$PATH:/usr/sbin
@@ -34,15 +41,19 @@ PATH=$PATH:/usr/sbin
 case " ${options[*]:-} " in
     *" --help "* | *" -h "*) exec python3 "$root/scripts/bench/main.py" --help ;;
 esac
-build() { (cd "$root/$1" && CARGO_TARGET_DIR=$root/target/bench cargo build --release --locked --quiet); }
-for workspace in floor peers load; do
-    echo "onecode: building benches/$workspace" >&2
-    build "benches/$workspace"
-done
-echo "onecode: building the server" >&2
-if [ ! -e "$root/web/dist" ] && command -v npm >/dev/null; then
-    "$root/scripts/build-web.sh" >&2
+build() {
+    echo "onecode: building benches/$1" >&2
+    (cd "$root/benches/$1" && CARGO_TARGET_DIR=$root/target/bench cargo build --release --locked --quiet)
+}
+build load
+if [ $elsewhere = no ]; then
+    build floor
+    build peers
+    echo "onecode: building the server" >&2
+    if [ ! -e "$root/web/dist" ] && command -v npm >/dev/null; then
+        "$root/scripts/build-web.sh" >&2
+    fi
+    (cd "$root" && cargo build --release --locked --quiet)
+    (cd "$root" && cargo bench --locked --quiet --bench instructions --no-run)
 fi
-(cd "$root" && cargo build --release --locked --quiet)
-(cd "$root" && cargo bench --locked --quiet --bench instructions --no-run)
 exec python3 "$root/scripts/bench/main.py" ${options[@]+"${options[@]}"}

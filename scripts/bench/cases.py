@@ -91,10 +91,10 @@ class Bench:
             raise Failed(f"load: {err.strip()}")
         return json.loads(out)
 
-    def prefetch(self, url, sessions):
+    def prefetch(self, url, sessions, pin=True):
         """Has the warm residents' payloads made."""
         arguments = ["--sessions", sessions, "--residents", WARM_RESIDENTS, "--requests", WARM_RESIDENTS]
-        self.load(url + REFRESH, arguments + ["--rate", 10_000, "--duration", 5], 20)
+        self.load(url + REFRESH, arguments + ["--rate", 10_000, "--duration", 5], 20, pin)
 
     def run(self, server, script, arguments, url_path=""):
         """One measured run of one server; a run that is not evidence says why."""

@@ -183,7 +183,7 @@ def measure_target(bench, chosen):
                 arguments[1] = walk.begin(60_000 * chosen.seconds)
             elif name != "static":
                 cases.wait_for_window(chosen.seconds + 1)
-                bench.prefetch(target, chosen.sessions)
+                bench.prefetch(target, chosen.sessions, pin=False)
             counts = ["process_cpu_seconds_total", "onecode_requests_total", "onecode_signatures_total",
                       "onecode_ahead_signatures_total"]
             before = [servers.metric(chosen.admin, count) for count in counts]
