@@ -87,7 +87,6 @@ impl Shard {
         };
         self.service.counters().accepted.add(1);
         self.service.counters().open.set(self.connections.len() as u64);
-        self.rearm(now, id);
         Some(id)
     }
 
@@ -128,9 +127,7 @@ impl Shard {
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
         let next = connection.poll(now);
-        if !matches!(next, Next::Receive | Next::ReceiveOrWake) {
-            self.rearm(now, id);
-        }
+        self.rearm(now, id);
         next
     }
 
@@ -210,6 +207,7 @@ impl Shard {
             let received = self.connections.get_mut(id).is_some_and(|connection| connection.receives_lines());
             self.with(now, id, Connection::consume_input);
             self.settle(now, id);
+            self.rearm(now, id);
             let is_changed = |connection: &mut Connection| {
                 connection.is_to_be_woken()
                     || (connection.sending.is_none() && connection.receives_lines() && !received)
@@ -252,6 +250,7 @@ impl Shard {
         }
         self.with(now, id, |connection, context| connection.handle_answer(context, answer));
         self.settle(now, id);
+        self.rearm(now, id);
         // An earlier answer may still be on its way; its end asks for this one. To be woken then would cut it off.
         if self.connections.get_mut(id).is_some_and(|connection| connection.is_to_be_woken()) {
             self.wake(id);
@@ -320,7 +319,7 @@ impl Shard {
         }
     }
 
-    /// Carries out what a request asked of the shards that own its residents, and sets the deadline anew.
+    /// Carries out what a request asked of the shards that own its residents.
     fn settle(&mut self, now: Now, id: ConnectionId) {
         let asker = Asker { shard: self.mailbox.own(), connection: id };
         while let Some(ask) = self.asks.pop_front() {
@@ -332,7 +331,6 @@ impl Shard {
                 self.with(now, id, |connection, context| connection.handle_answer(context, answer));
             }
         }
-        self.rearm(now, id);
     }
 
     /// Asks one owner, which may be this shard. `Some`: the answer is there already.
@@ -353,6 +351,7 @@ impl Shard {
         }
     }
 
+    /// Sets the deadline anew: after each event that no [`poll`](Self::poll) need follow, and with each of those.
     fn rearm(&mut self, now: Now, id: ConnectionId) {
         let idle_ms_max = if self.is_draining() { DRAIN_IDLE_MS_MAX } else { IDLE_MS_MAX };
         let Some(connection) = self.connections.get_mut(id) else { return };
