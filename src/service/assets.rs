@@ -206,15 +206,9 @@ fn primary(tag: &[u8]) -> &[u8] {
 /// RFC 9110 §12.5.3. Of equal qualities the smaller body wins, which stands earlier; the identity, unless named, is
 /// acceptable but the last choice, and is what a client gets that accepts nothing.
 fn choose_encoding<'r>(encodings: &'r [Representation], accept: &[u8]) -> &'r Representation {
-    let mut chosen = &encodings[encodings.len() - 1];
-    let mut best = 0;
-    for representation in encodings {
-        let quality = quality_of_encoding(representation.encoding.as_deref(), accept);
-        if quality > best {
-            (chosen, best) = (representation, quality);
-        }
-    }
-    chosen
+    let weighed = encodings.iter().rev().map(|one| (quality_of_encoding(one.encoding.as_deref(), accept), one));
+    let best = weighed.filter(|(quality, _)| *quality > 0).max_by_key(|(quality, _)| *quality);
+    best.map_or(&encodings[encodings.len() - 1], |(_, one)| one)
 }
 
 fn quality_of_encoding(encoding: Option<&str>, accept: &[u8]) -> u16 {
