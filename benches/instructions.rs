@@ -40,6 +40,8 @@ const RESIDENTS: u32 = 3_000;
 const CALLS_OF_A_PART: u32 = 500;
 const CALLS_WARM: u32 = 2_000;
 const CALLS_COLD: u32 = 300;
+/// Of [`Window::DEFAULT`].
+const WINDOW_S: u64 = 45;
 
 fn main() {
     let mut bench = Bench::new();
@@ -218,7 +220,7 @@ impl Bench {
             exp: times.exp,
             test: true,
         };
-        let mut code = CodeBuffer::new();
+        let mut code = CodeBuffer::default();
         settings.issuer.issue(&request, &mut code);
         let connection = shard.handle_accept(NOW).expect("there is room for one");
         Bench {
@@ -243,7 +245,7 @@ impl Bench {
     fn refresh_next(&mut self) {
         if self.next == self.requests.len() {
             self.next = 1;
-            self.now.unix_ms += u64::from(self.settings.window.window_s()) * 1_000;
+            self.now.unix_ms += WINDOW_S * 1_000;
         }
         self.refresh(self.next);
         self.next += 1;
@@ -272,7 +274,7 @@ fn settings(keyring: &Keyring) -> Settings {
     Settings {
         generation: 1,
         issuer: Issuer::new(keyring, DEFAULT_ISSUER).expect("the keyring is whole"),
-        painter: Painter::new(),
+        painter: Painter::default(),
         window: Window::DEFAULT,
         session_key: SessionKey::new(session.epoch, *session.key.expose()).expect("the first epoch is in range"),
         device_key: DeviceKey::new(*keyring.device_key.expose()),

@@ -50,7 +50,7 @@ fn by_the_crate(text: &[u8]) -> Vec<Color> {
 fn main() {
     let bench = Bench::from_arguments();
     let start = Instant::now();
-    let painter = Painter::new();
+    let painter = Painter::default();
     let made = start.elapsed();
     println!("the tables were made in {:.2} ms", made.as_secs_f64() * 1e3);
 
@@ -58,7 +58,7 @@ fn main() {
     let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
     let codes: Vec<CodeBuffer> = (0..CODES)
         .map(|resident| {
-            let mut code = CodeBuffer::new();
+            let mut code = CodeBuffer::default();
             issuer.issue(&request(resident), &mut code);
             code
         })
@@ -107,7 +107,7 @@ fn main() {
         payload::write(&Payload { code: code.as_str(), status: Status::Green, times, test: false, matrix }, &mut body)
     };
     bench.case("body of a refresh", |call| write(code(call), &matrix));
-    let mut issued = CodeBuffer::new();
+    let mut issued = CodeBuffer::default();
     bench.case("code, signature included", |call| issuer.issue(&request(call), &mut issued));
     bench.case("cold refresh: code, matrix, body", |call| {
         issuer.issue(&request(call), &mut issued);

@@ -2,7 +2,7 @@
 //!
 //! Nothing here reads a clock or a file. The drivers and the commands make a [`Now`]; the pure rooms take it.
 
-use std::fmt;
+use strum::{Display, FromRepr, IntoStaticStr};
 
 /// A resident, as sessions, codes and the journal name them: the first 8 bytes, big-endian, of the keyed hash of
 /// the ID number. The same in every import, snapshot and node that holds the same hash key.
@@ -10,7 +10,8 @@ use std::fmt;
 pub struct ResidentNumber(pub u64);
 
 /// What a resident's code says. The discriminants are the values of claim -65537.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Display, FromRepr, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 #[repr(u8)]
 pub enum Status {
     /// Nobody has said anything yet, or what was said is not one of the three.
@@ -26,29 +27,13 @@ pub enum Status {
 
 impl Status {
     /// The status of a claim value; anything that is not 1, 2 or 3 is unknown.
-    pub const fn from_claim(value: u64) -> Status {
-        match value {
-            1 => Status::Green,
-            2 => Status::Yellow,
-            3 => Status::Red,
-            _ => Status::Unknown,
-        }
+    pub fn from_claim(value: u64) -> Status {
+        u8::try_from(value).ok().and_then(Status::from_repr).unwrap_or_default()
     }
 
     /// The word used in JSON and CSV: `unknown`, `green`, `yellow` or `red`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Status::Unknown => "unknown",
-            Status::Green => "green",
-            Status::Yellow => "yellow",
-            Status::Red => "red",
-        }
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+    pub fn word(self) -> &'static str {
+        self.into()
     }
 }
 

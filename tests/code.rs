@@ -31,7 +31,7 @@ fn now_unix_s() -> u64 {
 }
 
 fn issued(issuer: &Issuer, times: Times, test: bool) -> String {
-    let mut code = CodeBuffer::new();
+    let mut code = CodeBuffer::default();
     let (iat, exp) = (times.iat, times.exp);
     issuer.issue(&CodeRequest { resident: RESIDENT, version: 1, status: Status::Yellow, iat, exp, test }, &mut code);
     code.as_str().to_owned()
@@ -66,7 +66,7 @@ fn a_code_in_all_its_forms_for_a_strangers_libraries() {
         let times = Times { iat: now, exp: now + 3_600, refresh_at: now + 45 };
         let code = issued(&issuer, times, test);
         let mut matrix = Matrix::blank();
-        Painter::new().paint(&Symbol::of(code.as_bytes()).unwrap(), &mut matrix);
+        Painter::default().paint(&Symbol::of(code.as_bytes()).unwrap(), &mut matrix);
         let mut body = [0; PAYLOAD_BYTES_MAX];
         let payload = Payload { code: &code, status: Status::Yellow, times, test, matrix: &matrix };
         let lengths = payload::write(&payload, &mut body);
@@ -99,13 +99,13 @@ fn codes_under_our_mask_and_under_the_best_one_for_a_reader() {
         let keyring = Keyring::generate(now.into(), os_random).unwrap();
         let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
         for resident in 0..CODES_PER_KEY {
-            let mut code = CodeBuffer::new();
+            let mut code = CodeBuffer::default();
             let resident = ResidentNumber(key << 32 | resident);
             let (iat, exp) = (now, now + 120);
             let request = CodeRequest { resident, version: 1, status: Status::Green, iat, exp, test: false };
             issuer.issue(&request, &mut code);
             let mut matrix = Matrix::blank();
-            Painter::new().paint(code.symbol(), &mut matrix);
+            Painter::default().paint(code.symbol(), &mut matrix);
             let best = under_the_best_mask(code.as_bytes());
             ours_is_best += usize::from(best[..] == matrix.bits()[..]);
             let (ours, best) = (STANDARD.encode(matrix.bits()), STANDARD.encode(best));

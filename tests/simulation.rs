@@ -70,7 +70,7 @@ fn code_of(process: &Simulated, resident: u32) -> String {
     let (number, _) = process.settings.hash_key.number(&demo::id_number(resident));
     let Record { resident, version, status, test, .. } = process.registry.read(number).unwrap();
     let times = process.settings.window.times(resident, process.sim.borrow().now().unix_s());
-    let mut code = CodeBuffer::new();
+    let mut code = CodeBuffer::default();
     let request = CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test };
     process.settings.issuer.issue(&request, &mut code);
     code.as_str().to_owned()

@@ -401,7 +401,7 @@ fn a_lookup_tells_the_history_newest_first_and_no_id_number() {
 
 /// A code of demo resident `n`, as it is at the start.
 fn code(n: u32, version: u64, iat: u64, status: Status, test: bool) -> String {
-    let mut code = CodeBuffer::new();
+    let mut code = CodeBuffer::default();
     let iat = u32::try_from(iat).unwrap();
     let request = CodeRequest { resident: number(n), version, status, iat, exp: iat + 120, test };
     SETTINGS.issuer.issue(&request, &mut code);

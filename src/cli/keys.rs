@@ -13,7 +13,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Done, Ended, Fatal, Place, random, rfc3339};
-use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey};
+use crate::code::keyring::{Env, KeyState, Keyring, KeyringError, Kid, SigningKey};
 use crate::code::sealed::{self, SealedError};
 use crate::config::read_bounded;
 use crate::sys::regular_file;
@@ -139,8 +139,8 @@ fn execute(command: Command, folder: &Path, json: bool) -> Done {
 #[derive(Serialize)]
 struct Listed {
     kid: Kid,
-    env: &'static str,
-    state: &'static str,
+    env: Env,
+    state: KeyState,
     created: u64,
     not_before: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,8 +152,8 @@ struct Listed {
 fn print(keyring: &Keyring, now: u64, as_json: bool) -> Result<(), Ended> {
     let listed = |key: &SigningKey| Listed {
         kid: key.kid,
-        env: key.env.word(),
-        state: keyring.state(key, now).word(),
+        env: key.env,
+        state: keyring.state(key, now),
         created: key.created,
         not_before: key.not_before,
         not_after: keyring.not_after(key),

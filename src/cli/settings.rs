@@ -35,7 +35,7 @@ pub(super) fn make(
     Ok(Settings {
         generation,
         issuer,
-        painter: Painter::new(),
+        painter: Painter::default(),
         window,
         session_key,
         device_key: DeviceKey::new(*keyring.device_key.expose()),

@@ -79,11 +79,6 @@ pub struct CodeBuffer {
 }
 
 impl CodeBuffer {
-    /// A buffer with no code in it.
-    pub const fn new() -> CodeBuffer {
-        CodeBuffer { text: [0; CODE_CHARS_MAX], length: 0, symbol: Symbol::blank() }
-    }
-
     /// The code, as the bytes of its characters.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
@@ -100,9 +95,10 @@ impl CodeBuffer {
     }
 }
 
+/// A buffer with no code in it.
 impl Default for CodeBuffer {
     fn default() -> CodeBuffer {
-        CodeBuffer::new()
+        CodeBuffer { text: [0; CODE_CHARS_MAX], length: 0, symbol: Symbol::blank() }
     }
 }
 
@@ -206,7 +202,7 @@ impl Template {
             issuer_bytes: issuer.len(),
             signed: [0; SIGNED_BYTES_MAX],
             code: [0; CODE_BYTES_MAX],
-            begun: CodeBuffer::new(),
+            begun: CodeBuffer::default(),
         };
         fill(&mut template.signed, &[SIGNED_HEAD, &protected, &[0x40], &payload]);
         fill(&mut template.code, &[&[0xd2, 0x84], &protected, &[0xa0], &payload, &[0x58, 0x40]]);
@@ -217,7 +213,7 @@ impl Template {
         begun.text[..PREFIX.len()].copy_from_slice(PREFIX);
         let constant = &template.code[..constant_bytes(issuer.len())];
         begun.length = PREFIX.len() + begun.symbol.push_base45(constant, &mut begun.text[PREFIX.len()..]);
-        Painter::new().settle(&mut begun.symbol, chars);
+        Painter::default().settle(&mut begun.symbol, chars);
         template
     }
 
@@ -329,7 +325,7 @@ impl CtiKey {
 pub enum IssuerError {
     #[error("an issuer is 1 to {ISSUER_BYTES_MAX} letters, digits, '-', '.' or '_', such as {DEFAULT_ISSUER}")]
     Name,
-    #[error("no {} key is left to sign with: run `onecode keys generate`", .0.word())]
+    #[error("no {0} key is left to sign with: run `onecode keys generate`")]
     NoKey(Env),
 }
 
@@ -365,7 +361,7 @@ pub(super) mod tests {
     }
 
     fn issued(issuer: &Issuer, request: &CodeRequest) -> CodeBuffer {
-        let mut code = CodeBuffer::new();
+        let mut code = CodeBuffer::default();
         issuer.issue(request, &mut code);
         code
     }

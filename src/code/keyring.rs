@@ -16,6 +16,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use strum::{Display, IntoStaticStr};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -126,8 +127,9 @@ impl<'de> Deserialize<'de> for Kid {
 }
 
 /// Whose codes a key signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Env {
     /// Residents.
     Prod,
@@ -137,11 +139,8 @@ pub enum Env {
 
 impl Env {
     /// `prod` or `test`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Env::Prod => "prod",
-            Env::Test => "test",
-        }
+    pub fn word(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -187,8 +186,10 @@ impl SigningKey {
     }
 }
 
-/// What a signing key is doing at some time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a signing key is doing at some time, in the words of `keys list`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum KeyState {
     /// It signs.
     Active,
@@ -198,18 +199,6 @@ pub enum KeyState {
     Retired,
     /// It verifies nothing.
     Revoked,
-}
-
-impl KeyState {
-    /// The word of `keys list`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            KeyState::Active => "active",
-            KeyState::Next => "next",
-            KeyState::Retired => "retired",
-            KeyState::Revoked => "revoked",
-        }
-    }
 }
 
 /// The key that signs sessions, and the epoch it stands for.
@@ -369,7 +358,7 @@ impl Keyring {
         let jwk = |key: &SigningKey| {
             let mut jwk = serde_json::json!({
                 "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": key.kid.to_string(),
-                "x": URL_SAFE_NO_PAD.encode(key.public_key()), "iss": issuer, "env": key.env.word(),
+                "x": URL_SAFE_NO_PAD.encode(key.public_key()), "iss": issuer, "env": key.env,
             });
             if key.not_before > 0 {
                 jwk["nbf"] = key.not_before.into();

@@ -22,7 +22,8 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 const STATUS_KEY: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x00];
 
 /// The word of a verdict. Which words a verifier can come to depends on what it knows besides the keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Signed by a trusted key and within its life.
     Valid,
@@ -50,20 +51,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// The word that stands in JSON; part of the interface.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Outcome::Valid => "valid",
-            Outcome::ValidInGrace => "valid_in_grace",
-            Outcome::Expired => "expired",
-            Outcome::NotYetValid => "not_yet_valid",
-            Outcome::Revoked => "revoked",
-            Outcome::BadSignature => "bad_signature",
-            Outcome::UnknownIssuer => "unknown_issuer",
-            Outcome::ClockSuspect => "clock_suspect",
-            Outcome::StaleTrust => "stale_trust",
-            Outcome::Malformed => "malformed",
-            Outcome::UnknownResident => "unknown_resident",
-        }
+    pub fn word(self) -> &'static str {
+        self.into()
     }
 
     /// Whether a door may let the holder of such a code pass, by its status: `valid` and `valid_in_grace`.
@@ -278,7 +267,7 @@ mod tests {
     const KID: &[u8] = b"testkey1";
 
     fn issued(keyring: &Keyring, status: Status, test: bool) -> String {
-        let mut code = CodeBuffer::new();
+        let mut code = CodeBuffer::default();
         let (iat, exp) = (1_780_000_000, 1_780_000_120);
         let request = CodeRequest { resident: ResidentNumber(9), version: 3, status, iat, exp, test };
         Issuer::new(keyring, DEFAULT_ISSUER).unwrap().issue(&request, &mut code);

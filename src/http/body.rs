@@ -8,7 +8,6 @@
 use super::grammar::{CR, HTAB, LF, SP, hex_digit, is_text, is_token};
 use super::head::Framing;
 use crate::limits::CHUNK_OVERHEAD_BYTES_MAX;
-use thiserror::Error;
 
 /// How far a request body has been read.
 #[derive(Clone, Debug)]
@@ -33,44 +32,15 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// Why a body was refused. The connection closes after the answer, and the body is not fed again.
-#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[error("request body refused: {} ({})", self.reason(), self.status())]
-pub enum BodyError {
-    /// More bytes than the route takes.
-    TooLarge,
-    /// A chunk size that is not hexadecimal digits, or beyond 64 bits.
-    ChunkSize,
-    /// A chunk extension against its grammar.
-    ChunkExtension,
-    /// A line, or the data of a chunk, that does not end in CRLF.
-    LineEnd,
-    /// A trailer that is not a field line.
-    Trailer,
-    /// More extensions and trailers than [`CHUNK_OVERHEAD_BYTES_MAX`].
-    ChunkOverhead,
-}
-
-impl BodyError {
-    /// The status to answer with.
-    pub const fn status(self) -> u16 {
-        match self {
-            BodyError::TooLarge => 413,
-            _ => 400,
-        }
-    }
-
-    /// A short stable word for the problem's type and the metric's label.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            BodyError::TooLarge => "body-too-large",
-            BodyError::ChunkSize => "bad-chunk-size",
-            BodyError::ChunkExtension => "bad-chunk-extension",
-            BodyError::LineEnd => "bad-chunk-line-end",
-            BodyError::Trailer => "bad-trailer",
-            BodyError::ChunkOverhead => "chunk-overhead",
-        }
-    }
+refusals! {
+    /// Why a body was refused. The connection closes after the answer, and the body is not fed again.
+    BodyError "request body"
+    TooLarge 413 "body-too-large" "More bytes than the route takes.";
+    ChunkSize 400 "bad-chunk-size" "A chunk size that is not hexadecimal digits, or beyond 64 bits.";
+    ChunkExtension 400 "bad-chunk-extension" "A chunk extension against its grammar.";
+    LineEnd 400 "bad-chunk-line-end" "A line, or the data of a chunk, that does not end in CRLF.";
+    Trailer 400 "bad-trailer" "A trailer that is not a field line.";
+    ChunkOverhead 400 "chunk-overhead" "More extensions and trailers than [`CHUNK_OVERHEAD_BYTES_MAX`].";
 }
 
 /// What the next byte is part of.

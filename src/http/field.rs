@@ -3,87 +3,52 @@
 //! Owns the closed list of known fields and which of them may be repeated. A field that is not here is checked for
 //! its grammar by the head parser and then forgotten: nobody can act on it by accident.
 
-/// A field the server reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "each is the field of that name; NAMES has the spelling")]
-pub enum Field {
-    Host,
-    Cookie,
-    Authorization,
-    Connection,
-    ContentLength,
-    TransferEncoding,
-    ContentType,
-    Expect,
-    AcceptEncoding,
-    AcceptLanguage,
-    IfNoneMatch,
-    Range,
-    IfRange,
-    Origin,
-    SecFetchSite,
-    AccessControlRequestMethod,
-    AccessControlRequestHeaders,
-    XForwardedFor,
-    XForwardedProto,
+use strum::EnumCount;
+
+/// Makes [`Field`] and [`Field::of`] of the fields, each at the length of its name. The length leaves at most three
+/// candidates, each compared at its fixed length, so an unknown name costs next to nothing.
+macro_rules! fields {
+    ($($length:literal: $($field:ident $lower:literal),+;)*) => {
+        /// A field the server reads.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, EnumCount)]
+        #[repr(u8)]
+        #[allow(missing_docs, reason = "each is the field of that name")]
+        pub enum Field { $($($field,)+)* }
+
+        /// Every known field with its name in lower case, in the order of the enum.
+        #[cfg(test)]
+        const NAMES: [(Field, &str); Field::COUNT] = [$($((Field::$field, $lower),)+)*];
+
+        impl Field {
+            /// The field of a name in any case (RFC 9110 §5.1), if it is a known one. `name` is a token.
+            pub(super) fn of(name: &[u8]) -> Option<Field> {
+                match name.len() {
+                    $($length => None$(.or_else(|| if_is::<$length>(name, $lower, Field::$field)))+,)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-/// How many fields are known.
-pub(super) const COUNT: usize = NAMES.len();
-
-/// Every known field with its name in lower case, in the order of the enum.
-const NAMES: [(Field, &str); 19] = [
-    (Field::Host, "host"),
-    (Field::Cookie, "cookie"),
-    (Field::Authorization, "authorization"),
-    (Field::Connection, "connection"),
-    (Field::ContentLength, "content-length"),
-    (Field::TransferEncoding, "transfer-encoding"),
-    (Field::ContentType, "content-type"),
-    (Field::Expect, "expect"),
-    (Field::AcceptEncoding, "accept-encoding"),
-    (Field::AcceptLanguage, "accept-language"),
-    (Field::IfNoneMatch, "if-none-match"),
-    (Field::Range, "range"),
-    (Field::IfRange, "if-range"),
-    (Field::Origin, "origin"),
-    (Field::SecFetchSite, "sec-fetch-site"),
-    (Field::AccessControlRequestMethod, "access-control-request-method"),
-    (Field::AccessControlRequestHeaders, "access-control-request-headers"),
-    (Field::XForwardedFor, "x-forwarded-for"),
-    (Field::XForwardedProto, "x-forwarded-proto"),
-];
+fields! {
+    4: Host "host";
+    5: Range "range";
+    6: Cookie "cookie", Origin "origin", Expect "expect";
+    8: IfRange "if-range";
+    10: Connection "connection";
+    12: ContentType "content-type";
+    13: Authorization "authorization", IfNoneMatch "if-none-match";
+    14: ContentLength "content-length", SecFetchSite "sec-fetch-site";
+    15: AcceptEncoding "accept-encoding", AcceptLanguage "accept-language", XForwardedFor "x-forwarded-for";
+    17: TransferEncoding "transfer-encoding", XForwardedProto "x-forwarded-proto";
+    29: AccessControlRequestMethod "access-control-request-method";
+    30: AccessControlRequestHeaders "access-control-request-headers";
+}
 
 impl Field {
-    /// The field of a name in any case (RFC 9110 §5.1), if it is a known one. `name` is a token. The length leaves at
-    /// most three candidates, each compared at its fixed length, so an unknown name costs next to nothing.
-    pub(super) fn of(name: &[u8]) -> Option<Field> {
-        match name.len() {
-            4 => if_is(name, b"host", Field::Host),
-            5 => if_is(name, b"range", Field::Range),
-            6 => if_is(name, b"cookie", Field::Cookie)
-                .or_else(|| if_is(name, b"origin", Field::Origin))
-                .or_else(|| if_is(name, b"expect", Field::Expect)),
-            8 => if_is(name, b"if-range", Field::IfRange),
-            10 => if_is(name, b"connection", Field::Connection),
-            12 => if_is(name, b"content-type", Field::ContentType),
-            13 => if_is(name, b"authorization", Field::Authorization)
-                .or_else(|| if_is(name, b"if-none-match", Field::IfNoneMatch)),
-            14 => if_is(name, b"content-length", Field::ContentLength)
-                .or_else(|| if_is(name, b"sec-fetch-site", Field::SecFetchSite)),
-            15 => if_is(name, b"accept-encoding", Field::AcceptEncoding)
-                .or_else(|| if_is(name, b"accept-language", Field::AcceptLanguage))
-                .or_else(|| if_is(name, b"x-forwarded-for", Field::XForwardedFor)),
-            17 => if_is(name, b"transfer-encoding", Field::TransferEncoding)
-                .or_else(|| if_is(name, b"x-forwarded-proto", Field::XForwardedProto)),
-            29 => if_is(name, b"access-control-request-method", Field::AccessControlRequestMethod),
-            30 => if_is(name, b"access-control-request-headers", Field::AccessControlRequestHeaders),
-            _ => None,
-        }
-    }
-
     /// The name in lower case.
+    #[cfg(test)]
     pub const fn name(self) -> &'static str {
         NAMES[self as usize].1
     }
@@ -109,8 +74,8 @@ impl Field {
 /// `field` if `name` is `lower` in any case. Setting bit 5 makes lower case of letters and keeps `-`, and no other token
 /// octet becomes one of those by it. Compared in words, of which the last overlaps the one before.
 #[inline(always)]
-fn if_is<const LENGTH: usize>(name: &[u8], lower: &[u8; LENGTH], field: Field) -> Option<Field> {
-    let name: &[u8; LENGTH] = name.try_into().ok()?;
+fn if_is<const LENGTH: usize>(name: &[u8], lower: &str, field: Field) -> Option<Field> {
+    let (name, lower): (&[u8; LENGTH], &[u8; LENGTH]) = (name.try_into().ok()?, lower.as_bytes().try_into().ok()?);
     let (mut at, mut differs) = (0, 0);
     while at < LENGTH {
         differs |= if LENGTH < 8 {

@@ -8,11 +8,11 @@
 //! Checks run strictly in the order of the bytes, and those that need the whole head run after its last one. So the
 //! first fault found does not depend on how the bytes arrived, and a head that has not ended can be refused at once.
 
-use super::field::{self, Field};
+use super::field::Field;
 use super::grammar::{self, CR, HTAB, LF, SP, members, target_end, text_end, token_end};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 use std::fmt;
-use thiserror::Error;
+use strum::EnumCount;
 
 /// The request method (RFC 9110 §9, RFC 5789).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +106,7 @@ pub struct Head<'b> {
     present: u32,
     /// Invariant: bit n is set exactly if field n came more than once.
     repeated: u32,
-    first: [Span; field::COUNT],
+    first: [Span; Field::COUNT],
     closes: bool,
     asks_keep_alive: bool,
 }
@@ -119,90 +119,31 @@ struct Span {
 }
 
 const _: () = assert!(HEAD_BYTES_MAX <= u16::MAX as usize && REQUEST_LINE_BYTES_MAX <= HEAD_BYTES_MAX);
-const _: () = assert!(field::COUNT <= 32);
+const _: () = assert!(Field::COUNT <= 32);
 
-/// Why a request head was refused. The connection closes after the answer.
-#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[error("request head refused: {} ({})", self.reason(), self.status())]
-pub enum HeadError {
-    /// A bare CR or a bare LF.
-    LineEnd,
-    /// The method is not a token followed by one space.
-    Method,
-    /// The request-target is none of the four forms, is not for this method, or has a byte no URI has.
-    Target,
-    /// What follows the target is not `HTTP/d.d`.
-    Version,
-    /// A major version other than 1.
-    VersionUnsupported,
-    /// A field line starts with whitespace: folded, or before the first field.
-    LeadingWhitespace,
-    /// A field name is not a token right before its colon.
-    FieldName,
-    /// A control character in a field value.
-    FieldValue,
-    /// A field that may come once came twice.
-    RepeatedField,
-    /// Host is missing, repeated or invalid.
-    Host,
-    /// Content-Length is not one number.
-    ContentLength,
-    /// Content-Length beside Transfer-Encoding.
-    LengthAndEncoding,
-    /// Transfer-Encoding does not end in one `chunked`.
-    TransferEncoding,
-    /// Transfer-Encoding in HTTP/1.0.
-    TransferEncodingVersion,
-    /// A transfer coding before `chunked` that we do not decode.
-    TransferCodingUnsupported,
-    /// An expectation other than 100-continue.
-    Expectation,
-    /// The request line is longer than [`REQUEST_LINE_BYTES_MAX`].
-    RequestLineTooLong,
-    /// The head is longer than [`HEAD_BYTES_MAX`].
-    HeadTooLong,
-    /// More than [`HEAD_FIELDS_MAX`] fields.
-    TooManyFields,
-}
-
-impl HeadError {
-    /// The status to answer with.
-    pub const fn status(self) -> u16 {
-        match self {
-            // RFC 9112 §3 (3a)
-            HeadError::RequestLineTooLong => 414,
-            HeadError::Expectation => 417,
-            HeadError::HeadTooLong | HeadError::TooManyFields => 431,
-            HeadError::TransferCodingUnsupported => 501,
-            HeadError::VersionUnsupported => 505,
-            _ => 400,
-        }
-    }
-
-    /// A short stable word for the problem's type and the metric's label.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            HeadError::LineEnd => "bad-line-end",
-            HeadError::Method => "bad-method",
-            HeadError::Target => "bad-target",
-            HeadError::Version => "bad-version",
-            HeadError::VersionUnsupported => "version-not-supported",
-            HeadError::LeadingWhitespace => "leading-whitespace",
-            HeadError::FieldName => "bad-field-name",
-            HeadError::FieldValue => "bad-field-value",
-            HeadError::RepeatedField => "repeated-field",
-            HeadError::Host => "bad-host",
-            HeadError::ContentLength => "bad-content-length",
-            HeadError::LengthAndEncoding => "length-and-encoding",
-            HeadError::TransferEncoding => "bad-transfer-encoding",
-            HeadError::TransferEncodingVersion => "transfer-encoding-in-http10",
-            HeadError::TransferCodingUnsupported => "transfer-coding-not-implemented",
-            HeadError::Expectation => "expectation-failed",
-            HeadError::RequestLineTooLong => "request-line-too-long",
-            HeadError::HeadTooLong => "head-too-long",
-            HeadError::TooManyFields => "too-many-fields",
-        }
-    }
+refusals! {
+    /// Why a request head was refused. The connection closes after the answer.
+    HeadError "request head"
+    LineEnd 400 "bad-line-end" "A bare CR or a bare LF.";
+    Method 400 "bad-method" "The method is not a token followed by one space.";
+    Target 400 "bad-target" "The request-target is none of the four forms, is not for this method, or has a byte no URI has.";
+    Version 400 "bad-version" "What follows the target is not `HTTP/d.d`.";
+    VersionUnsupported 505 "version-not-supported" "A major version other than 1.";
+    LeadingWhitespace 400 "leading-whitespace" "A field line starts with whitespace: folded, or before the first field.";
+    FieldName 400 "bad-field-name" "A field name is not a token right before its colon.";
+    FieldValue 400 "bad-field-value" "A control character in a field value.";
+    RepeatedField 400 "repeated-field" "A field that may come once came twice.";
+    Host 400 "bad-host" "Host is missing, repeated or invalid.";
+    ContentLength 400 "bad-content-length" "Content-Length is not one number.";
+    LengthAndEncoding 400 "length-and-encoding" "Content-Length beside Transfer-Encoding.";
+    TransferEncoding 400 "bad-transfer-encoding" "Transfer-Encoding does not end in one `chunked`.";
+    TransferEncodingVersion 400 "transfer-encoding-in-http10" "Transfer-Encoding in HTTP/1.0.";
+    TransferCodingUnsupported 501 "transfer-coding-not-implemented" "A transfer coding before `chunked` that we do not decode.";
+    Expectation 417 "expectation-failed" "An expectation other than 100-continue.";
+    // RFC 9112 §3 (3a)
+    RequestLineTooLong 414 "request-line-too-long" "The request line is longer than [`REQUEST_LINE_BYTES_MAX`].";
+    HeadTooLong 431 "head-too-long" "The head is longer than [`HEAD_BYTES_MAX`].";
+    TooManyFields 431 "too-many-fields" "More than [`HEAD_FIELDS_MAX`] fields.";
 }
 
 /// Parses the head at the start of `buffer`; `None` while it has not ended.
@@ -321,7 +262,7 @@ fn request_line<'b>(line: &'b [u8], start: usize) -> Result<(Head<'b>, Option<Sp
         bytes,
         present: 0,
         repeated: 0,
-        first: [Span::default(); field::COUNT],
+        first: [Span::default(); Field::COUNT],
         closes: false,
         asks_keep_alive: false,
     };

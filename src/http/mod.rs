@@ -11,6 +11,28 @@
 
 #![forbid(unsafe_code)]
 
+/// Makes an error of what was refused and the reasons, `Variant status "word" "meaning";` a line.
+macro_rules! refusals {
+    ($(#[$about:meta])* $error:ident $refused:literal $($variant:ident $status:literal $word:literal $meaning:literal;)*) => {
+        $(#[$about])*
+        #[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
+        #[error("{} refused: {} ({})", $refused, self.reason(), self.status())]
+        pub enum $error { $(#[doc = $meaning] $variant,)* }
+
+        impl $error {
+            /// The status to answer with.
+            pub const fn status(self) -> u16 {
+                match self { $($error::$variant => $status,)* }
+            }
+
+            /// A short stable word for the problem's type and the metric's label.
+            pub const fn reason(self) -> &'static str {
+                match self { $($error::$variant => $word,)* }
+            }
+        }
+    };
+}
+
 pub mod body;
 pub mod date;
 pub mod field;

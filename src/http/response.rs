@@ -1,7 +1,7 @@
 //! The answer, written once into a fixed buffer: status line, fields, and a body if it is small.
 //!
 //! Owns the shape of what we send: `Date` on every answer, `Connection` where the client needs it, a length on every
-//! body, problems as RFC 9457 has them. Never allocates after [`ResponseBuffer::new`], never folds a line, and never
+//! body, problems as RFC 9457 has them. Never allocates after it is made, never folds a line, and never
 //! sends part of what does not fit, or would break a line: that spoils the buffer, and [`ResponseBuffer::bytes`] then
 //! refuses to give anything out. Several answers may stand one after the other.
 //!
@@ -12,6 +12,7 @@ use super::date::DATE_BYTES;
 use super::grammar::{is_token, text_end};
 use super::head::{Head, Version};
 use crate::limits::SEND_SLOT_BYTES;
+use std::io::{self, Write};
 use thiserror::Error;
 
 /// What tells a waiting client to send its body (RFC 9110 §15.2.1).
@@ -65,7 +66,7 @@ pub struct Answer<'a> {
 }
 
 /// A problem (RFC 9457), which is what every error is answered with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Problem<'a> {
     /// The status, whose reason phrase is the title.
     pub status: u16,
@@ -81,13 +82,6 @@ pub struct Problem<'a> {
     pub fields: &'a [(&'a str, &'a str)],
 }
 
-impl<'a> Problem<'a> {
-    /// A problem with nothing but its status and word.
-    pub const fn new(status: u16, word: &'a str) -> Problem<'a> {
-        Problem { status, word, detail: "", members: "", retry_after_s: None, fields: &[] }
-    }
-}
-
 /// Where a body of yet unknown length started; see [`ResponseBuffer::open_body`].
 #[derive(Debug)]
 #[must_use = "the body needs `close_body` to get its length"]
@@ -100,11 +94,6 @@ pub struct OpenBody {
 const _: () = assert!(SEND_SLOT_BYTES <= 0x1000);
 
 impl ResponseBuffer {
-    /// An empty buffer of [`SEND_SLOT_BYTES`].
-    pub fn new() -> ResponseBuffer {
-        ResponseBuffer { bytes: vec![0; SEND_SLOT_BYTES].into_boxed_slice(), length: 0, status: 0, spoiled: false }
-    }
-
     /// Empties the buffer.
     pub fn clear(&mut self) {
         self.length = 0;
@@ -221,16 +210,12 @@ impl ResponseBuffer {
             self.field(name, value.as_bytes());
         }
         let open = self.open_body();
-        self.push(b"{\"type\":\"urn:onecode:problem:");
-        self.json_text(problem.word);
-        self.push(b"\",\"title\":\"");
-        self.json_text(reason_phrase(self.status));
-        self.push(b"\",\"status\":");
-        self.number(u64::from(self.status));
+        let (word, title, status) = (problem.word, reason_phrase(self.status), self.status);
+        // Writing cannot fail: what does not fit spoils the buffer.
+        let _ = write!(self, r#"{{"type":"urn:onecode:problem:{word}","title":"{title}","status":{status}"#);
         if !problem.detail.is_empty() {
-            self.push(b",\"detail\":\"");
-            self.json_text(problem.detail);
-            self.push(b"\"");
+            self.push(b",\"detail\":");
+            let _ = serde_json::to_writer(&mut *self, problem.detail);
         }
         if !problem.members.is_empty() {
             self.push(b",");
@@ -238,26 +223,6 @@ impl ResponseBuffer {
         }
         self.push(b"}");
         self.close_body(answer, open);
-    }
-
-    /// Adds the inside of a JSON string (RFC 8259 §7).
-    fn json_text(&mut self, text: &str) {
-        let bytes = text.as_bytes();
-        let mut plain_from = 0;
-        for (at, &byte) in bytes.iter().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            self.push(&bytes[plain_from..at]);
-            plain_from = at + 1;
-            if byte >= 0x20 {
-                self.push(&[b'\\', byte]);
-            } else {
-                let hex = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
-                self.push(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
-            }
-        }
-        self.push(&bytes[plain_from..]);
     }
 
     /// Begins a chunk (RFC 9112 §7.1), for [`ResponseBuffer::close_chunk`] to fill in its size; returns where its data is.
@@ -302,9 +267,21 @@ impl ResponseBuffer {
     }
 }
 
+impl Write for ResponseBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An empty buffer of [`SEND_SLOT_BYTES`].
 impl Default for ResponseBuffer {
     fn default() -> ResponseBuffer {
-        ResponseBuffer::new()
+        ResponseBuffer { bytes: vec![0; SEND_SLOT_BYTES].into_boxed_slice(), length: 0, status: 0, spoiled: false }
     }
 }
 
@@ -394,7 +371,7 @@ mod tests {
     #[test]
     fn an_answer_has_date_length_and_body() {
         let date = imf_fixdate(784_111_777);
-        let mut buffer = ResponseBuffer::new();
+        let mut buffer = ResponseBuffer::default();
         buffer.start(200, &answer(&date));
         buffer.field("Content-Type", b"text/plain");
         buffer.body(&answer(&date), b"hello");
@@ -416,7 +393,7 @@ mod tests {
         ] {
             let head = parse(request.as_bytes(), &mut Scan::default()).unwrap().unwrap();
             let answer = Answer { persistence: Persistence::of(&head, closing), ..answer(&date) };
-            let mut buffer = ResponseBuffer::new();
+            let mut buffer = ResponseBuffer::default();
             buffer.start(404, &answer);
             buffer.body(&answer, b"");
             let (_, fields, _) = read(buffer.bytes().unwrap());
@@ -430,7 +407,7 @@ mod tests {
         for length in [0, 1, 9, 10, 999, 1_000, 3_000] {
             for head_only in [false, true] {
                 let answer = Answer { head_only, ..answer(&date) };
-                let mut buffer = ResponseBuffer::new();
+                let mut buffer = ResponseBuffer::default();
                 buffer.start(200, &answer);
                 let open = buffer.open_body();
                 buffer.push(&vec![b'x'; length]);
@@ -445,7 +422,7 @@ mod tests {
     #[test]
     fn no_length_goes_with_204() {
         let date = imf_fixdate(0);
-        let mut buffer = ResponseBuffer::new();
+        let mut buffer = ResponseBuffer::default();
         buffer.start(204, &answer(&date));
         buffer.body(&answer(&date), b"");
         let (status, fields, body) = read(buffer.bytes().unwrap());
@@ -470,9 +447,10 @@ mod tests {
                 members: "\"limit\":4096",
                 retry_after_s: Some(7),
                 fields: &[("Allow", "GET, HEAD")],
-                ..Problem::new(status, "a-word")
+                status,
+                word: "a-word",
             };
-            let mut buffer = ResponseBuffer::new();
+            let mut buffer = ResponseBuffer::default();
             buffer.problem(&Answer { persistence: Persistence::Closes, ..answer(&date) }, &problem);
             let (code, fields, body) = read(buffer.bytes().unwrap());
             assert_eq!(code, status);
@@ -495,7 +473,7 @@ mod tests {
         for (name, bad) in
             [("X", "a\rb"), ("X", "a\nb"), ("X", "a\r\nb"), ("X", "\0"), ("X y", "a"), ("", "a"), ("X:", "")]
         {
-            let mut buffer = ResponseBuffer::new();
+            let mut buffer = ResponseBuffer::default();
             buffer.start(200, &answer(&date));
             buffer.field(name, bad.as_bytes());
             buffer.body(&answer(&date), b"");
@@ -506,12 +484,12 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_fit_is_never_sent_in_part() {
         let date = imf_fixdate(0);
-        let mut buffer = ResponseBuffer::new();
+        let mut buffer = ResponseBuffer::default();
         buffer.push(&[b'x'; SEND_SLOT_BYTES]);
         assert_eq!((buffer.bytes().map(<[u8]>::len), buffer.room_bytes()), (Ok(SEND_SLOT_BYTES), 0));
         buffer.push(b"");
         assert!(buffer.bytes().is_ok());
-        buffer.problem(&answer(&date), &Problem::new(500, "internal"));
+        buffer.problem(&answer(&date), &Problem { status: 500, word: "internal", ..Problem::default() });
         assert_eq!(buffer.bytes(), Err(Spoiled));
         buffer.clear();
         assert!(buffer.is_empty());
@@ -522,7 +500,7 @@ mod tests {
     fn rfc9112_9_3_2_a_answers_stand_in_the_order_of_their_requests() {
         let date = imf_fixdate(0);
         let requests = b"GET /?n=1 HTTP/1.1\r\nHost: a\r\n\r\nGET /?n=2 HTTP/1.1\r\nHost: a\r\n\r\n";
-        let (mut rest, mut buffer) = (&requests[..], ResponseBuffer::new());
+        let (mut rest, mut buffer) = (&requests[..], ResponseBuffer::default());
         while !rest.is_empty() {
             let head = parse(rest, &mut Scan::default()).unwrap().unwrap();
             let answer = Answer { persistence: Persistence::of(&head, false), ..answer(&date) };

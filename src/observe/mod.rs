@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 use crate::journal;
 use crate::registry::table::Table;
-use crate::service::counters::{Counter, Counters, END_REASONS, RESULTS};
+use crate::service::counters::{Counter, Counters, EndReason, RESULTS};
 use crate::service::{Overview, Route};
 use crate::words::Now;
 
@@ -103,9 +104,10 @@ impl Overview for Observer {
         line(&mut text, format_args!("onecode_build_info{{version=\"{version}\",driver=\"{}\"}} 1", self.driver));
         let help = "Answers, by route and by the hundreds of the status.";
         describe(&mut text, "onecode_requests_total", "counter", help);
-        for (route, name) in Route::ALL {
+        for route in Route::VARIANTS {
+            let name: &str = route.into();
             for (index, result) in RESULTS.iter().enumerate() {
-                let count = self.sum(|counters| &counters.answers[route as usize][index]);
+                let count = self.sum(|counters| &counters.answers[*route as usize][index]);
                 let labels = format_args!("route=\"{name}\",result=\"{result}\"");
                 line(&mut text, format_args!("onecode_requests_total{{{labels}}} {count}"));
             }
@@ -118,8 +120,8 @@ impl Overview for Observer {
             line(&mut text, format_args!("onecode_connections_open{{shard=\"{shard}\"}} {}", counters.open.get()));
         }
         describe(&mut text, "onecode_connections_ended_total", "counter", "Connections ended, by reason.");
-        for (index, reason) in END_REASONS.iter().enumerate() {
-            let count = self.sum(|counters| &counters.ended[index]);
+        for reason in EndReason::VARIANTS {
+            let (count, reason) = (self.sum(|counters| &counters.ended[*reason as usize]), <&str>::from(reason));
             line(&mut text, format_args!("onecode_connections_ended_total{{reason=\"{reason}\"}} {count}"));
         }
         let mut tell = |name: &str, kind, help, value: &dyn Display| figure(&mut text, name, kind, help, value);
@@ -144,9 +146,12 @@ impl Overview for Observer {
     }
 
     fn status(&self, now: Now) -> Bytes {
-        let answers = Route::ALL.into_iter().map(|(route, name)| {
-            let count = |index: usize| self.sum(|counters| &counters.answers[route as usize][index]);
-            (name, RESULTS.iter().enumerate().map(|(index, result)| (*result, count(index))).collect::<Value>())
+        let answers = Route::VARIANTS.iter().map(|route| {
+            let count = |index: usize| self.sum(|counters| &counters.answers[*route as usize][index]);
+            (
+                <&str>::from(route),
+                RESULTS.iter().enumerate().map(|(index, result)| (*result, count(index))).collect::<Value>(),
+            )
         });
         let journal = JOURNAL.iter().map(|(name, _, _, which, divisor)| {
             let value = which(&self.folding);

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use strum::{EnumCount, IntoStaticStr, VariantArray};
+
 use super::Route;
 
 /// A count with one writer.
@@ -28,15 +30,28 @@ impl Counter {
 /// The results that answers are counted by: the hundreds of the status.
 pub const RESULTS: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
-/// Reasons why connections end, in the order of `shard::EndReason`.
-pub const END_REASONS: [&str; 5] = ["closed", "idle", "slow", "malformed", "failed"];
+/// Why a connection ended, as the metrics count and name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub enum EndReason {
+    /// The peer closed, or asked for it, or the connection had had its share of requests or time.
+    Closed,
+    /// Nothing came within the idle limit.
+    Idle,
+    /// A head, a body or a reader was too slow.
+    Slow,
+    /// What it sent was not HTTP as we read it.
+    Malformed,
+    /// The network failed it.
+    Failed,
+}
 
 /// All counts of one shard. Shards keep theirs apart by padding.
 #[derive(Default)]
 #[allow(missing_docs, reason = "the help in `observe` says it")]
 pub struct Counters {
     /// Answers, by route and by the hundreds of the status.
-    pub answers: [[Counter; RESULTS.len()]; Route::ALL.len()],
+    pub answers: [[Counter; RESULTS.len()]; Route::COUNT],
     pub signatures: Counter,
     pub payload_hits: Counter,
     /// Of the signatures, those that nobody waited for.
@@ -60,7 +75,7 @@ pub struct Counters {
     pub statuses_ignored: Counter,
     /// Verdicts that went out before, or without, their record.
     pub scans_unrecorded: Counter,
-    pub ended: [Counter; END_REASONS.len()],
+    pub ended: [Counter; EndReason::COUNT],
 }
 
 impl Counters {

@@ -4,6 +4,7 @@
 
 #![allow(missing_docs, reason = "the messages say it")]
 
+use super::counters::EndReason;
 use crate::http::body::BodyError;
 use crate::http::head::HeadError;
 
@@ -16,26 +17,20 @@ pub struct Problem {
     pub word: &'static str,
     /// One sentence for a person.
     pub detail: &'static str,
-    /// What the metrics count it as, when the connection ends with it.
-    pub fault: Fault,
+    /// What the metrics count the connection's end as, when it ends with this.
+    pub end: EndReason,
 }
 
-/// Whose fault a refusal is, as far as the connection's end is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
-    /// An ordinary answer.
-    None,
-    /// What came was not HTTP as we read it.
-    Malformed,
-    /// It came too slowly.
-    Slow,
-}
-
-/// `NAME status "word" "detail";`, each a constant.
+/// `NAME status "word" "detail";`, each a constant, with the reason why the connection ends where it is not `Closed`.
 macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident $status:literal $word:literal $detail:literal;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident $status:literal $word:literal $detail:literal $($end:ident)?;)*) => { $(
         $(#[$doc])*
-        pub const $name: Problem = Problem { status: $status, word: $word, detail: $detail, fault: Fault::None };
+        pub const $name: Problem = Problem {
+            status: $status,
+            word: $word,
+            detail: $detail,
+            end: [$(EndReason::$end,)? EndReason::Closed][0],
+        };
     )* };
 }
 
@@ -110,21 +105,10 @@ problems! {
     TOKEN_INVALID 401 "token-invalid" "This token is not valid.";
     TOKEN_EXPIRED 401 "token-expired" "This token has expired.";
     SCOPE_MISSING 403 "scope-missing" "This token may not make this call.";
+    HEAD_TIMED_OUT 408 "request-timeout" "The head took longer than 5 s." Slow;
+    BODY_TIMED_OUT 408 "request-timeout" "The body took longer than 5 s and came slower than 500 bytes/s." Slow;
+    BODY_TRUNCATED 400 "body-truncated" "The body ended before its framing said so." Malformed;
 }
-
-pub const HEAD_TIMED_OUT: Problem = timed_out("The head took longer than 5 s.");
-pub const BODY_TIMED_OUT: Problem = timed_out("The body took longer than 5 s and came slower than 500 bytes/s.");
-
-const fn timed_out(detail: &'static str) -> Problem {
-    Problem { status: 408, word: "request-timeout", detail, fault: Fault::Slow }
-}
-
-pub const BODY_TRUNCATED: Problem = Problem {
-    status: 400,
-    word: "body-truncated",
-    detail: "The body ended before its framing said so.",
-    fault: Fault::Malformed,
-};
 
 impl Problem {
     /// For a head that could not be read.
@@ -135,17 +119,17 @@ impl Problem {
             HeadError::TooManyFields => "The head has more than 64 fields.",
             _ => "The request is not HTTP as this server reads it.",
         };
-        Problem { status: error.status(), word: error.reason(), detail, fault: Fault::Malformed }
+        Problem { status: error.status(), word: error.reason(), detail, end: EndReason::Malformed }
     }
 
     /// For a body that could not be read.
     pub fn from_body(error: BodyError) -> Problem {
-        let (detail, fault) = match error {
-            BodyError::TooLarge => ("The body is over 4096 bytes.", Fault::None),
-            BodyError::ChunkOverhead => ("Chunk extensions and trailers are over 1024 bytes.", Fault::Malformed),
-            _ => ("The body is not framed as HTTP says.", Fault::Malformed),
+        let (detail, end) = match error {
+            BodyError::TooLarge => ("The body is over 4096 bytes.", EndReason::Closed),
+            BodyError::ChunkOverhead => ("Chunk extensions and trailers are over 1024 bytes.", EndReason::Malformed),
+            _ => ("The body is not framed as HTTP says.", EndReason::Malformed),
         };
-        Problem { status: error.status(), word: error.reason(), detail, fault }
+        Problem { status: error.status(), word: error.reason(), detail, end }
     }
 }
 

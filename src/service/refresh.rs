@@ -133,7 +133,7 @@ fn request(settings: &Settings, record: &Record, unix_s: u64) -> (Key, CodeReque
 
 /// A code, signed ahead or now, and its symbol.
 fn make(settings: &Settings, request: &CodeRequest, ahead: Option<[u8; SIGNATURE_BYTES]>) -> (CodeBuffer, Matrix) {
-    let (mut code, mut matrix) = (CodeBuffer::new(), Matrix::blank());
+    let (mut code, mut matrix) = (CodeBuffer::default(), Matrix::blank());
     let signature = ahead.unwrap_or_else(|| settings.issuer.sign(request));
     settings.issuer.write(request, &signature, &mut code);
     settings.painter.paint(code.symbol(), &mut matrix);

@@ -1,5 +1,7 @@
 //! Which path is what, on which listener, with which methods.
 
+use strum::{EnumCount, IntoStaticStr, VariantArray};
+
 use crate::http::head::Method;
 
 /// Which listener a shard serves.
@@ -11,9 +13,10 @@ pub enum Role {
     Admin,
 }
 
-/// What a path is; also how answers are counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a path is; also how answers are counted, and named in metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, EnumCount, IntoStaticStr, VariantArray)]
 #[repr(u8)]
+#[strum(serialize_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Route {
     Session,
@@ -40,26 +43,6 @@ pub enum Route {
 }
 
 impl Route {
-    /// All of them, in the order of their counts, with their names in metrics.
-    pub const ALL: [(Route, &'static str); 16] = [
-        (Route::Session, "session"),
-        (Route::Refresh, "refresh"),
-        (Route::Jwks, "jwks"),
-        (Route::Page, "page"),
-        (Route::Health, "health"),
-        (Route::Ready, "ready"),
-        (Route::Metrics, "metrics"),
-        (Route::Status, "status"),
-        (Route::ScanVerify, "scan_verify"),
-        (Route::ScanRecords, "scan_records"),
-        (Route::Residents, "residents"),
-        (Route::Lookup, "lookup"),
-        (Route::TestData, "test_data"),
-        (Route::Audit, "audit"),
-        (Route::Unknown, "unknown"),
-        (Route::Unread, "unread"),
-    ];
-
     /// The route of a path. Pages are found by the caller, who has them.
     pub fn of(role: Role, path: &str) -> Route {
         match (role, path) {

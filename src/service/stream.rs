@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::problem::{self, Fault, Problem};
+use super::counters::EndReason;
+use super::problem::{self, Problem};
 use super::reply::Reply;
 use super::scan::ScanLine;
 use super::writes::{Asker, LineResult, StatusWrite, Statuses};
@@ -60,7 +61,7 @@ pub enum Written {
     /// All of it is written, and the connection goes on.
     Whole,
     /// It ended with this; the connection ends too.
-    Failed(Fault),
+    Failed(EndReason),
 }
 
 impl Stream {
@@ -265,7 +266,7 @@ impl Service {
                 // What is behind the lines read so far is not looked at any more.
                 reply.close();
                 self.refuse_route(stream.route(), problem, reply);
-                return Written::Failed(Fault::None);
+                return Written::Failed(EndReason::Closed);
             }
             while stream.results.front() == Some(&Some(LineResult::Silent)) {
                 stream.results.pop_front();
@@ -276,7 +277,7 @@ impl Service {
                 (None, Some(problem)) => {
                     reply.close();
                     self.refuse_route(stream.route(), problem, reply);
-                    return Written::Failed(problem.fault);
+                    return Written::Failed(problem.end);
                 }
                 (None, None) if !over => return Written::Open,
                 _ => {}
@@ -306,7 +307,7 @@ impl Service {
         match (ended, stream.failed) {
             (false, _) => Written::Open,
             // Without its last chunk the answer shows that it was cut short (RFC 9112 §8).
-            (true, Some(problem)) => Written::Failed(problem.fault),
+            (true, Some(problem)) => Written::Failed(problem.end),
             (true, None) => {
                 if chunked {
                     out.last_chunk();

@@ -16,7 +16,8 @@ use crate::limits::{
     IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX, SEND_LEAST_BYTES_PER_S,
     SEND_STALL_MS_MAX, STREAM_INPUT_BYTES_MAX,
 };
-use crate::service::problem::{self, Fault, Problem};
+use crate::service::counters::EndReason;
+use crate::service::problem::{self, Problem};
 use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Service};
 use crate::words::Now;
 
@@ -34,32 +35,6 @@ pub enum Next {
     ShutdownWrite,
     /// Close the socket and give the place back.
     Close,
-}
-
-/// Why a connection ended, as the metrics count it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EndReason {
-    /// The peer closed, or asked for it, or the connection had had its share of requests or time.
-    Closed,
-    /// Nothing came within the idle limit.
-    Idle,
-    /// A head, a body or a reader was too slow.
-    Slow,
-    /// What it sent was not HTTP as we read it.
-    Malformed,
-    /// The network failed it.
-    Failed,
-}
-
-impl EndReason {
-    /// For a refusal.
-    pub(super) fn of(fault: Fault) -> EndReason {
-        match fault {
-            Fault::None => EndReason::Closed,
-            Fault::Malformed => EndReason::Malformed,
-            Fault::Slow => EndReason::Slow,
-        }
-    }
 }
 
 /// A request whose body is still arriving, head and all, since the driver's buffer is only lent.
@@ -86,7 +61,7 @@ pub(super) struct Buffers {
 impl Buffers {
     /// Enough of both that an ordinary load finds them made; a heavier one makes what it needs once, and keeps it.
     pub(super) fn new() -> Buffers {
-        let slots = (0..READY).map(|_| ResponseBuffer::new()).collect();
+        let slots = (0..READY).map(|_| ResponseBuffer::default()).collect();
         let tails = (0..READY).map(|_| Vec::with_capacity(HEAD_BYTES_MAX + RECEIVE_BYTES_MAX)).collect();
         Buffers { slots, tails }
     }
@@ -405,7 +380,7 @@ impl Connection {
         let mut reply = self.reply(context, ReplyTarget::UNREADABLE);
         context.service.refuse(problem, &mut reply);
         self.arriving = None;
-        self.end(context.now, EndReason::of(problem.fault), true);
+        self.end(context.now, problem.end, true);
     }
 
     pub(super) fn end(&mut self, now: Now, reason: EndReason, linger: bool) {

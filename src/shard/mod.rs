@@ -21,7 +21,7 @@ mod timers;
 use std::collections::VecDeque;
 
 pub use crate::service::ConnectionId;
-pub use connection::{EndReason, Next};
+pub use connection::Next;
 
 use connection::{Buffers, Connection, Context};
 use mailbox::{Mailbox, Message};
@@ -30,7 +30,7 @@ use timers::{TICK_MS, Wheel};
 
 use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, STREAM_SLICE_BYTES, STREAM_SLICES_A_RING};
 pub use crate::service::Output;
-use crate::service::counters::Counters;
+use crate::service::counters::{Counters, EndReason};
 use crate::service::{Answer, Ask, Asker, Due, Role, Service};
 use crate::words::Now;
 

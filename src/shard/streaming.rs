@@ -4,11 +4,12 @@
 //! While too many lines wait for their answers nothing is read, so that a fast sender is held back by its own
 //! connection. A client that sends without end and never reads is closed by the limit of a send.
 
-use super::connection::{Connection, Context, EndReason};
+use super::connection::{Connection, Context};
 use crate::http::body::Body;
 use crate::http::head::Head;
 use crate::http::response::CONTINUE;
 use crate::limits::{ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX};
+use crate::service::counters::EndReason;
 use crate::service::problem::{self, Problem};
 use crate::service::{Answer, ReplyTarget, Stream, Written};
 
@@ -116,9 +117,9 @@ impl Connection {
                     self.end(context.now, EndReason::Closed, true);
                 }
             }
-            Written::Failed(fault) => {
+            Written::Failed(reason) => {
                 self.streaming = None;
-                self.end(context.now, EndReason::of(fault), true);
+                self.end(context.now, reason, true);
             }
         }
     }

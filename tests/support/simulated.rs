@@ -58,7 +58,7 @@ pub fn settings_for(jwks: Option<&str>, callers: Callers) -> Arc<Settings> {
     Arc::new(Settings {
         generation: 1,
         issuer: Issuer::new(&keyring, "CN-610100").unwrap(),
-        painter: Painter::new(),
+        painter: Painter::default(),
         window: Window::DEFAULT,
         session_key: SessionKey::new(session.epoch, *session.key.expose()).unwrap(),
         session_s: 86_400,

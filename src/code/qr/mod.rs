@@ -78,11 +78,6 @@ pub struct Painter {
 }
 
 impl Painter {
-    /// Makes the tables, once in a process, and chooses this machine's best instructions.
-    pub fn new() -> Painter {
-        Painter::at(Level::best())
-    }
-
     /// A painter that uses the instructions of `level`, for tests and benchmarks.
     pub fn at(level: Level) -> Painter {
         Painter { tables: &TABLES, level }
@@ -118,9 +113,10 @@ impl Painter {
     }
 }
 
+/// Makes the tables, once in a process, and chooses this machine's best instructions.
 impl Default for Painter {
     fn default() -> Painter {
-        Painter::new()
+        Painter::at(Level::best())
     }
 }
 
@@ -165,7 +161,7 @@ mod tests {
     #[test]
     fn the_first_row_begins_with_a_finder() {
         let mut matrix = Matrix::blank();
-        Painter::new().paint(some_code(1).symbol(), &mut matrix);
+        Painter::default().paint(some_code(1).symbol(), &mut matrix);
         let finder: Vec<_> = (0..8).map(|x| matrix.is_dark(x, 0)).collect();
         assert_eq!(finder, [true, true, true, true, true, true, true, false]);
         assert!(!matrix.is_dark(SIZE, 0) && !matrix.is_dark(0, SIZE));
@@ -193,7 +189,7 @@ mod tests {
             let head = (2 * folded).min(text.len() & !1);
             let mut symbol = Symbol::begin(text.len());
             symbol.push_text(&text.as_bytes()[..head]).unwrap();
-            Painter::new().settle(&mut symbol, text.len());
+            Painter::default().settle(&mut symbol, text.len());
             symbol.push_text(&text.as_bytes()[head..]).unwrap();
             symbol.close();
             assert_is_drawn(&symbol, text.as_bytes());
