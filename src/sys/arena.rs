@@ -7,21 +7,18 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::slice;
 
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A zeroed mapping of our own.
 #[derive(Debug)]
 pub struct Pages {
-    mapping: *mut libc::c_void,
-    mapped_bytes: usize,
-    start: *mut u8,
+    mapping: MmapRaw,
+    /// Where they begin in the mapping.
+    skip: usize,
     bytes: usize,
 }
-
-// SAFETY: it owns its mapping, and hands out no more than an address.
-unsafe impl Send for Pages {}
-// SAFETY: as above; nothing in it changes but when it is dropped.
-unsafe impl Sync for Pages {}
 
 impl Pages {
     /// At least `bytes` of zeroed memory, from 2 MiB on aligned to that: out of the huge pages that the operator has set
@@ -30,29 +27,24 @@ impl Pages {
     /// # Errors
     /// When the system has no memory for it.
     pub fn zeroed(bytes: usize) -> io::Result<Pages> {
-        let no_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         if bytes < HUGE_PAGE_BYTES {
-            let mapping = map(bytes.max(1), 0)?;
-            return Ok(Pages { mapping, mapped_bytes: bytes.max(1), start: mapping.cast(), bytes });
+            return Ok(Pages { mapping: MmapOptions::new().len(bytes.max(1)).map_anon()?.into(), skip: 0, bytes });
         }
-        let huge_bytes = bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).ok_or_else(no_memory)?;
-        if let Ok(mapping) = map(huge_bytes, libc::MAP_HUGETLB) {
-            return Ok(Pages { mapping, mapped_bytes: huge_bytes, start: mapping.cast(), bytes });
+        let huge_bytes = bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        if let Ok(mapping) = MmapOptions::new().len(huge_bytes).huge(None).map_anon() {
+            return Ok(Pages { mapping: mapping.into(), skip: 0, bytes });
         }
-        let mapped_bytes = huge_bytes.checked_add(HUGE_PAGE_BYTES).ok_or_else(no_memory)?;
-        let mapping = map(mapped_bytes, 0)?;
-        let skip = mapping.align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
-        // SAFETY: the mapping is one huge page longer than what is used, and `skip` at most that.
-        let start = unsafe { mapping.cast::<u8>().add(skip) };
-        // Advice: refused where huge pages are off, and nothing depends on it.
-        // SAFETY: start and length lie within the mapping.
-        let _ = unsafe { libc::madvise(start.cast(), huge_bytes, libc::MADV_HUGEPAGE) };
-        Ok(Pages { mapping, mapped_bytes, start, bytes })
+        let mapped_bytes = huge_bytes.checked_add(HUGE_PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mapping = MmapOptions::new().len(mapped_bytes).map_anon()?;
+        let skip = mapping.as_ptr().align_offset(HUGE_PAGE_BYTES).min(HUGE_PAGE_BYTES);
+        // Refused where huge pages are off, and nothing depends on it.
+        let _ = mapping.advise_range(Advice::HugePage, skip, huge_bytes);
+        Ok(Pages { mapping: mapping.into(), skip, bytes })
     }
 
     /// Where it begins.
     pub fn start(&self) -> *mut u8 {
-        self.start
+        self.mapping.as_mut_ptr().wrapping_add(self.skip)
     }
 
     /// How many of its bytes are in huge pages by now (proc(5), `/proc/pid/smaps`); 0 where that cannot be read.
@@ -64,7 +56,7 @@ impl Pages {
             let name = words.next().unwrap_or_default();
             let hex = |text| usize::from_str_radix(text, 16).ok();
             if let Some((from, to)) = name.split_once('-').and_then(|(from, to)| Some((hex(from)?, hex(to)?))) {
-                inside = from < self.start.addr() + self.bytes && self.start.addr() < to;
+                inside = from < self.start().addr() + self.bytes && self.start().addr() < to;
             } else if inside && ["AnonHugePages:", "Private_Hugetlb:"].contains(&name) {
                 found += words.next().and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1_024;
             }
@@ -72,21 +64,6 @@ impl Pages {
         // The kernel shows neighbouring mappings as one.
         found.min(self.bytes)
     }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping with its own length, and whoever borrowed from it borrowed `self`.
-        let unmapped = unsafe { libc::munmap(self.mapping, self.mapped_bytes) };
-        debug_assert_eq!(unmapped, 0);
-    }
-}
-
-fn map(bytes: usize, flags: i32) -> io::Result<*mut libc::c_void> {
-    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags);
-    // SAFETY: a new anonymous mapping; no address is asked for, so nothing is replaced.
-    let mapping = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
-    if mapping == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapping) }
 }
 
 /// An array in [`Pages`] that is there from the start: no first touch is left to whoever uses it.
