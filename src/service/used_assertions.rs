@@ -5,7 +5,6 @@
 //! and is lost with the process: that is why an assertion from before the start is refused.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use super::problem::{ASSERTION_REPLAYED, ASSERTIONS_FULL, Problem};
 use crate::limits::USED_ASSERTIONS_MAX;
@@ -23,7 +22,8 @@ pub struct UsedAssertions {
 
 impl UsedAssertions {
     fn with_room(room: usize) -> UsedAssertions {
-        UsedAssertions { current: Generation::with_room(room), previous: Generation::with_room(room), room }
+        let generation = || Generation { seen: HashSet::with_capacity(room), last_expires_unix_s: 0 };
+        UsedAssertions { current: generation(), previous: generation(), room }
     }
 
     /// Claims the assertion `once`, which was found good until `expires_unix_s`; from then on it is known.
@@ -56,37 +56,8 @@ impl Default for UsedAssertions {
 }
 
 struct Generation {
-    seen: HashSet<[u8; 16], BuildHasherDefault<FirstEight>>,
+    seen: HashSet<[u8; 16]>,
     last_expires_unix_s: u64,
-}
-
-impl Generation {
-    fn with_room(room: usize) -> Generation {
-        Generation {
-            seen: HashSet::with_capacity_and_hasher(room, BuildHasherDefault::default()),
-            last_expires_unix_s: 0,
-        }
-    }
-}
-
-/// The entries are hashes already, and only the provider's key can make one that counts, so their first bytes serve.
-#[derive(Default)]
-struct FirstEight(u64);
-
-impl Hasher for FirstEight {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_be_bytes(*first);
-        }
-    }
-
-    fn write_usize(&mut self, _: usize) {
-        // The length prefix of a slice, the same for all.
-    }
 }
 
 #[cfg(test)]
