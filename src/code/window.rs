@@ -44,25 +44,10 @@ impl Window {
         Ok(Window { window_s, life_s })
     }
 
-    /// The length of the window in seconds.
-    pub const fn window_s(&self) -> u32 {
-        self.window_s
-    }
-
-    /// The life of a code in seconds.
-    pub const fn life_s(&self) -> u32 {
-        self.life_s
-    }
-
-    /// The number of the window that `now_unix_s` is in.
-    pub const fn number(&self, now_unix_s: u64) -> u64 {
-        now_unix_s / self.window_s as u64
-    }
-
     /// The times of `resident`'s code at `now_unix_s`. After 2106, when 32 bits hold them no more, they stand still.
     pub fn times(&self, resident: ResidentNumber, now_unix_s: u64) -> Times {
         let window_s = u64::from(self.window_s);
-        let number = self.number(now_unix_s);
+        let number = now_unix_s / window_s;
         let start = number * window_s;
         let delay_s = mix(resident.0 ^ number) % window_s;
         Times {
