@@ -8,7 +8,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::sys::octets::Octets;
+use wide::u8x16;
 
 pub(super) const CR: u8 = b'\r';
 pub(super) const LF: u8 = b'\n';
@@ -39,7 +39,6 @@ const fn class(also: &[u8]) -> [bool; 256] {
     table
 }
 
-/// Whether `byte` may stand in a token.
 pub(super) fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
@@ -47,30 +46,37 @@ pub(super) fn is_token(byte: u8) -> bool {
 /// Where the run of token octets that starts at `at` ends; the end of `bytes` if nothing stops it.
 #[inline(always)]
 pub(super) fn token_end(bytes: &[u8], at: usize) -> usize {
-    run_end(bytes, at, |octets| alphanumeric(octets).or(octets.within(b'-', b'-')), is_token)
+    run_end(bytes, at, |octets| alphanumeric(octets) | within(octets, b'-', b'-'), is_token)
 }
 
 /// Where the run of plain request-target octets that starts at `at` ends.
 pub(super) fn target_end(bytes: &[u8], at: usize) -> usize {
-    let usual = |octets: Octets| octets.or(Octets::of(&[0x20; 16])).within(b'a', b'z').or(octets.within(b'-', b';'));
+    let usual = |octets| within(octets | u8x16::splat(0x20), b'a', b'z') | within(octets, b'-', b';');
     run_end(bytes, at, usual, |byte| TARGET[usize::from(byte)])
 }
 
 /// Where the run of field text that starts at `at` ends: VCHAR, obs-text, SP and HTAB (RFC 9110 §5.5).
 #[inline(always)]
 pub(super) fn text_end(bytes: &[u8], at: usize) -> usize {
-    run_end(bytes, at, |octets| octets.within(0x20, 0x7e).or(octets.within(0x80, 0xff)), is_text)
+    run_end(bytes, at, |octets| within(octets, 0x20, 0x7e) | within(octets, 0x80, 0xff), is_text)
 }
 
 /// Where the first `stop`, neither 0 nor 255, is; the end of `bytes` if there is none.
 pub(super) fn position_of(bytes: &[u8], stop: u8) -> usize {
-    let before = |octets: Octets| octets.within(0, stop - 1).or(octets.within(stop + 1, 0xff));
+    let before = |octets| within(octets, 0, stop - 1) | within(octets, stop + 1, 0xff);
     run_end(bytes, 0, before, |byte| byte != stop)
 }
 
 #[inline(always)]
-fn alphanumeric(octets: Octets) -> Octets {
-    octets.or(Octets::of(&[0x20; 16])).within(b'a', b'z').or(octets.within(b'0', b'9'))
+fn alphanumeric(octets: u8x16) -> u8x16 {
+    within(octets | u8x16::splat(0x20), b'a', b'z') | within(octets, b'0', b'9')
+}
+
+/// All bits of each octet that lies between two, both included, and none of the others.
+#[inline(always)]
+fn within(octets: u8x16, first: u8, last: u8) -> u8x16 {
+    let above = octets - u8x16::splat(first);
+    above.min(u8x16::splat(last - first)).simd_eq(above)
 }
 
 /// Where the run of `is_member` octets that starts at `at` ends.
@@ -78,10 +84,10 @@ fn alphanumeric(octets: Octets) -> Octets {
 /// Sixteen octets a step: `usual` finds members, all but the few that are rare. Where it finds none, `is_member`
 /// decides; of fewer than sixteen in all, it decides each.
 #[inline(always)]
-fn run_end(bytes: &[u8], mut at: usize, usual: impl Fn(Octets) -> Octets, is_member: impl Fn(u8) -> bool) -> usize {
+fn run_end(bytes: &[u8], mut at: usize, usual: impl Fn(u8x16) -> u8x16, is_member: impl Fn(u8) -> bool) -> usize {
     loop {
-        while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-            let stops = !usual(Octets::of(chunk)).top_bits();
+        while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+            let stops = !usual(u8x16::new(*chunk)).to_bitmask() & 0xffff;
             if stops != 0 {
                 at += stops.trailing_zeros() as usize;
                 break;
@@ -128,7 +134,6 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The value of a hexadecimal digit.
 pub(super) fn hex_digit(byte: u8) -> Option<u64> {
     char::from(byte).to_digit(16).map(u64::from)
 }
@@ -158,7 +163,7 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
 
 fn is_reg_name(mut name: &[u8]) -> bool {
     loop {
-        let usual = |octets: Octets| alphanumeric(octets).or(octets.within(b'-', b'.'));
+        let usual = |octets| alphanumeric(octets) | within(octets, b'-', b'.');
         let plain = run_end(name, 0, usual, |byte| REG_NAME[usize::from(byte)]);
         match &name[plain..] {
             [] => return true,
@@ -171,6 +176,23 @@ fn is_reg_name(mut name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_octet_is_found_by_itself_and_in_its_place() {
+        for octet in 0..=255_u8 {
+            for (first, last) in [(0, 0), (0, 0x1f), (b'a', b'z'), (0x7f, 0x7f), (0x80, 0xff), (0, 0xff)] {
+                for place in 0..16 {
+                    let mut bytes = [if first == 0 { 0xff } else { 0 }; 16];
+                    bytes[place] = octet;
+                    let found = within(u8x16::new(bytes), first, last);
+                    let rest = if last == 0xff && first == 0 { 0xffff ^ 1 << place } else { 0 };
+                    let bit = u32::from((first..=last).contains(&octet)) << place;
+                    assert_eq!(found.to_bitmask(), bit | rest, "{octet} in {first}..={last} at {place}");
+                    assert_eq!((found | u8x16::splat(0x80)).to_bitmask(), 0xffff);
+                }
+            }
+        }
+    }
 
     #[test]
     fn runs_stop_exactly_at_what_is_not_their_own_at_every_offset() {

@@ -5,7 +5,6 @@ pub mod arena;
 pub mod background;
 pub mod cells;
 pub mod ed25519;
-pub mod octets;
 pub mod open_files;
 pub mod prefetch;
 pub mod regular_file;
