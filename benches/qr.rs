@@ -68,11 +68,11 @@ fn main() {
     for level in Level::all() {
         let painter = Painter::at(level);
         let mut matrix = Matrix::blank();
-        bench.case(&format!("matrix of a code, {}", level.name()), |call| {
+        bench.case(&format!("matrix of a code, {level:?}"), |call| {
             painter.paint(code(call).symbol(), &mut matrix);
             matrix.bits()[150]
         });
-        bench.case(&format!("matrix of any text, {}", level.name()), |call| {
+        bench.case(&format!("matrix of any text, {level:?}"), |call| {
             painter.paint(&Symbol::of(code(call).as_bytes()).unwrap(), &mut matrix);
             matrix.bits()[150]
         });

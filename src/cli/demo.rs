@@ -25,9 +25,7 @@ const SESSIONS: &str = "sessions.txt";
 const TOKENS: [(&str, Kind); 2] = [("scanner-token.txt", Kind::Scanner), ("post-token.txt", Kind::Post)];
 const RESIDENTS: u32 = 100_000;
 
-/// A demo in its data folder.
 pub(super) struct Demo {
-    /// How many synthetic residents there are.
     pub(super) residents: u32,
     folder: PathBuf,
 }
@@ -43,7 +41,6 @@ pub(super) fn remove_temporary() {
     }
 }
 
-/// Whether the demo has made this folder.
 pub(super) fn is_demo(folder: &Path) -> bool {
     folder.join(MARK).exists()
 }
@@ -88,7 +85,6 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
 }
 
 impl Demo {
-    /// Writes the demo's residents into a new registry.
     pub(super) fn make_registry(&self, path: &Path, settings: &Settings, now: Now) -> Result<(), Ended> {
         let table = state::empty(self.residents as usize)?;
         for record in demo::records(self.residents, &settings.hash_key, now.unix_ms) {

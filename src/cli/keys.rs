@@ -187,7 +187,6 @@ fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
     line.map_err(Fatal::File.at(format_args!("no passphrase from {}", path.display())))
 }
 
-/// The keys of a file that `keys export` wrote.
 pub(super) fn open_export(path: &Path, passphrase_file: Option<&Path>) -> Result<Keyring, Ended> {
     let sealed = read_bounded(regular_file::open(path), EXPORT_BYTES_MAX).map_err(Fatal::File.at(path.display()))?;
     Ok(sealed::open_sealed(&sealed, &passphrase(passphrase_file)?)?)

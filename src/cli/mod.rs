@@ -34,22 +34,15 @@ use crate::words::Now;
 /// What ended a command early, as its exit status; the numbers are those of `sysexits.h`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
+#[allow(missing_docs, reason = "EXIT_STATUSES says it")]
 pub enum Fatal {
-    /// A flag has a value that it cannot have; the number is clap's.
     Usage = 2,
-    /// An address cannot be listened on.
     Address = 69,
-    /// A panic: a rule of our own was broken.
     Panic = 70,
-    /// The system refused threads, descriptors or memory.
     System = 71,
-    /// A data folder cannot be created or written.
     Folder = 73,
-    /// A file could not be read or written.
     File = 74,
-    /// The data folder is held by another process.
     Held = 75,
-    /// The configuration, a key or a registry is not as it must be.
     Configuration = 78,
 }
 
@@ -73,7 +66,6 @@ impl Fatal {
 
 /// Why a command ended early: the exit status and the line on stderr.
 type Ended = (Fatal, String);
-/// What every command comes to.
 type Done = Result<ExitCode, Ended>;
 
 /// The exit status of a command, which says why on stderr if it ended early.

@@ -8,8 +8,6 @@ use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde::Serialize;
-
 use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
@@ -84,7 +82,7 @@ impl Check {
             self.codes += 1;
             self.refused += u64::from(!verdict.outcome.counts());
             if self.json {
-                serde_json::to_writer(&mut out, &Said::of(&verdict))?;
+                serde_json::to_writer(&mut out, &verdict)?;
                 writeln!(out)?;
             } else {
                 writeln!(out, "{}", in_words(&verdict))?;
@@ -111,39 +109,6 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
         input.skip_until(b'\n')?;
     }
     Ok(true)
-}
-
-/// A verdict in JSON. The `cti` stays out: it names a resident to whoever holds the server's key.
-#[derive(Serialize)]
-struct Said<'a> {
-    result: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iat: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exp: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nbf: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    env: Option<&'static str>,
-}
-
-impl Said<'_> {
-    fn of(verdict: &Verdict) -> Said<'_> {
-        let claims = verdict.claims.as_ref();
-        Said {
-            result: verdict.outcome.word(),
-            status: claims.map(|claims| claims.status.word()),
-            iss: claims.map(|claims| claims.iss.as_str()),
-            iat: claims.map(|claims| claims.iat),
-            exp: claims.map(|claims| claims.exp),
-            nbf: claims.and_then(|claims| claims.nbf),
-            env: claims.filter(|claims| claims.env == Env::Test).map(|_| Env::Test.word()),
-        }
-    }
 }
 
 fn in_words(verdict: &Verdict) -> String {

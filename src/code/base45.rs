@@ -78,7 +78,6 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Result<usize, DecodeError> {
     Ok(length)
 }
 
-/// The value of a character.
 pub(super) fn value(character: u8) -> Result<u32, DecodeError> {
     match VALUES[usize::from(character)] {
         NONE => Err(DecodeError::Character),

@@ -14,21 +14,26 @@ const UINT: u8 = 0;
 const NEGATIVE: u8 = 1;
 const BYTES: u8 = 2;
 const TEXT: u8 = 3;
-const ARRAY: u8 = 4;
-const MAP: u8 = 5;
-const TAG: u8 = 6;
+/// Its argument is how many items follow.
+pub(super) const ARRAY: u8 = 4;
+/// Its argument is how many pairs follow, to be read by [`Decoder::key`] and a reader for each value.
+pub(super) const MAP: u8 = 5;
+/// Its argument is the tag number; the tagged item follows.
+pub(super) const TAG: u8 = 6;
 const SIMPLE: u8 = 7;
 
 /// A place in a byte string from which items are read in order.
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
+    /// How deep items may still nest.
+    depth: u8,
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder at the start of `bytes`.
     pub const fn new(bytes: &'a [u8]) -> Decoder<'a> {
-        Decoder { rest: bytes }
+        Decoder { rest: bytes, depth: DEPTH_MAX }
     }
 
     /// An unsigned integer.
@@ -62,42 +67,13 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| CborError::Text)
     }
 
-    /// The head of an array: how many items follow.
-    pub fn array(&mut self) -> Result<u64, CborError> {
-        self.argument(ARRAY)
-    }
-
-    /// The head of a map: how many pairs follow, to be read by [`Decoder::key`] and a reader for each value.
-    pub fn map(&mut self) -> Result<u64, CborError> {
-        self.argument(MAP)
-    }
-
-    /// A tag number; the tagged item follows.
-    pub fn tag(&mut self) -> Result<u64, CborError> {
-        self.argument(TAG)
-    }
-
     /// A map key, as its encoded bytes. `previous` holds the key before it in the same map, and is empty at first.
     ///
     /// # Errors
     /// A key that does not follow `previous` in bytewise order: out of order, or there twice.
     pub fn key(&mut self, previous: &mut &'a [u8]) -> Result<&'a [u8], CborError> {
-        self.key_within(DEPTH_MAX, previous)
-    }
-
-    /// Passes over one item of any kind, checking it as strictly as if it were wanted.
-    pub fn skip(&mut self) -> Result<(), CborError> {
-        self.skip_within(DEPTH_MAX)
-    }
-
-    /// Nothing may follow.
-    pub fn end(&self) -> Result<(), CborError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(CborError::Trailing) }
-    }
-
-    fn key_within(&mut self, depth: u8, previous: &mut &'a [u8]) -> Result<&'a [u8], CborError> {
         let before = self.rest;
-        self.skip_within(depth)?;
+        self.skip()?;
         let key = &before[..before.len() - self.rest.len()];
         if key <= *previous {
             return Err(CborError::KeyOrder);
@@ -106,8 +82,9 @@ impl<'a> Decoder<'a> {
         Ok(key)
     }
 
-    fn skip_within(&mut self, depth: u8) -> Result<(), CborError> {
-        let depth = depth.checked_sub(1).ok_or(CborError::Depth)?;
+    /// Passes over one item of any kind, checking it as strictly as if it were wanted.
+    pub fn skip(&mut self) -> Result<(), CborError> {
+        self.depth = self.depth.checked_sub(1).ok_or(CborError::Depth)?;
         let start = self.rest;
         let (major, argument) = self.head()?;
         match major {
@@ -119,25 +96,32 @@ impl<'a> Decoder<'a> {
             }
             ARRAY => {
                 for _ in 0..argument {
-                    self.skip_within(depth)?;
+                    self.skip()?;
                 }
             }
             MAP => {
                 let mut previous: &[u8] = &[];
                 for _ in 0..argument {
-                    self.key_within(depth, &mut previous)?;
-                    self.skip_within(depth)?;
+                    self.key(&mut previous)?;
+                    self.skip()?;
                 }
             }
-            TAG => self.skip_within(depth)?,
+            TAG => self.skip()?,
             // RFC 8949 §3.3: 20 false, 21 true, 22 null; a head of more than one byte here is a float or unassigned.
             _ if (20..=22).contains(&argument) && start.len() - self.rest.len() == 1 => {}
             _ => return Err(CborError::Kind),
         }
+        self.depth += 1;
         Ok(())
     }
 
-    fn argument(&mut self, wanted: u8) -> Result<u64, CborError> {
+    /// Nothing may follow.
+    pub fn end(&self) -> Result<(), CborError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(CborError::Trailing) }
+    }
+
+    /// The argument of an item of this major type.
+    pub(super) fn argument(&mut self, wanted: u8) -> Result<u64, CborError> {
         match self.head()? {
             (major, argument) if major == wanted => Ok(argument),
             _ => Err(CborError::Kind),

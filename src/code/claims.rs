@@ -20,7 +20,7 @@ use aes::cipher::{Block, BlockDecrypt, BlockEncrypt, KeyInit};
 use thiserror::Error;
 
 use super::base45;
-use super::keyring::{Env, Keyring, Secret, SigningKey};
+use super::keyring::{Env, Keyring, SigningKey};
 use super::qr::{Painter, SYMBOL_CHARS_MAX, Symbol};
 use crate::sys::ed25519::{SIGNATURE_BYTES, Signer};
 use crate::words::{ResidentNumber, Status};
@@ -104,7 +104,8 @@ impl Default for CodeBuffer {
 
 /// Signs codes in the name of one region.
 pub struct Issuer {
-    cti: CtiKey,
+    /// The key of `cti`, scheduled once.
+    cti: Aes128,
     /// Invariant: each has a template, the newest first.
     prod: Vec<Template>,
     test: Vec<Template>,
@@ -126,11 +127,16 @@ impl Issuer {
             }
             Ok(keys.into_iter().map(|key| Template::new(key, issuer)).collect())
         };
-        Ok(Issuer { cti: CtiKey::new(&keyring.cti_key), prod: templates(Env::Prod)?, test: templates(Env::Test)? })
+        Ok(Issuer {
+            cti: Aes128::new(keyring.cti_key.expose().into()),
+            prod: templates(Env::Prod)?,
+            test: templates(Env::Test)?,
+        })
     }
 
     /// The length of every code of this issuer, in characters.
-    pub fn code_chars(&self) -> usize {
+    #[cfg(test)]
+    fn code_chars(&self) -> usize {
         PREFIX.len() + base45::encoded_len(self.prod[0].code_bytes())
     }
 
@@ -141,12 +147,12 @@ impl Issuer {
 
     /// The signature of the code that `request` asks for, which is nearly all the time that a code takes.
     pub fn sign(&self, request: &CodeRequest) -> [u8; SIGNATURE_BYTES] {
-        self.template(request).sign(request, &self.cti.seal(request))
+        self.template(request).sign(request, &self.seal_cti(request))
     }
 
     /// Writes the code that `request` asks for, whose signature is [`sign`](Self::sign)'s of the same request.
     pub fn write(&self, request: &CodeRequest, signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
-        self.template(request).write(request, &self.cti.seal(request), signature, out);
+        self.template(request).write(request, &self.seal_cti(request), signature, out);
     }
 
     fn template(&self, request: &CodeRequest) -> &Template {
@@ -158,7 +164,19 @@ impl Issuer {
 
     /// Whose code it is, by its `cti`. Only of a code whose signature was verified: the block itself proves nothing.
     pub fn open_cti(&self, cti: &[u8; 16]) -> OpenedCti {
-        self.cti.open(cti)
+        let mut block = Block::<Aes128>::from(*cti);
+        self.cti.decrypt_block(&mut block);
+        let words = u128::from_be_bytes(block.into());
+        let (resident, iat) = (ResidentNumber((words >> 64) as u64), (words >> 32) as u32);
+        OpenedCti { resident, iat, version_low: words as u32 }
+    }
+
+    fn seal_cti(&self, request: &CodeRequest) -> [u8; 16] {
+        let version_low = request.version as u32;
+        let words = u128::from(request.resident.0) << 64 | u128::from(request.iat) << 32 | u128::from(version_low);
+        let mut block = Block::<Aes128>::from(words.to_be_bytes());
+        self.cti.encrypt_block(&mut block);
+        block.into()
     }
 }
 
@@ -181,7 +199,6 @@ pub fn check_issuer(issuer: &str) -> Result<(), IssuerError> {
 struct Template {
     signer: Signer,
     not_before: u64,
-    /// The length of the issuer's name.
     issuer_bytes: usize,
     /// What is signed, with gaps for the variable fields.
     signed: [u8; SIGNED_BYTES_MAX],
@@ -280,9 +297,6 @@ fn patch(fields: &mut [u8], request: &CodeRequest, cti: &[u8; 16]) {
     fields[STATUS] = request.status as u8;
 }
 
-/// The AES-128 key of `cti`, scheduled once.
-struct CtiKey(Aes128);
-
 /// What the server put into a `cti`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OpenedCti {
@@ -292,31 +306,6 @@ pub struct OpenedCti {
     pub iat: u32,
     /// The low 32 bits of the status version.
     pub version_low: u32,
-}
-
-impl CtiKey {
-    fn new(key: &Secret<16>) -> CtiKey {
-        CtiKey(Aes128::new(key.expose().into()))
-    }
-
-    fn seal(&self, request: &CodeRequest) -> [u8; 16] {
-        let version_low = request.version as u32;
-        let words = u128::from(request.resident.0) << 64 | u128::from(request.iat) << 32 | u128::from(version_low);
-        let mut block = Block::<Aes128>::from(words.to_be_bytes());
-        self.0.encrypt_block(&mut block);
-        block.into()
-    }
-
-    fn open(&self, cti: &[u8; 16]) -> OpenedCti {
-        let mut block = Block::<Aes128>::from(*cti);
-        self.0.decrypt_block(&mut block);
-        let words = u128::from_be_bytes(block.into());
-        OpenedCti {
-            resident: ResidentNumber((words >> 64) as u64),
-            iat: (words >> 32) as u32,
-            version_low: words as u32,
-        }
-    }
 }
 
 /// Why no codes can be issued.

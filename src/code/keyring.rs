@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::{Display, IntoStaticStr};
 use thiserror::Error;
@@ -27,7 +27,6 @@ use crate::sys::regular_file;
 
 /// The file's name inside the keys folder.
 pub const KEYRING_FILE: &str = "keyring.json";
-/// The only format this version reads and writes.
 const FORMAT: u32 = 1;
 /// A keyring has a few hundred bytes a key; anything near this is not one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -39,7 +38,8 @@ const RETIREMENT_OVERLAP_S: u64 = 86_400;
 pub type Random = fn(&mut [u8]) -> io::Result<()>;
 
 /// `N` secret bytes, wiped when dropped and never printed.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, derive_more::Debug, Zeroize, ZeroizeOnDrop)]
+#[debug("Secret")]
 pub struct Secret<const N: usize>([u8; N]);
 
 impl<const N: usize> Secret<N> {
@@ -52,12 +52,6 @@ impl<const N: usize> Secret<N> {
         let mut secret = Secret([0; N]);
         random(&mut secret.0).map_err(KeyringError::Random)?;
         Ok(secret)
-    }
-}
-
-impl<const N: usize> fmt::Debug for Secret<N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
     }
 }
 
@@ -102,14 +96,12 @@ impl fmt::Display for Kid {
 }
 
 impl FromStr for Kid {
-    type Err = base64::DecodeSliceError;
+    type Err = DecodeError;
 
     fn from_str(text: &str) -> Result<Kid, Self::Err> {
-        let mut kid = [0; 8];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut kid)? {
-            8 => Ok(Kid(kid)),
-            short => Err(base64::DecodeError::InvalidLength(short).into()),
-        }
+        let kid =
+            URL_SAFE_NO_PAD.decode(text)?.try_into().map_err(|kid: Vec<u8>| DecodeError::InvalidLength(kid.len()))?;
+        Ok(Kid(kid))
     }
 }
 
@@ -138,6 +130,11 @@ pub enum Env {
 }
 
 impl Env {
+    /// Whether it is that of residents, of which codes need not tell.
+    pub(super) fn is_prod(&self) -> bool {
+        *self == Env::Prod
+    }
+
     /// `prod` or `test`.
     pub fn word(self) -> &'static str {
         self.into()
@@ -439,7 +436,6 @@ impl Keyring {
         }
     }
 
-    /// The file's content.
     pub(super) fn to_json(&self) -> Zeroizing<Vec<u8>> {
         // More than any ring needs, so that the buffer does not grow and leave copies behind.
         let mut json = Zeroizing::new(Vec::with_capacity(4_096 + 512 * self.signing_keys.len()));
@@ -447,7 +443,6 @@ impl Keyring {
         json
     }
 
-    /// The keyring of a file's content.
     pub(super) fn from_json(json: &[u8]) -> Result<Keyring, KeyringError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -514,17 +509,14 @@ fn lock(folder: &Path) -> Result<File, KeyringError> {
 #[derive(Error, Debug)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum KeyringError {
-    /// The keys folder could not be made or opened.
     #[error("{path}: {error}")]
     Folder { path: PathBuf, error: io::Error },
-    /// A file could not be read or written.
     #[error("{path}{}", if error.kind() == io::ErrorKind::NotFound { MISSING.to_owned() } else { format!(": {error}") })]
     Io { path: PathBuf, error: io::Error },
     #[error("{path} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {path}")]
     Permissions { path: PathBuf, mode: u32, right: u32 },
     #[error("{path} is there and whole: move it away first")]
     There { path: PathBuf },
-    /// What is wrong with the content of a file.
     #[error("{path}: {error}")]
     In { path: PathBuf, error: Box<KeyringError> },
     #[error("the keyring has format {0}, this version reads format {FORMAT}: use the version that wrote it")]

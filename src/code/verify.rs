@@ -7,8 +7,11 @@
 //!
 //! Codes of ours are decoded strictly: one text for each signed code, so that a code cannot be dressed up as another.
 
+use serde::Serialize;
+use strum::IntoStaticStr;
+
 use super::base45;
-use super::cbor::{CborError, Decoder};
+use super::cbor::{ARRAY, CborError, Decoder, MAP, TAG};
 use super::claims::PREFIX;
 use super::keyring::Env;
 use super::trust::{Trust, TrustedKey};
@@ -22,7 +25,8 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 const STATUS_KEY: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x00];
 
 /// The word of a verdict. Which words a verifier can come to depends on what it knows besides the keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::IntoStaticStr)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Signed by a trusted key and within its life.
@@ -62,8 +66,10 @@ impl Outcome {
 }
 
 /// What a code with a good signature says. Times are in Unix seconds.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Claims {
+    /// What it says.
+    pub status: Status,
     /// The region that signed it.
     pub iss: String,
     /// When it was issued.
@@ -71,21 +77,24 @@ pub struct Claims {
     /// When its life ends.
     pub exp: u64,
     /// When its life begins, if later than `iat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
-    /// The token id, which only its issuer can open.
+    /// The token id, which only its issuer can open; not shown, since it names a resident to whoever holds that key.
+    #[serde(skip)]
     pub cti: [u8; 16],
-    /// What it says.
-    pub status: Status,
     /// Whose codes its key signs.
+    #[serde(skip_serializing_if = "Env::is_prod")]
     pub env: Env,
 }
 
 /// The answer to one text.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Verdict {
     /// The word.
+    #[serde(rename = "result")]
     pub outcome: Outcome,
     /// Present exactly when the signature is good.
+    #[serde(flatten)]
     pub claims: Option<Claims>,
 }
 
@@ -144,9 +153,9 @@ impl<'a> Code<'a> {
     fn read(bytes: &'a [u8]) -> Result<Code<'a>, CborError> {
         let mut outer = Decoder::new(bytes);
         // RFC 9052 §2: tag 18 is COSE_Sign1, an array of four. Ours has nothing unprotected.
-        let framed = outer.tag()? == 18 && outer.array()? == 4;
+        let framed = outer.argument(TAG)? == 18 && outer.argument(ARRAY)? == 4;
         let protected = outer.bytes()?;
-        let bare = outer.map()? == 0;
+        let bare = outer.argument(MAP)? == 0;
         let payload = outer.bytes()?;
         let signature = outer.bytes()?;
         outer.end()?;
@@ -165,7 +174,7 @@ impl<'a> Code<'a> {
         let mut payload = Decoder::new(self.payload);
         let mut previous: &[u8] = &[];
         let mut required = 0;
-        for _ in 0..payload.map()? {
+        for _ in 0..payload.argument(MAP)? {
             required += 1;
             match payload.key(&mut previous)? {
                 [0x01] => self.iss = payload.text()?,
@@ -222,7 +231,7 @@ fn read_protected(protected: &[u8]) -> Result<(i64, &[u8]), CborError> {
     let mut header = Decoder::new(protected);
     let mut previous: &[u8] = &[];
     let (mut alg, mut kid) = (None, None);
-    for _ in 0..header.map()? {
+    for _ in 0..header.argument(MAP)? {
         match header.key(&mut previous)? {
             [0x01] => alg = Some(header.int()?),
             [0x02] => return Err(CborError::Kind),

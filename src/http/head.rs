@@ -11,7 +11,6 @@
 use super::field::Field;
 use super::grammar::{self, CR, HTAB, LF, SP, members, target_end, text_end, token_end};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
-use std::fmt;
 use strum::EnumCount;
 
 /// The request method (RFC 9110 §9, RFC 5789).
@@ -80,7 +79,10 @@ enum Place {
 }
 
 /// A valid request head, borrowed from the bytes it was parsed from.
-#[derive(Clone, Copy)]
+///
+/// Field values and the query stay out of what is logged: they hold sessions and tokens.
+#[derive(Clone, Copy, derive_more::Debug)]
+#[debug("Head({method:?} {path} {version:?} {framing:?})")]
 pub struct Head<'b> {
     buffer: &'b [u8],
     /// The method.
@@ -111,7 +113,6 @@ pub struct Head<'b> {
     asks_keep_alive: bool,
 }
 
-/// A part of the buffer.
 #[derive(Clone, Copy, Default)]
 struct Span {
     start: u16,
@@ -169,15 +170,10 @@ pub fn parse<'b>(buffer: &'b [u8], scan: &mut Scan) -> Result<Option<Head<'b>>, 
 }
 
 /// Why parsing did not reach the end of the head.
+#[derive(derive_more::From)]
 enum Stop {
     Short(Place),
     Refused(HeadError),
-}
-
-impl From<HeadError> for Stop {
-    fn from(error: HeadError) -> Stop {
-        Stop::Refused(error)
-    }
 }
 
 impl Scan {
@@ -441,7 +437,6 @@ impl<'b> Head<'b> {
         }
     }
 
-    /// Takes in one line of a known field.
     fn note(&mut self, field: Field, value: Span) -> Result<(), HeadError> {
         let bit = 1 << field as u32;
         if self.present & bit == 0 {
@@ -546,20 +541,6 @@ impl<'b> Head<'b> {
         }
         let has_body = !matches!(self.framing, Framing::None | Framing::Length(0));
         Ok(has_body && self.version == Version::Http11)
-    }
-}
-
-impl fmt::Debug for Head<'_> {
-    /// Field values and the query stay out: they hold sessions and tokens.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Head")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .field("version", &self.version)
-            .field("framing", &self.framing)
-            .field("keep_alive", &self.keep_alive)
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
     }
 }
 

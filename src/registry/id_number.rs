@@ -6,8 +6,7 @@
 //! The hash is keyed because 18 digits can be tried one by one: without the key a resident number says nothing, with
 //! it the whole country is enumerated in minutes. So the key lives with the other keys and is wiped when dropped.
 
-use std::fmt;
-
+use derive_more::Debug;
 use thiserror::Error;
 use time::{Date, Month};
 use zeroize::ZeroizeOnDrop;
@@ -18,7 +17,8 @@ use crate::words::ResidentNumber;
 const LENGTH: usize = 18;
 
 /// A well-formed resident ID number, its check character in upper case.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[debug("IdNumber(not shown)")]
 pub struct IdNumber([u8; LENGTH]);
 
 impl IdNumber {
@@ -59,12 +59,6 @@ impl IdNumber {
     }
 }
 
-impl fmt::Debug for IdNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IdNumber(not shown)")
-    }
-}
-
 /// Why a text is not an ID number.
 #[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -82,7 +76,8 @@ pub enum IdNumberError {
 
 /// The key that turns ID numbers into resident numbers. Two registries agree about residents only if they hold the
 /// same one, so a snapshot names it by [`HashKey::id`].
-#[derive(Clone, ZeroizeOnDrop)]
+#[derive(Clone, Debug, ZeroizeOnDrop)]
+#[debug("HashKey(not shown)")]
 pub struct HashKey([u8; 32]);
 
 impl HashKey {
@@ -104,12 +99,6 @@ impl HashKey {
         let digest = blake3::keyed_hash(&self.0, &id_number.0);
         let (words, _) = digest.as_bytes().as_chunks::<8>();
         (ResidentNumber(u64::from_be_bytes(words[0])), u64::from_be_bytes(words[1]))
-    }
-}
-
-impl fmt::Debug for HashKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HashKey(not shown)")
     }
 }
 

@@ -31,21 +31,17 @@ use crate::limits::{
 use crate::words::Now;
 
 /// What a good assertion says.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, derive_more::Debug)]
 pub struct SignIn {
     /// The ID number as the provider wrote it: 1..=64 ASCII letters and digits. Whether it is one is not checked here.
+    /// It must not reach a log, not even by a `{:?}`.
+    #[debug(skip)]
     pub id_number: String,
     /// What makes the assertion count once, see [`UsedAssertions`](super::used_assertions::UsedAssertions).
+    #[debug(skip)]
     pub once: [u8; 16],
     /// The first second at which the assertion is over, since 1970-01-01T00:00:00Z.
     pub expires_unix_s: u64,
-}
-
-impl fmt::Debug for SignIn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An ID number must not reach a log, not even by a `{:?}`.
-        f.debug_struct("SignIn").field("expires_unix_s", &self.expires_unix_s).finish_non_exhaustive()
-    }
 }
 
 /// Why a JWKS is refused as a whole. Keys of other kinds and uses are passed over and are no error. A number is the

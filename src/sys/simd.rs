@@ -23,7 +23,8 @@ pub type Row = [u8; 32];
 pub type ByteRows = [Row; 32];
 
 /// Which instructions the kernels use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, derive_more::Debug)]
+#[debug("{_0:?}")]
 pub struct Level(Kind);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,17 +96,6 @@ impl Level {
         ];
         let best = kinds.iter().position(|kind| *kind == Level::best().0).unwrap_or(kinds.len() - 1);
         kinds[best..].iter().map(|kind| Level(*kind)).collect()
-    }
-
-    /// Its name, for logs and tables.
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Kind::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => "AVX2",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => "AVX-512",
-        }
     }
 
     /// XORs into `sum` the two rows that each of `bytes` chooses, from `rows` of the same length.
@@ -301,11 +291,11 @@ mod tests {
             for level in Level::all() {
                 let (mut out, mut sum, mut text) = ([0; PICKED_BYTES], first_sum, [0; BASE64_CHARS]);
                 level.pick(&plan, &source, &mut out);
-                assert_eq!(out, expected, "{}", level.name());
+                assert_eq!(out, expected, "{level:?}");
                 level.xor_rows(&rows, &source, &mut sum);
-                assert_eq!(sum, expected_sum, "{}", level.name());
+                assert_eq!(sum, expected_sum, "{level:?}");
                 level.base64(&ground, &mut text);
-                assert_eq!(text, STANDARD.encode(&ground[..BASE64_BYTES]).as_bytes(), "{}", level.name());
+                assert_eq!(text, STANDARD.encode(&ground[..BASE64_BYTES]).as_bytes(), "{level:?}");
             }
         }
     }

@@ -152,7 +152,7 @@ mod tests {
             Painter::at(level).paint(symbol, &mut matrix);
             let dark = |index: usize| matrix.is_dark(index % SIZE, index / SIZE);
             let same = (0..SIZE * SIZE).all(|index| dark(index) == (colors[index] == Color::Dark));
-            assert!(same, "{} at {}", String::from_utf8_lossy(text), level.name());
+            assert!(same, "{} at {level:?}", String::from_utf8_lossy(text));
             assert_eq!(matrix.bits[MATRIX_BYTES - 1] & 0x7f, 0);
             assert_eq!(matrix.bits[MATRIX_BYTES..], [0; 3]);
         }

@@ -147,7 +147,6 @@ impl Symbol {
         common
     }
 
-    /// The data codewords.
     pub(super) fn data(&self) -> &[u8] {
         &self.data[..DATA_BYTES]
     }

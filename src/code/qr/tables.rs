@@ -33,7 +33,6 @@ const CODEWORD_BYTES: usize = DATA_BYTES + BLOCK_COUNT * CORRECTION_BYTES;
 const _: () = assert!(CODEWORD_BYTES - CORRECTION_BYTES + size_of::<Row>() <= 256);
 const _: () = assert!(MATRIX_BYTES <= PICKED_BYTES);
 
-/// See the head of this file.
 pub(super) struct Tables {
     /// For each byte of the longest block. A shorter block begins with the second: zeros in front change nothing.
     rows: [ByteRows; BLOCK_BYTES_MAX],
@@ -46,7 +45,6 @@ impl Tables {
         Tables { rows: correction_rows(), pick: module_plan() }
     }
 
-    /// The rows of the bytes of block `block`.
     pub(super) fn block_rows(&self, block: usize) -> &[ByteRows] {
         &self.rows[BLOCK_BYTES_MAX - (BLOCKS[block + 1] - BLOCKS[block])..]
     }
