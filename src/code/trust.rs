@@ -108,7 +108,6 @@ impl Trust {
         if keys.is_empty() { Err(TrustError::Empty) } else { Ok(Trust::new(keys)) }
     }
 
-    /// The keys under that issuer and key id.
     pub(super) fn candidates(&self, place: (&str, &[u8])) -> &[TrustedKey] {
         let first = self.keys.partition_point(|key| key.place() < place);
         let count = self.keys[first..].partition_point(|key| key.place() == place);
@@ -137,10 +136,12 @@ struct Jwk {
 /// Whether a public key is one of the points of order 1, 2, 4 or 8, in any encoding: for those, signatures that fit
 /// every message exist (RFC 8032 §5.1.7 leaves the check to the verifier).
 fn is_small_order(public_key: &[u8]) -> bool {
+    let mut y = public_key.to_vec();
     // The top bit of the last byte is the sign of x.
-    let unsigned = public_key.iter().enumerate().map(|(at, byte)| if at == 31 { byte & 0x7f } else { *byte });
-    let y: String = unsigned.map(|byte| format!("{byte:02x}")).collect();
-    SMALL_ORDER_Y.contains(&y.as_str())
+    if let Some(last) = y.get_mut(31) {
+        *last &= 0x7f;
+    }
+    SMALL_ORDER_Y.contains(&hex::encode(y).as_str())
 }
 
 /// Their y coordinates, little-endian: 0, 1, the two of order 8, p - 1, and p and p + 1, which stand for 0 and 1.

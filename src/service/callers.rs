@@ -125,7 +125,6 @@ impl Callers {
     }
 }
 
-/// The token that a request came with.
 pub(super) fn token<'b>(head: &Head<'b>) -> Result<&'b [u8], Problem> {
     head.get(Field::Authorization).ok_or(problem::TOKEN_MISSING)?;
     negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)
@@ -133,15 +132,8 @@ pub(super) fn token<'b>(head: &Head<'b>) -> Result<&'b [u8], Problem> {
 
 /// `N` bytes from twice as many hexadecimal digits.
 pub(super) fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
+    hex::decode_to_slice(text, &mut bytes).ok().map(|()| bytes)
 }
 
 #[cfg(test)]
