@@ -130,7 +130,6 @@ fn is_within(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// What our variables begin with.
 const ENVIRONMENT_PREFIX: &str = "ONECODE_";
 
 /// The process's variables that are ours.

@@ -43,7 +43,6 @@ refusals! {
     ChunkOverhead 400 "chunk-overhead" "More extensions and trailers than [`CHUNK_OVERHEAD_BYTES_MAX`].";
 }
 
-/// What the next byte is part of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
     /// `Content-Length` bytes.

@@ -82,15 +82,7 @@ pub struct Problem<'a> {
     pub fields: &'a [(&'a str, &'a str)],
 }
 
-/// Where a body of yet unknown length started; see [`ResponseBuffer::open_body`].
-#[derive(Debug)]
-#[must_use = "the body needs `close_body` to get its length"]
-pub struct OpenBody {
-    digits_at: usize,
-    body_at: usize,
-}
-
-/// Three hexadecimal digits are enough for a chunk that stands in one slot.
+/// Three hexadecimal digits are enough for a chunk that stands in one slot, and four decimal ones for a body.
 const _: () = assert!(SEND_SLOT_BYTES <= 0x1000);
 
 impl ResponseBuffer {
@@ -176,26 +168,23 @@ impl ResponseBuffer {
     }
 
     /// Ends the head with a `Content-Length` that [`ResponseBuffer::close_body`] fills in, so that a body can be
-    /// written in place. Until it is filled the place holds spaces, which a field value may start with.
-    pub fn open_body(&mut self) -> OpenBody {
-        self.push(b"Content-Length: ");
-        let digits_at = self.length;
-        self.push(&[b' '; LENGTH_DIGITS]);
-        self.push(b"\r\n\r\n");
-        OpenBody { digits_at, body_at: self.length }
+    /// written in place; returns where that starts. Until it is filled the place holds spaces, which a field value may start with.
+    pub fn open_body(&mut self) -> usize {
+        self.push(b"Content-Length:     \r\n\r\n");
+        self.length
     }
 
     /// Ends the body begun by `open_body`: its length goes to its place, and for HEAD the body is dropped.
-    pub fn close_body(&mut self, answer: &Answer<'_>, open: OpenBody) {
+    pub fn close_body(&mut self, answer: &Answer<'_>, body_at: usize) {
         if self.spoiled {
             return;
         }
         let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(self.length - open.body_at).as_bytes();
-        let place_end = open.digits_at + LENGTH_DIGITS;
+        let digits = buffer.format(self.length - body_at).as_bytes();
+        let place_end = body_at - b"\r\n\r\n".len();
         self.bytes[place_end - digits.len()..place_end].copy_from_slice(digits);
         if answer.head_only {
-            self.length = open.body_at;
+            self.length = body_at;
         }
     }
 
@@ -323,10 +312,6 @@ const fn status_line(status: u16) -> (u16, &'static str) {
     };
     (status, line)
 }
-
-/// Room for the length of a body written in place: as many digits as a slot can need.
-const LENGTH_DIGITS: usize = 4;
-const _: () = assert!(SEND_SLOT_BYTES < 10_000);
 
 #[cfg(test)]
 mod tests {

@@ -152,7 +152,6 @@ pub fn import(
     Ok(merger.finish())
 }
 
-/// What a row is merged into.
 struct Merger {
     table: Table,
     /// The registry that is being replaced.
@@ -221,7 +220,6 @@ impl Merger {
         self.table.write(record).expect("room was made before this row");
     }
 
-    /// Sees to it that one more resident fits.
     fn make_room(&mut self) -> io::Result<()> {
         if self.table.used() == self.table.capacity() {
             let larger = Table::new(self.table.capacity() * 2 + 1_000)?;
@@ -240,7 +238,6 @@ impl Merger {
     }
 }
 
-/// Where each column of [`NAMES`] is in a row.
 #[derive(Clone, Copy)]
 struct Columns {
     places: [Option<usize>; NAMES.len()],

@@ -28,7 +28,6 @@ impl Ahead {
         Cells::new(signatures).map(Ahead)
     }
 
-    /// How many there is room for.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -36,14 +35,8 @@ impl Ahead {
     /// The signature of this key's code, if it was made and no other has taken its place.
     pub(super) fn find(&self, key: &Key) -> Option<[u8; SIGNATURE_BYTES]> {
         let words = self.0.get(self.place(key)?)?.try_read()?;
-        if words[..KEY_WORDS] != key_words(key) {
-            return None;
-        }
-        let mut signature = [0; SIGNATURE_BYTES];
-        for (bytes, word) in signature.as_chunks_mut::<8>().0.iter_mut().zip(&words[KEY_WORDS..]) {
-            *bytes = word.to_le_bytes();
-        }
-        Some(signature)
+        let (found, signature) = words.split_first_chunk()?;
+        if *found == key_words(key) { bytemuck::cast_slice(signature).try_into().ok() } else { None }
     }
 
     /// Puts a signature where [`find`](Self::find) looks for it, unless another shard is writing there just now.
@@ -51,9 +44,7 @@ impl Ahead {
         let Some(cell) = self.place(key).and_then(|place| self.0.get(place)) else { return };
         let mut words = [0; WORDS];
         words[..KEY_WORDS].copy_from_slice(&key_words(key));
-        for (word, bytes) in words[KEY_WORDS..].iter_mut().zip(signature.as_chunks::<8>().0) {
-            *word = u64::from_le_bytes(*bytes);
-        }
+        bytemuck::cast_slice_mut(&mut words[KEY_WORDS..]).copy_from_slice(signature);
         cell.try_write(words);
     }
 
@@ -84,7 +75,6 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// For so many residents at a time.
     pub(super) fn new(residents: usize) -> Expected {
         let residents = u32::try_from(residents).expect("its limit is far lower");
         let links = (1..=residents).map(|next| (ResidentNumber(0), if next == residents { NOBODY } else { next }));

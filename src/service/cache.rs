@@ -23,14 +23,15 @@ pub struct Key {
 /// What lies in one place. A length of zero: nothing was ever put there.
 #[derive(Clone, Copy)]
 struct Tag {
-    words: [u64; 2],
-    window: u32,
-    generation: u32,
+    key: Key,
     lengths: Lengths,
 }
 
 impl Tag {
-    const EMPTY: Tag = Tag { words: [0; 2], window: 0, generation: 0, lengths: Lengths { full: 0, head: 0 } };
+    const EMPTY: Tag = Tag {
+        key: Key { resident: ResidentNumber(0), version: 0, window: 0, generation: 0 },
+        lengths: Lengths { full: 0, head: 0 },
+    };
 }
 
 /// Two places, and which of them gives way when both are of this window.
@@ -83,22 +84,16 @@ impl PayloadCache {
     ) -> (&[u8; PAYLOAD_BYTES_MAX], Lengths, bool) {
         let place = self.set_of(key.resident);
         let set = &mut self.sets[place];
-        let wanted = |tag: &Tag| {
-            tag.words == [key.resident.0, key.version]
-                && (tag.window, tag.generation) == (key.window, key.generation)
-                && tag.lengths.full != 0
-        };
-        if let Some(way) = set.tags.iter().position(wanted) {
+        if let Some(way) = set.tags.iter().position(|tag| tag.key == key && tag.lengths.full != 0) {
             return (&self.bodies[2 * place + way].0, set.tags[way].lengths, true);
         }
         // What is of another window is of no more use to anybody.
-        let past = set.tags.iter().position(|tag| tag.window != key.window);
+        let past = set.tags.iter().position(|tag| tag.key.window != key.window);
         let way = past.unwrap_or(usize::from(set.next & 1));
         set.next = set.next.wrapping_add(1);
         let body = &mut self.bodies[2 * place + way].0;
         let lengths = make(body);
-        let words = [key.resident.0, key.version];
-        set.tags[way] = Tag { words, window: key.window, generation: key.generation, lengths };
+        set.tags[way] = Tag { key, lengths };
         (body, lengths, false)
     }
 }

@@ -22,7 +22,6 @@ use crate::words::{Now, ResidentNumber};
 /// The fields of a refresh: it is for the one who asked.
 const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: private, no-store\r\n";
 
-/// In which form a code is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Full,

@@ -106,11 +106,15 @@ impl Reply<'_> {
 
     /// An answer whose body is sent from where it lies.
     pub fn shared(&mut self, status: u16, fields: Fields<'_>, body: Bytes) {
-        let (answer, output) = self.start(status, fields);
-        output.head.content_length(body.len() as u64);
-        output.head.end_head();
-        if !answer.head_only {
-            output.body = body;
+        self.start(status, fields);
+        self.finish(body);
+    }
+
+    fn finish(&mut self, body: Bytes) {
+        self.output.head.content_length(body.len() as u64);
+        self.output.head.end_head();
+        if !self.target.head_only {
+            self.output.body = body;
         }
     }
 
@@ -123,14 +127,10 @@ impl Reply<'_> {
 
     /// A part of a file (RFC 9110 §15.3.7): the range is its first byte, its last, and the length of the whole.
     pub fn part(&mut self, fields: &[u8], range: (u64, u64, u64), part: &'static [u8]) {
-        let (answer, output) = self.start(206, &[]);
+        let (_, output) = self.start(206, &[]);
         output.head.push(fields);
         output.head.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
-        output.head.content_length(part.len() as u64);
-        output.head.end_head();
-        if !answer.head_only {
-            output.body = Bytes::from_static(part);
-        }
+        self.finish(Bytes::from_static(part));
     }
 
     /// A refusal (RFC 9457). `members` are further members, as JSON without a leading comma.

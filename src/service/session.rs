@@ -113,9 +113,8 @@ pub fn mint(key: &SessionKey, session: &Session) -> [u8; SESSION_TOKEN_BYTES] {
     bytes[4..12].copy_from_slice(&session.resident.0.to_be_bytes());
     bytes[12..16].copy_from_slice(&session.number.to_be_bytes());
     bytes[16..20].copy_from_slice(&session.expires_unix_s.to_be_bytes());
-    let mut signed = [0; SIGNED_BYTES];
-    signed.copy_from_slice(&bytes[..SIGNED_BYTES]);
-    bytes[SIGNED_BYTES..].copy_from_slice(&key.mac(&signed));
+    let (signed, mac) = bytes.split_first_chunk_mut().expect("36 bytes begin with 20");
+    mac.copy_from_slice(&key.mac(signed));
     let mut token = [0; SESSION_TOKEN_BYTES];
     let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut token);
     assert_eq!(written, Ok(SESSION_TOKEN_BYTES), "36 bytes are 48 characters of base64");
@@ -124,10 +123,7 @@ pub fn mint(key: &SessionKey, session: &Session) -> [u8; SESSION_TOKEN_BYTES] {
 
 /// What a token says, before it is known whether it is ours: good for fetching from memory what will be needed if it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Claimed {
-    signed: [u8; SIGNED_BYTES],
-    mac: [u8; MAC_BYTES],
-}
+pub struct Claimed([u8; TOKEN_BYTES]);
 
 impl Claimed {
     /// Reads a token.
@@ -136,21 +132,14 @@ impl Claimed {
     /// It is not 48 base64url characters, or of another version.
     pub fn read(token: &[u8]) -> Result<Claimed, SessionError> {
         let mut bytes = [0; TOKEN_BYTES];
-        if token.len() != SESSION_TOKEN_BYTES || URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) != Ok(TOKEN_BYTES) {
-            return Err(SessionError::Malformed);
-        }
-        if bytes[0] != VERSION {
-            return Err(SessionError::Malformed);
-        }
-        let (mut signed, mut mac) = ([0; SIGNED_BYTES], [0; MAC_BYTES]);
-        signed.copy_from_slice(&bytes[..SIGNED_BYTES]);
-        mac.copy_from_slice(&bytes[SIGNED_BYTES..]);
-        Ok(Claimed { signed, mac })
+        let is_decoded =
+            token.len() == SESSION_TOKEN_BYTES && URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) == Ok(TOKEN_BYTES);
+        if is_decoded && bytes[0] == VERSION { Ok(Claimed(bytes)) } else { Err(SessionError::Malformed) }
     }
 
     /// Whose session it says it is.
     pub fn resident(&self) -> ResidentNumber {
-        ResidentNumber(u64::from(u32_at(&self.signed, 4)) << 32 | u64::from(u32_at(&self.signed, 8)))
+        ResidentNumber(u64::from(u32_at(&self.0, 4)) << 32 | u64::from(u32_at(&self.0, 8)))
     }
 
     /// The session, if it is ours and not over at `now_unix_s`.
@@ -158,16 +147,18 @@ impl Claimed {
     /// # Errors
     /// [`SessionError`], in the order of its variants: nothing about time is said of a token that is not ours.
     pub fn check(&self, key: &SessionKey, now_unix_s: u64) -> Result<Session, SessionError> {
-        let epoch = u32_at(&self.signed, 0) & EPOCH_MAX;
+        let epoch = u32_at(&self.0, 0) & EPOCH_MAX;
         if epoch != key.epoch {
             return Err(SessionError::Ended(epoch));
         }
         // As numbers, which are compared in a few instructions and in constant time all the same.
-        let [ours, theirs] = [key.mac(&self.signed), self.mac].map(u128::from_ne_bytes);
+        let (signed, _) = self.0.split_first_chunk().expect("36 bytes begin with 20");
+        let theirs = *self.0.last_chunk().expect("36 bytes end with 16");
+        let [ours, theirs] = [key.mac(signed), theirs].map(u128::from_ne_bytes);
         if !bool::from(ours.ct_eq(&theirs)) {
             return Err(SessionError::Forged);
         }
-        let (number, expires_unix_s) = (u32_at(&self.signed, 12), u32_at(&self.signed, 16));
+        let (number, expires_unix_s) = (u32_at(&self.0, 12), u32_at(&self.0, 16));
         if now_unix_s >= u64::from(expires_unix_s) {
             return Err(SessionError::Expired);
         }

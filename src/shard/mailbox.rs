@@ -60,7 +60,6 @@ impl Mailbox {
         self.own
     }
 
-    /// How many shards there are.
     pub(super) fn shards(&self) -> usize {
         self.inboxes.len()
     }
@@ -77,7 +76,6 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Takes the next message sent to this shard.
     pub(super) fn receive(&mut self) -> Option<Message> {
         self.inboxes[self.own].pop()
     }
@@ -88,12 +86,10 @@ impl Mailbox {
         self.done.iter().all(|done| done.load(Ordering::Acquire))
     }
 
-    /// Whether all other shards are done.
     pub(super) fn others_done(&self) -> bool {
         self.done.iter().enumerate().all(|(shard, done)| shard == self.own || done.load(Ordering::Acquire))
     }
 
-    /// The next shard that must be woken.
     pub(super) fn poll_bell(&mut self) -> Option<usize> {
         let shard = self.rung.iter().position(|rung| *rung)?;
         self.rung[shard] = false;

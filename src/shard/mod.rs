@@ -2,13 +2,8 @@
 //! end of it all.
 //!
 //! A driver owns a [`Shard`] and calls it from one thread. It never waits, reads no clock and touches no socket:
-//!
-//! - `handle_*` take what happened: a connection, bytes, an end, a finished send, time that passed, messages.
-//! - [`poll`](Shard::poll) says what to do next for one connection; call it after each event of that connection.
-//! - [`poll_woken`](Shard::poll_woken) names connections that changed without an event of their own; call `poll` for
-//!   each of them after every `handle_time` and `handle_messages`.
-//! - [`poll_bell`](Shard::poll_bell) names other shards to wake, because something lies in their queue.
-//! - [`sleep_ms`](Shard::sleep_ms) says how long the driver may sleep.
+//! `handle_*` take what happened, [`poll`](Shard::poll) says what to do next for a connection, to be asked after each
+//! event of that connection, and the other `poll_*` after every `handle_time` and `handle_messages`.
 
 #![forbid(unsafe_code)]
 
@@ -219,7 +214,6 @@ impl Shard {
         self.slices = if self.sliced.is_empty() { 0 } else { self.slices + 1 };
     }
 
-    /// Brings an answer to the shard and connection that wait for it.
     fn reply(&mut self, now: Now, asker: Asker, answer: Answer) {
         if asker.shard == self.mailbox.own() {
             self.handle_answer(now, asker.connection, answer);

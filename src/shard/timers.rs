@@ -82,7 +82,7 @@ impl Wheel {
         while self.tick * TICK_MS <= now_ms {
             // Deadlines that were moved within their bucket, or parked, are put where they now belong; each is looked
             // at once a tick at the most, because it leaves the bucket.
-            while let Some(index) = self.first_of_tick() {
+            while let Some(index) = Some(self.heads[bucket(self.tick)]).filter(|index| *index != NONE) {
                 let deadline_ms = self.links[index as usize].deadline_ms;
                 self.clear(index);
                 if deadline_ms < self.tick * TICK_MS {
@@ -95,13 +95,6 @@ impl Wheel {
             self.tick += 1;
         }
         None
-    }
-
-    fn first_of_tick(&self) -> Option<u32> {
-        match self.heads[bucket(self.tick)] {
-            NONE => None,
-            index => Some(index),
-        }
     }
 
     pub fn is_armed(&self) -> bool {
