@@ -341,10 +341,11 @@ impl Keyring {
     /// The keys that verify codes of this server, as `issuer`; revoked ones included, so that they are known as such.
     pub fn trusted(&self, issuer: &str) -> Trust {
         let trusted = |key: &SigningKey| {
-            TrustedKey::ed25519(issuer, &key.kid.0, &key.public_key(), key.env)
+            let mut trusted = TrustedKey::ed25519(issuer, &key.kid.0, &key.public_key(), key.env)
                 .expect("a public key made from a seed is a point of the large subgroup")
-                .bounded(key.not_before, self.not_after(key))
-                .revoked(key.revoked.is_some())
+                .bounded(key.not_before, self.not_after(key));
+            trusted.revoked = key.revoked.is_some();
+            trusted
         };
         Trust::new(self.signing_keys.iter().map(trusted).collect())
     }

@@ -27,6 +27,7 @@ pub struct TrustedKey {
     /// The first and the last `iat` it may have signed.
     not_before: u64,
     not_after: u64,
+    /// What it signed is known, and refused.
     pub(super) revoked: bool,
 }
 
@@ -49,12 +50,6 @@ impl TrustedKey {
     #[must_use]
     pub fn bounded(self, not_before: u64, not_after: Option<u64>) -> TrustedKey {
         TrustedKey { not_before, not_after: not_after.unwrap_or(u64::MAX), ..self }
-    }
-
-    /// Marks it as revoked: what it signed is known, and refused.
-    #[must_use]
-    pub fn revoked(self, revoked: bool) -> TrustedKey {
-        TrustedKey { revoked, ..self }
     }
 
     /// Whether it made `signature` over `signed` for a code of that `iat`, under the algorithm number in the code.

@@ -20,7 +20,7 @@ use super::problem::{Problem, TOKEN_EXPIRED, TOKEN_INVALID};
 pub const DEVICE_TOKEN_BYTES: usize = 48;
 
 /// What a device is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::FromRepr)]
 #[repr(u8)]
 pub enum Kind {
     /// Checks codes at a door, in a bus.
@@ -78,11 +78,7 @@ impl DeviceKey {
         if !bool::from(self.mac(signed).ct_eq(mac)) {
             return Err(TOKEN_INVALID);
         }
-        let kind = match (signed[0], signed[1]) {
-            (VERSION, 1) => Kind::Scanner,
-            (VERSION, 2) => Kind::Post,
-            _ => return Err(TOKEN_INVALID),
-        };
+        let kind = Kind::from_repr(signed[1]).filter(|_| signed[0] == VERSION).ok_or(TOKEN_INVALID)?;
         let id = signed[4..12].iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
         let expires_unix_s = signed[16..20].iter().fold(0, |time, byte| time << 8 | u32::from(*byte));
         if now_unix_s >= u64::from(expires_unix_s) {

@@ -11,13 +11,11 @@ mod print;
 mod symbol;
 mod tables;
 
-use std::sync::LazyLock;
-
 use qrcode::canvas::MaskPattern;
 
 pub use self::print::{png, svg};
 pub use self::symbol::{SYMBOL_CHARS_MAX, Symbol, SymbolError};
-use self::tables::{BLOCK_COUNT, BLOCKS, CORRECTION_BYTES, DATA_BYTES, Tables};
+use self::tables::{BLOCK_COUNT, BLOCKS, CORRECTION_BYTES, DATA_BYTES, TABLES, Tables};
 use crate::sys::simd::{BASE64_BYTES, BASE64_CHARS, Level, PICKED_BYTES};
 
 /// Modules on a side.
@@ -36,9 +34,6 @@ const _: () = assert!(MATRIX_BYTES == BASE64_BYTES);
 /// is the best bet. Readers agree: of 300 codes damaged in 29 ways, `tests/interop/readability.py` read 6,201 of 8,700
 /// pictures under this mask and 6,147 under the one that the scoring chose for each code.
 const MASK: MaskPattern = MaskPattern::LargeCheckerboard;
-
-/// One set for the process: they depend on version, level and mask, and on no key.
-static TABLES: LazyLock<Box<Tables>> = LazyLock::new(|| Box::new(Tables::new()));
 
 /// The modules of one symbol: row by row, the first module in the most significant bit, 1 for dark.
 #[derive(Clone, PartialEq, Eq, Debug)]

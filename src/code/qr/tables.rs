@@ -8,6 +8,8 @@
 //!
 //! All is asked of the crate by painting bits with it, so nothing here repeats ISO/IEC 18004 but the layout of blocks.
 
+use std::sync::LazyLock;
+
 use qrcode::canvas::Canvas;
 use qrcode::ec::{construct_codewords, create_error_correction_code};
 use qrcode::{Color, EcLevel, Version};
@@ -41,14 +43,14 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn new() -> Tables {
-        Tables { rows: correction_rows(), pick: module_plan() }
-    }
-
     pub(super) fn block_rows(&self, block: usize) -> &[ByteRows] {
         &self.rows[BLOCK_BYTES_MAX - (BLOCKS[block + 1] - BLOCKS[block])..]
     }
 }
+
+/// One set for the process: they depend on version, level and mask, and on no key.
+pub(super) static TABLES: LazyLock<Box<Tables>> =
+    LazyLock::new(|| Box::new(Tables { rows: correction_rows(), pick: module_plan() }));
 
 fn correction_rows() -> [ByteRows; BLOCK_BYTES_MAX] {
     let mut rows = [[[0; 32]; 32]; BLOCK_BYTES_MAX];
