@@ -4,13 +4,14 @@
 //! the kernel drops with that one however it ends. The file `lock` only tells the next one who it is. Every command that
 //! reads or writes the folder takes it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::sys::regular_file;
 pub use crate::sys::regular_file::replace as replace_file;
 
 /// The name of the registry's file in the data folder.
@@ -43,10 +44,9 @@ impl DataFolder {
         if is_there(&path.join(RESTORING_MARK)) {
             return Err(DataFolderError::Unfinished { path: path.to_owned() });
         }
-        let mut options = OpenOptions::new();
         // Not truncated on opening: until the lock is ours the text in it is another's.
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut lock = options.open(path.join("lock")).map_err(unusable)?;
+        let named = |error: io::Error| unusable(io::Error::new(error.kind(), format!("lock: {error}")));
+        let mut lock = regular_file::open_or_create(&path.join("lock"), 0o600).map_err(named)?;
         let folder = File::open(path).map_err(unusable)?;
         match folder.try_lock() {
             Ok(()) => {}
@@ -55,6 +55,10 @@ impl DataFolder {
         }
         lock.set_len(0).map_err(unusable)?;
         writeln!(lock, "{pid} {command}").map_err(unusable)?;
+        // What a crash has left of a replacement; that it stays harms nobody.
+        for aside in [".registry.snapshot.new", ".rejects.csv.new"] {
+            let _ = fs::remove_file(path.join(aside));
+        }
         Ok(DataFolder { path: path.to_owned(), _held: folder })
     }
 
@@ -137,6 +141,27 @@ mod tests {
         assert!(matches!(second.unwrap_err(), DataFolderError::Busy { pid: 0, .. }));
         drop(held);
         DataFolder::open(outer.path(), std::process::id(), "x").unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays() {
+        let outer = tempfile::tempdir().unwrap();
+        let (data, target) = (outer.path().join("data"), outer.path().join("target"));
+        fs::create_dir(&data).unwrap();
+        fs::write(&target, "of others").unwrap();
+        std::os::unix::fs::symlink(&target, data.join("lock")).unwrap();
+        let error = DataFolder::open(&data, std::process::id(), "x").unwrap_err().to_string();
+        assert!(error.contains("lock: "), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"of others");
+    }
+
+    #[test]
+    fn what_a_crash_left_aside_is_removed() {
+        let outer = tempfile::tempdir().unwrap();
+        let names = [".rejects.csv.new", ".registry.snapshot.new", ".hidden", "a.new"];
+        names.iter().for_each(|name| fs::write(outer.path().join(name), "").unwrap());
+        let _held = DataFolder::open(outer.path(), std::process::id(), "x").unwrap();
+        assert_eq!(names.map(|name| outer.path().join(name).exists()), [false, false, true, true]);
     }
 
     #[test]

@@ -15,6 +15,17 @@ pub fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
 }
 
+/// Opens a regular file to read and write it, made with the given mode where there is none.
+///
+/// # Errors
+/// What the system said, or that it is a link, or no regular file.
+pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(mode);
+    let file = options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
+}
+
 /// Makes a new file of the given mode (such as 0o600), and syncs it.
 ///
 /// # Errors
