@@ -91,7 +91,7 @@ impl Producer {
 
     fn ring(&mut self, handle: &Handle) {
         if self.ports.iter_mut().fold(false, |rung, port| port.poll_bell() | rung) {
-            handle.doorbell().ring();
+            handle.doorbell.ring();
         }
     }
 }
@@ -102,7 +102,7 @@ fn measure(folder: &Path, writer: &Writer, load: &str) {
     let producer = std::thread::current();
     let ring = Box::new(move |_| producer.unpark());
     let handle = start(folder, writer, None, lanes.clone(), ring, end).expect("the journal starts");
-    let counters = handle.counters();
+    let counters = handle.counters.clone();
     while counters.segments.load(Ordering::Relaxed) == 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -151,5 +151,5 @@ fn measure(folder: &Path, writer: &Writer, load: &str) {
         at(0.99),
         at(0.999)
     );
-    handle.stop();
+    assert!(handle.stop(Instant::now() + Duration::from_secs(60)));
 }

@@ -164,8 +164,11 @@ pub const STREAM_SLICE_BYTES: usize = 2_048;
 pub const STREAM_SLICES_A_RING: usize = 16;
 /// No more is received before what has come of a stream is read down to this.
 pub const STREAM_INPUT_BYTES_MAX: usize = 65_536;
-/// How far a status may be dated ahead of this host's clock; a larger version would shut out every later statement.
+/// How far a status may be dated ahead of this host's clock; a larger version would shut out every later statement. A
+/// scan, too.
 pub const VERSION_AHEAD_MS_MAX: u64 = 86_400_000;
+/// No scan was made before 2020: an earlier time is one of another unit, or of a clock that nobody has set.
+pub const SCAN_UNIX_MS_MIN: u64 = 1_577_836_800_000;
 /// Changes of status that one shard remembers for look-ups; the older ones are in the journal. About 4 MB.
 pub const HISTORY_CHANGES_MAX: usize = 16_384;
 /// Operators' calls that are remembered for `GET /admin/audit`; the older ones are in the journal.
@@ -212,5 +215,12 @@ pub const JOURNAL_FOLD_PERCENT: u32 = 20;
 pub const JOURNAL_DISK_BYTES_DEFAULT: u64 = 64 << 30;
 /// The least that `journal.disk_bytes_max` can say: some segments and the two that are always there.
 pub const JOURNAL_DISK_BYTES_MIN: u64 = 512 << 20;
+/// Of `journal.disk_bytes_max`, so many parts in a hundred are kept for statuses, look-ups and removals: scans, which any
+/// door can send without end, may not use them. At the least that the key can say, one segment and some.
+pub const JOURNAL_RESERVE_PERCENT: u64 = 15;
+/// How far the clock may have leapt ahead since the last fold for scans to be deleted by it at once.
+pub const JOURNAL_LEAP_MS_MAX: u64 = 86_400_000;
+/// How long the end of the process waits at least for a disk that does not answer, once all requests are answered.
+pub const JOURNAL_END_MS_MAX: u64 = 1_000;
 /// The most that `journal.scan_days` can say.
 pub const JOURNAL_SCAN_DAYS_MAX: u32 = 3_650;

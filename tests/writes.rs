@@ -518,6 +518,9 @@ fn only_a_scanner_may_verify_and_only_devices_bring_records() {
     }
 }
 
+/// A time at which scans were made.
+const AT: u64 = 1_700_000_000_000;
+
 fn scan_line(id: u128, at: u64, cti: [u8; 16], result: &str) -> String {
     let cti = u128::from_be_bytes(cti);
     format!(
@@ -531,10 +534,10 @@ fn scan_line(id: u128, at: u64, cti: [u8; 16], result: &str) -> String {
 fn batches_are_read_in_slices_a_turn_and_all_of_them_in_the_end() {
     let process = process(0);
     let fields = format!("{NDJSON}{}", bearer(&process.device(Kind::Scanner)));
-    let body: String = (0..100).map(|n| scan_line(n, 77, [9; 16], "valid")).collect();
+    let body: String = (0..100).map(|n| scan_line(n, AT + 77, [9; 16], "valid")).collect();
     let request = lines("/scan/records", &fields, &body);
     let taken = || process.counters[0].journal_appended.get();
-    let most = (STREAM_SLICE_BYTES / scan_line(99, 77, [9; 16], "valid").len()) as u64 + 1;
+    let most = (STREAM_SLICE_BYTES / scan_line(99, AT + 77, [9; 16], "valid").len()) as u64 + 1;
     let mut sim = process.sim.borrow_mut();
     let now = sim.now();
     let shard = sim.shard(0);
@@ -588,7 +591,7 @@ fn scans_are_kept_as_they_came_and_may_come_twice() {
     let process = process(0);
     let fields = format!("{NDJSON}{}", bearer(&process.device(Kind::Post)));
     let ask = |body: &str| process.client_of(1).ask(lines("/scan/records", &fields, body));
-    let body = scan_line(1, 77, [9; 16], "valid") + &scan_line(2, 78, [8; 16], "expired");
+    let body = scan_line(1, AT + 77, [9; 16], "valid") + &scan_line(2, AT + 78, [8; 16], "expired");
     assert_eq!(results(&ask(&body)), ["done", "done"]);
     assert_eq!(results(&ask(&body)), ["done", "done"], "twice is as good as once");
     let uuid = body.lines().next().unwrap().replace(&format!("{:032x}", 1), "00000000-0000-0000-0000-000000000001");
@@ -596,26 +599,33 @@ fn scans_are_kept_as_they_came_and_may_come_twice() {
     let scans = records(&process, |record| match *record {
         Record::Scan { id, at_ms, cti, result, device, received_ms, .. } => {
             assert!(received_ms >= START.unix_ms);
-            Some((u128::from_be_bytes(id), at_ms, cti[0], result.to_owned(), device.starts_with("post-")))
+            Some((u128::from_be_bytes(id), at_ms - AT, cti[0], result.to_owned(), device.starts_with("post-")))
         }
         _ => None,
     });
     let [first, second] = [(1, 77, 9, "valid".to_owned(), true), (2, 78, 8, "expired".to_owned(), true)];
     assert_eq!(scans, [first.clone(), second.clone(), first.clone(), second, first]);
     // Once test data was removed, only the scanner knows that the code was a test's.
-    let marked = scan_line(4, 79, [7; 16], "valid").replace("\"at\"", "\"test\":true,\"at\"");
+    let marked = scan_line(4, AT + 79, [7; 16], "valid").replace("\"at\"", "\"test\":true,\"at\"");
     assert_eq!(results(&ask(&marked)), ["done"]);
     let tests = records(&process, |record| match *record {
         Record::Scan { id, test, .. } => test.then_some(u128::from_be_bytes(id)),
         _ => None,
     });
     assert_eq!(tests, [4]);
-    let good = scan_line(3, 1, [1; 16], "valid");
+    let good = scan_line(3, AT + 1, [1; 16], "valid");
+    let dated = |at: u64| scan_line(3, at, [1; 16], "valid");
+    let day_ahead = START.unix_ms + 86_400_000;
+    // Seconds, the year 1970, and a clock that is years ahead are no times of a scan.
+    let times = [0, START.unix_s(), 1_577_836_799_999, 1_577_836_800_000, day_ahead, day_ahead + 60_000, u64::MAX];
+    let words = results(&ask(&times.map(dated).concat()));
+    let refused = "time-refused";
+    assert_eq!(words, [refused, refused, refused, "done", "done", refused, refused]);
     for bad in [
         marked.replace("true", "1"),
         good.replace("valid", "fine"),
-        good.replace("\"at\":1", "\"at\":\"1\""),
-        good.replace("\"at\":1,", ""),
+        good.replace(&format!("\"at\":{}", AT + 1), "\"at\":\"1\""),
+        good.replace(&format!("\"at\":{},", AT + 1), ""),
         good.replace("bus 7", &"x".repeat(300)),
         good.replace("\"place\"", "\"places\""),
         good.replace("0101", "01"),
@@ -678,6 +688,10 @@ fn a_failed_journal_refuses_writes_and_says_so_where_operators_look() {
         "journal-failed",
         "a call that is in no audit is none"
     );
+    for path in ["/admin/audit", "/status.json", "/metrics"] {
+        let reads = process.client_of(process.admin).ask(get(path, "").replace("test", "127.0.0.1"));
+        assert_eq!(reads.status, 200, "{path} needs no record");
+    }
     assert_eq!(shown(&process, 0, 1).unwrap(), "red");
     assert_eq!(shown(&process, 0, 3).unwrap(), "green");
 }

@@ -22,7 +22,7 @@ use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::RecoverError;
 use crate::journal::reading;
-use crate::journal::recover::segment_path;
+use crate::journal::recover::{HEAD_FILE, segment_path};
 use crate::journal::rewrite::Dense;
 use crate::registry::data_folder::{SNAPSHOT_FILE, is_there, replace_file};
 use crate::sys::{background, regular_file};
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Done {
     let (began, config) = (Instant::now(), args.place.load(&[])?);
     background::give_way();
     state::check_folder(&config.data)?;
-    check_outside(&config.data, &args.into)?;
+    check_outside(&config.data, "data folder", &args.into)?;
     check_empty(&args.into, &[])?;
     let folder = |recursive: bool, path: &Path| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
     // Not recursive: of two backups into one folder, one comes first.
@@ -110,13 +110,13 @@ pub(super) fn tell(what: &str, manifest: &Manifest, began: Instant, as_json: boo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a place in the data folder, which a backup is to outlive.
-fn check_outside(data: &Path, into: &Path) -> Result<(), Ended> {
-    let data = data.canonicalize().map_err(Fatal::File.at(data.display()))?;
+/// Refuses a place in the data folder, which a backup is to outlive; or one in the backup, which stays as it is.
+pub(super) fn check_outside(folder: &Path, what: &str, into: &Path) -> Result<(), Ended> {
+    let folder = folder.canonicalize().map_err(Fatal::File.at(folder.display()))?;
     let absolute = std::path::absolute(into).map_err(Fatal::Folder.at(into.display()))?;
     let around = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
-    if around.is_some_and(|around| around.starts_with(&data)) {
-        return Err((Fatal::Folder, format!("{} lies in the data folder: take another place", into.display())));
+    if around.is_some_and(|around| around.starts_with(&folder)) {
+        return Err((Fatal::Folder, format!("{} lies in the {what}: take another place", into.display())));
     }
     Ok(())
 }
@@ -144,8 +144,10 @@ pub(super) fn clear(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     };
+    let journal = state::journal_folder(folder);
     gone(fs::remove_file(folder.join(SNAPSHOT_FILE)))?;
-    gone(fs::remove_dir_all(state::journal_folder(folder)))
+    gone(fs::remove_file(folder.join(HEAD_FILE)))?;
+    gone(fs::remove_dir_all(journal))
 }
 
 fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
@@ -184,6 +186,9 @@ fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
     let mut files = Vec::new();
     if is_there(&data.join(SNAPSHOT_FILE)) {
         files.push(copy(data, into, SNAPSHOT_FILE)?);
+    }
+    if is_there(&data.join(HEAD_FILE)) {
+        files.push(copy(data, into, HEAD_FILE)?);
     }
     let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
     if let Some((&newest, sealed)) = names.split_last() {

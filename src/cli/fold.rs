@@ -5,13 +5,16 @@
 //! After a removal of test data it first ends the current segment, then writes every segment that holds such data anew
 //! without it. A crash anywhere leaves the old snapshot or the new one, and each segment as it was or as it becomes;
 //! what is folded twice changes nothing, and a removal is not folded before its segments are written.
+//!
+//! Between folds the segments that were there at the start are read, one at a time: what is damaged in a part that a
+//! start need not read is told while there is a backup that has it. Such a segment stays as it is until it is old.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -20,10 +23,12 @@ use super::{Ended, Fatal};
 use crate::config::Config;
 use crate::driver::Bell;
 use crate::journal::port::Doorbell;
-use crate::journal::{Handle, Lane, Writer, rewrite, writer};
+use crate::journal::recover::segment_path;
+use crate::journal::rewrite::Segments as _;
+use crate::journal::{Handle, Lane, RecoverError, Writer, reading, rewrite, writer};
 use crate::limits::{
-    JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_SEGMENT_BYTES,
-    JOURNAL_UNFOLDED_BYTES_MAX,
+    JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_LEAP_MS_MAX, JOURNAL_RESERVE_PERCENT,
+    JOURNAL_SEGMENT_BYTES, JOURNAL_UNFOLDED_BYTES_MAX,
 };
 use crate::observe::Folding;
 use crate::registry::data_folder::SNAPSHOT_FILE;
@@ -64,6 +69,35 @@ struct Folder {
     purges: u64,
     /// There is one of an earlier process that they may not have followed.
     owes_purge: bool,
+    retention: Retention,
+    /// The segments that were there at the start have names below this one; those up to the other one are checked.
+    check_until: u64,
+    checked_to: u64,
+}
+
+/// The time by which scans are deleted. A clock that has leapt ahead is believed after a day of it, so that no mistake
+/// deletes at once. The snapshot keeps it, over any number of starts.
+struct Retention {
+    unix_ms: u64,
+    at: Instant,
+    doubted: Option<Instant>,
+}
+
+impl Retention {
+    fn now_ms(&mut self, clock_ms: u64, at: Instant) -> u64 {
+        let steady_ms = self.unix_ms + at.duration_since(self.at).as_millis() as u64;
+        if clock_ms > steady_ms + JOURNAL_LEAP_MS_MAX {
+            if self.doubted.is_none() {
+                let days = (clock_ms - steady_ms) / 86_400_000;
+                eprintln!("onecode: warning: the clock has leapt {days} days ahead: it deletes no scans for a day");
+            }
+            if at.duration_since(*self.doubted.get_or_insert(at)).as_millis() < u128::from(JOURNAL_LEAP_MS_MAX) {
+                return steady_ms;
+            }
+        }
+        *self = Retention { unix_ms: clock_ms, at, doubted: None };
+        clock_ms
+    }
 }
 
 impl Durable {
@@ -90,17 +124,17 @@ impl Durable {
                 bells[lane].ring();
             }
         });
-        let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
+        let (owes, owes_purge, check_until) = (replayed.records > 0, replayed.purged, replayed.end.next);
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let folding = Arc::new(Folding { journal: handle.counters(), ..Folding::default() });
+        let folding = Arc::new(Folding { journal: handle.counters.clone(), ..Folding::default() });
         let folder = Folder {
             data: config.data.clone(),
             journal,
             table,
             lanes,
-            doorbell: handle.doorbell(),
+            doorbell: handle.doorbell.clone(),
             folding: folding.clone(),
             stopping: stopping.clone(),
             key_id,
@@ -111,21 +145,31 @@ impl Durable {
             owes,
             purges: 0,
             owes_purge,
+            retention: Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now(), doubted: None },
+            check_until,
+            checked_to: 0,
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
         let folder = thread.map_err(Fatal::System.ended())?;
-        let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.doorbell())]).collect();
+        let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.doorbell.clone())]).collect();
         let bells = bells.get_or_init(|| all).clone();
         Ok((Durable { handle, stopping, folder, folding }, bells))
     }
 
     /// Ends both threads, when no shard writes any more; a fold under way is given up, which harms nothing.
-    pub(super) fn stop(self) {
+    ///
+    /// # Errors
+    /// The disk does not answer: the process then ends without it, as soon as the kernel lets go of the thread.
+    pub(super) fn stop(self, deadline: Instant) -> Result<(), Ended> {
         self.stopping.store(true, Relaxed);
         self.folder.thread().unpark();
-        // A panic in it has ended the process already.
-        let _ = self.folder.join();
-        self.handle.stop();
+        let ended = self.handle.stop(deadline);
+        while !self.folder.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let reason = "the journal's disk does not answer: ending without it, and waiting for the kernel to let go of the \
+                      write; all that was acknowledged is on the disk";
+        if ended { Ok(()) } else { Err((Fatal::File, reason.to_owned())) }
     }
 }
 
@@ -134,8 +178,33 @@ impl Folder {
         background::give_way();
         while !self.stopping.load(Relaxed) {
             self.look();
-            thread::park_timeout(LOOK);
+            let began = Instant::now();
+            self.check_next();
+            thread::park_timeout(LOOK.max(began.elapsed()));
         }
+    }
+
+    /// Reads the next of the segments that were there at the start.
+    fn check_next(&mut self) {
+        let names = reading::names(&self.journal).unwrap_or_default();
+        let unchecked = self.checked_to + 1..self.check_until;
+        let Some(&[name, next]) = names.array_windows().find(|[name, _]| unchecked.contains(name)) else { return };
+        self.checked_to = name;
+        if let Err(error) = rewrite::Folder(&self.journal).read(name, next, &mut |_| {}) {
+            self.tell_damage(name, &error);
+        }
+    }
+
+    /// Tells of a segment that nothing can be done about, once.
+    fn tell_damage(&self, segment: u64, error: &RecoverError) {
+        let mut damaged = self.folding.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if damaged.insert(segment, error.to_string()).is_none() {
+            eprintln!("onecode: warning: {}: {error}; all else goes on", self.journal.display());
+        }
+    }
+
+    fn scan_bytes_max(&self) -> u64 {
+        self.disk_bytes_max / 100 * (100 - JOURNAL_RESERVE_PERCENT)
     }
 
     fn look(&mut self) {
@@ -144,7 +213,7 @@ impl Folder {
         let written = self.folding.journal.bytes.load(Relaxed);
         let unfolded = written - self.bytes_before;
         // A segment's worth since the last fold, else one that frees nothing would follow the other.
-        let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max
+        let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.scan_bytes_max()
             && unfolded >= JOURNAL_SEGMENT_BYTES as u64 / 2;
         let old = unfolded > 0 && self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
         let purge = self.owes_purge || self.purges_asked() > self.purges;
@@ -164,18 +233,19 @@ impl Folder {
         self.set_shut();
     }
 
-    /// Refuses writes while the disk that the journal may have is taken, a segment to come included.
-    fn set_shut(&mut self) {
-        let shut = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64 > self.disk_bytes_max;
-        self.lanes.iter().for_each(|lane| lane.set_shut(shut));
-        match (self.folding.shut.swap(shut, Relaxed), shut) {
-            (false, true) => eprintln!(
-                "onecode: warning: journal.disk_bytes_max is reached, {} bytes: writes are refused until there is space",
-                self.disk_bytes_max
-            ),
-            (true, false) => eprintln!("onecode: the journal has space again"),
-            _ => {}
-        }
+    /// Refuses writes while the disk that the journal may have is taken, a segment to come included; scans earlier.
+    fn set_shut(&self) {
+        let bytes = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64;
+        let (scans, all) = (bytes > self.scan_bytes_max(), bytes > self.disk_bytes_max);
+        self.lanes.iter().for_each(|lane| lane.set_shut(scans, all));
+        let before = (self.folding.shut_to_scans.swap(scans, Relaxed), self.folding.shut.swap(all, Relaxed));
+        let what = match (scans, all) {
+            now if now == before => return,
+            (_, true) => "is reached: writes are refused until there is space",
+            (true, false) => "is reached but for what is kept for others: scans are refused until there is space",
+            (false, false) => return eprintln!("onecode: the journal has space again"),
+        };
+        eprintln!("onecode: warning: journal.disk_bytes_max, {} bytes, {what}", self.disk_bytes_max);
     }
 
     fn purges_asked(&self) -> u64 {
@@ -190,9 +260,14 @@ impl Folder {
         if self.owes_purge || followed > self.purges {
             self.forget_test_data()?;
         }
-        let meta = Meta { key_id: self.key_id, created_unix_ms: super::now().unix_ms, folded_to };
-        let mut working = Instant::now();
+        let created_unix_ms = self.retention.now_ms(super::now().unix_ms, Instant::now());
+        let meta = Meta { key_id: self.key_id, created_unix_ms, folded_to };
+        let (mut working, mut looked) = (Instant::now(), Instant::now());
         let mut pause = |_: u64| {
+            if looked.elapsed() >= LOOK {
+                self.set_shut();
+                looked = Instant::now();
+            }
             let worked = working.elapsed();
             thread::park_timeout(worked * (100 - JOURNAL_FOLD_PERCENT) / JOURNAL_FOLD_PERCENT);
             working = Instant::now();
@@ -203,9 +278,11 @@ impl Folder {
         (self.owes_purge, self.purges) = (false, followed);
         self.folding.folded_to.store(folded_to, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);
-        let until_unix_ms = super::now().unix_ms.saturating_sub(self.scan_ms);
+        let until_unix_ms = created_unix_ms.saturating_sub(self.scan_ms);
         let deleted = rewrite::delete_old(&rewrite::Folder(&self.journal), folded_to, until_unix_ms);
         let deleted = deleted.map_err(|error| self.told(&error))? as u64;
+        let there = |segment: &u64, _: &mut String| segment_path(&self.journal, *segment).exists();
+        self.folding.damaged.lock().unwrap_or_else(PoisonError::into_inner).retain(there);
         eprintln!(
             "onecode: journal: folded up to record {folded_to}, {rows} rows in {} ms; {} deleted",
             began.elapsed().as_millis(),
@@ -249,7 +326,9 @@ impl Folder {
         self.doorbell.ring();
         let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
-        rewrite::forget_test_data(&rewrite::Folder(&self.journal), sealed()).map_err(|error| self.told(&error))
+        let damaged = rewrite::forget_test_data(&rewrite::Folder(&self.journal), sealed());
+        damaged.map_err(|error| self.told(&error))?.iter().for_each(|(name, error)| self.tell_damage(*name, error));
+        Ok(())
     }
 
     fn told(&self, error: &io::Error) -> String {
@@ -261,4 +340,36 @@ impl Folder {
 fn disk_bytes(journal: &Path) -> u64 {
     let files = fs::read_dir(journal).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_leaps_ahead_is_believed_after_a_day_of_it() {
+        const DAY_MS: u64 = 86_400_000;
+        let (zero, start_ms) = (Instant::now(), 1_000 * DAY_MS);
+        let after = |ms: u64| zero + Duration::from_millis(ms);
+        let mut retention = Retention { unix_ms: start_ms, at: zero, doubted: None };
+        assert_eq!(
+            retention.now_ms(start_ms + DAY_MS, after(5)),
+            start_ms + DAY_MS,
+            "a night without power is no leap"
+        );
+        let start_ms = start_ms + DAY_MS;
+        let wrong_ms = start_ms + 30 * DAY_MS;
+        for passed_ms in [10, 1_000, DAY_MS / 2, DAY_MS] {
+            let now_ms = retention.now_ms(wrong_ms + passed_ms, after(5 + passed_ms));
+            assert_eq!(now_ms, start_ms + passed_ms, "it goes on as time does");
+        }
+        // Set right in time, it is what it says again.
+        let mut right = Retention { ..retention };
+        assert_eq!(right.now_ms(start_ms + DAY_MS + 7, after(DAY_MS + 12)), start_ms + DAY_MS + 7);
+        assert!(right.doubted.is_none());
+        let now_ms = retention.now_ms(wrong_ms + DAY_MS + 10, after(DAY_MS + 15));
+        assert_eq!(now_ms, wrong_ms + DAY_MS + 10, "a day of it is no mistake");
+        // And back, which deletes nothing.
+        assert_eq!(retention.now_ms(start_ms, after(DAY_MS + 20)), start_ms);
+    }
 }

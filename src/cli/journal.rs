@@ -4,7 +4,7 @@
 //! All of it only reads, and takes no hold of the folder: the server may be running. Every record that was acknowledged
 //! before the command began is read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,21 +19,22 @@ use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::recover::segment_path;
 use crate::journal::segment::HeaderError;
-use crate::journal::{End, Record, RecoverError, reading};
+use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::words::Status;
 
 /// Inspect, verify or export the journal; the server may be running.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
-    "It reads what was on disk when it began, all that was acknowledged by then included. A journal that is damaged is 1 \
-     of verify (file, offset and record are named), else 78, as is one that is newer than this program."
+    "It reads what was on disk when it began, all that was acknowledged by then included. Of a journal that is damaged \
+     inspect and verify name each file, offset and record, read on behind it, and end with 1; export ends with 78, as does \
+     all with one that is newer than this program."
 ))]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
     place: Place,
-    /// Print JSON
+    /// Print JSON; of export: as --format ndjson
     #[arg(long, global = true)]
     json: bool,
 }
@@ -73,9 +74,9 @@ struct Export {
     /// Test data too
     #[arg(long)]
     test: bool,
-    /// How to write it
-    #[arg(long, value_enum, default_value_t = Format::Csv)]
-    format: Format,
+    /// How to write it [default: csv]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
@@ -104,7 +105,7 @@ pub fn run(args: &Args) -> Done {
     match &args.command {
         Command::Inspect => inspect(&folder, args.json),
         Command::Verify => verify(&folder, args.json),
-        Command::Export(export) => write_export(&config, &folder, export),
+        Command::Export(export) => write_export(&config, &folder, export, args.json),
     }
 }
 
@@ -132,17 +133,36 @@ fn kind(record: &Record<'_>) -> &'static str {
     }
 }
 
-/// All segments, and how the reading of them ended.
-fn survey(folder: &Path) -> Result<(Vec<Segment>, Result<End, RecoverError>), Ended> {
-    let mut segments: BTreeMap<u64, Segment> = BTreeMap::new();
-    let end = reading::read(folder, None, |entry| {
+/// All segments, where the journal ends, and what of it is damaged.
+type Survey = (Vec<Segment>, Option<End>, Vec<String>);
+
+fn survey(folder: &Path) -> Result<Survey, Ended> {
+    let (mut segments, mut damaged, mut after) = (BTreeMap::<u64, Segment>::new(), Vec::new(), None);
+    let mut each = |entry: &Entry<'_>| {
         let segment = segments.entry(entry.segment).or_default();
         segment.last = entry.stored.sequence;
         segment.records += 1;
         segment.test += u64::from(entry.record.is_test());
         *segment.kinds.entry(kind(&entry.record)).or_default() += 1;
-    });
-    let names = reading::names(folder).map_err(Fatal::File.at(folder.display()))?;
+    };
+    let listed = || reading::names(folder).map_err(Fatal::File.at(folder.display()));
+    // Behind what is damaged it goes on with the next segment.
+    let end = loop {
+        let error = match reading::read(folder, after, &mut each) {
+            Ok(end) => break Some(end),
+            Err(error) => error,
+        };
+        let from = match error {
+            RecoverError::Gap { segment, .. } => segment,
+            RecoverError::Damaged { segment, .. } | RecoverError::Read { segment, .. } => segment + 1,
+            RecoverError::Header { segment, error: HeaderError::NotASegment | HeaderError::Damaged } => segment + 1,
+            _ => return Err(state::journal_refused(folder, &error)),
+        };
+        damaged.push(error.to_string());
+        let Some(next) = listed()?.into_iter().find(|name| *name >= from) else { break None };
+        after = Some(next - 1);
+    };
+    let names = listed()?;
     let newest = names.last().copied();
     for name in names {
         let segment = segments.entry(name).or_default();
@@ -155,11 +175,11 @@ fn survey(folder: &Path) -> Result<(Vec<Segment>, Result<End, RecoverError>), En
         segment.bytes = path.metadata().map_or(0, |file| file.len());
         segment.segment = path.file_name().unwrap_or_default().display().to_string();
     }
-    Ok((segments.into_values().collect(), end))
+    Ok((segments.into_values().collect(), end, damaged))
 }
 
 fn inspect(folder: &Path, json: bool) -> Done {
-    let (segments, end) = survey(folder)?;
+    let (segments, end, damaged) = survey(folder)?;
     let mut lines = String::new();
     for segment in &segments {
         if json {
@@ -174,33 +194,31 @@ fn inspect(folder: &Path, json: bool) -> Done {
         lines += &format!("{name} {state} {bytes} bytes, since {created}: {range}; test {test}; {kinds}\n");
     }
     super::print(lines.as_bytes())?;
-    let end = end.map_err(|error| state::journal_refused(folder, &error))?;
-    end.torn.iter().for_each(|torn| eprintln!("onecode: journal: {}", state::told_torn(torn)));
-    Ok(ExitCode::SUCCESS)
+    let torn = end.and_then(|end| end.torn).map(|torn| state::told_torn(&torn));
+    damaged.iter().chain(&torn).for_each(|what| eprintln!("onecode: journal: {what}"));
+    Ok(ExitCode::from(u8::from(!damaged.is_empty())))
 }
 
 fn verify(folder: &Path, json: bool) -> Done {
-    let (segments, end) = survey(folder)?;
+    let (segments, end, damaged) = survey(folder)?;
     let records: u64 = segments.iter().map(|segment| segment.records).sum();
-    let (result, last, torn, damage) = match &end {
-        Ok(End { torn: None, next, .. }) => ("clean", Some(next - 1), None, None),
-        Ok(End { torn: Some(torn), next, .. }) => ("torn", Some(next - 1), Some(state::told_torn(torn)), None),
-        Err(
-            error @ (RecoverError::Io(_)
-            | RecoverError::Record { .. }
-            | RecoverError::Header { error: HeaderError::Version(_), .. }),
-        ) => return Err(state::journal_refused(folder, error)),
-        Err(error) => ("damaged", None, None, Some(error.to_string())),
+    let last = end.as_ref().map(|end| end.next - 1);
+    let torn = end.and_then(|end| end.torn).map(|torn| state::told_torn(&torn));
+    let damage = (!damaged.is_empty()).then(|| damaged.join("; "));
+    let result = match (&damage, &torn) {
+        (Some(_), _) => "damaged",
+        (None, Some(_)) => "torn",
+        (None, None) => "clean",
     };
     let told = if json {
         json!({ "result": result, "segments": segments.len(), "records": records, "last": last, "torn": torn, "damage": damage })
             .to_string()
     } else {
-        let what = torn.or(damage).map_or_else(String::new, |what| format!("; {what}"));
+        let what = damage.or(torn).map_or_else(String::new, |what| format!("; {what}"));
         format!("{result}: {}, {}{what}", counted(records, "record"), counted(segments.len() as u64, "segment"))
     };
     super::print(format!("{told}\n").as_bytes())?;
-    Ok(ExitCode::from(u8::from(end.is_err())))
+    Ok(ExitCode::from(u8::from(!damaged.is_empty())))
 }
 
 const SCAN_FIELDS: [&str; 9] = ["at", "place", "result", "resident", "cti", "id", "device", "received", "test"];
@@ -210,7 +228,12 @@ const STATUS_FIELDS: [&str; 9] =
 /// A code is used within so many seconds of when it was made: what a foreign code opens to is further off.
 const CODE_AGE_S_MAX: u64 = 86_400;
 
-fn write_export(config: &Config, folder: &Path, export: &Export) -> Done {
+fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> Done {
+    let format = match (export.format, json) {
+        (Some(Format::Csv), true) => return Err((Fatal::Usage, "--json is --format ndjson, and not csv".to_owned())),
+        (_, true) => Format::Ndjson,
+        (format, false) => format.unwrap_or(Format::Csv),
+    };
     if export.what == What::Statuses && export.place.is_some() {
         return Err((Fatal::Usage, "--place is of scans; changes of status have none".to_owned()));
     }
@@ -233,12 +256,15 @@ fn write_export(config: &Config, folder: &Path, export: &Export) -> Done {
         .map_err(refused)?;
     }
     let failed = Fatal::File.at("standard output");
-    let mut out = Output::new(export.format, export.what.fields()).map_err(&failed)?;
-    let (mut seen, mut written) = (HashSet::new(), Ok(()));
+    let mut out = Output::new(format, export.what.fields()).map_err(&failed)?;
+    let (mut seen, mut written) = (Seen::default(), Ok(()));
     let end = reading::read(folder, None, |entry| {
         let record = &entry.record;
+        if !seen.is_news(record) {
+            return;
+        }
         if written.is_ok() && (!record.is_test() || (export.test && entry.stored.sequence > purged)) {
-            let values = export.values(record, issuer.as_ref(), &mut seen);
+            let values = export.values(record, issuer.as_ref());
             written = values.map_or(Ok(()), |values| out.write(values));
         }
     });
@@ -256,10 +282,38 @@ impl What {
     }
 }
 
+/// What was read already, as far as what follows depends on it.
+#[derive(Default)]
+struct Seen {
+    scans: HashSet<[u8; 16]>,
+    /// By resident, the version that stands, and whether it is test data.
+    versions: HashMap<u64, (u64, bool)>,
+}
+
+impl Seen {
+    /// Whether a record changes anything: no scan that has come before, and no statement that was answered `ignored`.
+    fn is_news(&mut self, record: &Record<'_>) -> bool {
+        match *record {
+            Record::Scan { id, .. } => self.scans.insert(id),
+            Record::Status { resident, version, test, .. } => {
+                let is_news = self.versions.get(&resident.0).is_none_or(|(known, _)| version > *known);
+                if is_news {
+                    self.versions.insert(resident.0, (version, test));
+                }
+                is_news
+            }
+            Record::PurgeTest { .. } => {
+                self.versions.retain(|_, (_, test)| !*test);
+                true
+            }
+            Record::Sessions { .. } | Record::Audit { .. } => true,
+        }
+    }
+}
+
 impl Export {
-    /// What is told of a record, in the order of the fields; `None` if it is not asked for. `seen` are the scans that were
-    /// told already.
-    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>, seen: &mut HashSet<[u8; 16]>) -> Option<[Value; 9]> {
+    /// What is told of a record, in the order of the fields; `None` if it is not asked for.
+    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>) -> Option<[Value; 9]> {
         let in_time = |ms: u64| {
             self.from.is_none_or(|from| ms >= from.saturating_mul(1_000))
                 && self.to.is_none_or(|to| ms < to.saturating_mul(1_000))
@@ -273,7 +327,7 @@ impl Export {
                     (age_s <= 2 * CODE_AGE_S_MAX).then_some(opened.resident.0)
                 });
                 let at_place = self.place.as_deref().is_none_or(|wanted| wanted == place);
-                (at_place && in_time(at_ms) && is_them(resident) && seen.insert(id)).then(|| {
+                (at_place && in_time(at_ms) && is_them(resident)).then(|| {
                     [
                         time(at_ms),
                         place.into(),

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, clear, copy, name, tell};
+use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, check_outside, clear, copy, name, tell};
 use super::state::{self, hex};
 use super::{Done, Ended, Fatal, Place, hash_key_id};
 use crate::code::keyring::Keyring;
 use crate::config::read_bounded;
+use crate::journal::recover::HEAD_FILE;
 use crate::journal::writer;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::registry::data_folder::{RESTORING_MARK, SNAPSHOT_FILE, replace_file};
@@ -39,6 +40,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Done {
     let (began, config) = (Instant::now(), args.place.load(&[])?);
     let manifest = read_manifest(&args.from)?;
+    check_outside(&args.from, "backup", &config.data)?;
     let needed = &manifest.hash_key_id;
     let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex(&hash_key_id(&keyring)));
     if let Some(there) = there.as_ref().filter(|there| *there != needed) {
@@ -84,7 +86,8 @@ fn read_manifest(from: &Path) -> Result<Manifest, Ended> {
 /// Whether a backup has files of this name: nothing else is written, wherever a manifest points.
 fn is_ours(file: &str) -> bool {
     let hex = file.rsplit('/').next().and_then(|file| file.strip_suffix(".log")).unwrap_or_default();
-    file == SNAPSHOT_FILE || u64::from_str_radix(hex, 16).is_ok_and(|segment| name(segment) == file)
+    [SNAPSHOT_FILE, HEAD_FILE].contains(&file)
+        || u64::from_str_radix(hex, 16).is_ok_and(|segment| name(segment) == file)
 }
 
 fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended> {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,11 +19,12 @@ use crate::config::{Config, Cpus};
 use crate::driver::{self, Bell, Seat, Taken};
 use crate::journal::{Lane, Port, writer};
 use crate::limits::{
-    ADMIN_CONNECTIONS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
-    SHARD_DESCRIPTORS_MAX,
+    ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
+    SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN, SHARD_DESCRIPTORS_MAX,
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
+use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
 use crate::service::ahead::Ahead;
 use crate::service::assets::Library;
@@ -112,13 +113,17 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let settings = Arc::new(super::settings::make(&config, &keyring, demo_residents, 1, now.unix_ms)?);
     let began = Instant::now();
     let (snapshot, key_id) = (folder.snapshot_path(), settings.hash_key.id());
-    match &demo {
-        _ if is_there(&snapshot) => {}
-        Some(demo) => demo.make_registry(&snapshot, &settings, now)?,
-        None => eprintln!(
-            "onecode: {} is not there yet: nobody is in the registry until `onecode import`",
-            snapshot.display()
-        ),
+    if !is_there(&snapshot) {
+        state::check_new(folder.path())?;
+        match &demo {
+            Some(demo) => demo.make_registry(&snapshot, &settings, now)?,
+            None => {
+                let (meta, nobody) = (Meta { key_id, created_unix_ms: now.unix_ms, folded_to: 0 }, state::empty(0)?);
+                snapshot::store(&snapshot, &meta, &nobody, &mut |_| Ok(()))?;
+                let made = snapshot.display();
+                eprintln!("onecode: {made} is new and empty: nobody is in the registry until `onecode import`");
+            }
+        }
     }
     let (table, replayed) = state::open(folder.path(), key_id, state::room_to_serve(&config))?;
     if let Some(demo) = &demo {
@@ -140,8 +145,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
         Some(demo) => demo.announce(address, admin_address),
         None => eprintln!("onecode: serving on http://{address}, admin on http://{admin_address}"),
     }
-    serving.stay(signals);
-    Ok(())
+    serving.stay(signals)
 }
 
 /// Everything that can be refused before anything is made, bound or announced; `check-config` asks the same.
@@ -273,7 +277,7 @@ fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHan
 
 impl Serving {
     /// Obeys the signals until all shards are drained.
-    fn stay(mut self, mut signals: Signals) {
+    fn stay(mut self, mut signals: Signals) -> Result<(), Ended> {
         for signal in signals.forever() {
             if signal == SIGHUP {
                 self.reload();
@@ -283,11 +287,12 @@ impl Serving {
             self.tell(|| Message::Drain);
             break;
         }
+        let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
         for thread in self.threads.drain(..) {
             // A panic in it has ended the process already.
             let _ = thread.join();
         }
-        self.durable.stop();
+        self.durable.stop(deadline.max(Instant::now() + Duration::from_millis(JOURNAL_END_MS_MAX)))
     }
 
     /// Reads keys and JWKS again; bad ones change nothing.
@@ -323,7 +328,7 @@ impl Serving {
         for (inbox, bell) in self.inboxes.iter().zip(self.bells.iter()) {
             // A shard that reads its queue makes room within a tick; one that does not is beyond being told.
             while !driver::tell(inbox, bell, message()) {
-                thread::sleep(std::time::Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(1));
             }
         }
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Ended, Fatal, counted};
 use crate::config::Config;
-use crate::journal::recover::{Torn, segment_path};
+use crate::journal::recover::{HEAD_FILE, Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::limits::{REGISTRY_RESIDENTS_MIN, REGISTRY_WARNING_PERCENT};
 use crate::registry::data_folder::{DataFolder, DataFolderError, RESTORING_MARK, SNAPSHOT_FILE, is_there};
@@ -50,9 +50,23 @@ pub(super) fn hold_checked(
     Ok(folder)
 }
 
+/// Refuses a folder without a registry where there was a journal: its records alone are not the state.
+pub(super) fn check_new(data: &Path) -> Result<(), Ended> {
+    let journal = journal_folder(data);
+    let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
+    if names.is_empty() && !is_there(&data.join(HEAD_FILE)) {
+        return Ok(());
+    }
+    let (snapshot, journal) = (data.join(SNAPSHOT_FILE), journal.display());
+    let reason = format!("is missing, and {journal} goes on from it: put it back, or restore a backup");
+    Err((Fatal::Configuration, format!("{} {reason}", snapshot.display())))
+}
+
 /// What a journal had to add to a snapshot.
 #[derive(Default)]
 pub(super) struct Replayed {
+    /// When the snapshot was made; of none: now.
+    pub folded_unix_ms: u64,
     /// Where the journal ends.
     pub end: End,
     /// What is remembered besides the table.
@@ -71,18 +85,19 @@ pub(super) fn open(
     room: impl FnOnce(usize, u64) -> Result<usize, Ended>,
 ) -> Result<(Table, Replayed), Ended> {
     let path = data.join(SNAPSHOT_FILE);
-    let (table, folded_to) = if is_there(&path) {
+    let (table, folded_to, folded_unix_ms) = if is_there(&path) {
         let snapshot = Snapshot::open(&path, key_id)?;
-        let Meta { folded_to, .. } = snapshot.meta();
+        let Meta { folded_to, created_unix_ms, .. } = snapshot.meta();
         let rows = usize::try_from(snapshot.rows()).unwrap_or(usize::MAX);
         let loading = snapshot.begin(room(rows, folded_to)?)?;
         on_all_cpus(|_, _| loading.work()).into_iter().collect::<Result<(), SnapshotError>>()?;
-        (Loading::finish(loading)?, folded_to)
+        (Loading::finish(loading)?, folded_to, created_unix_ms)
     } else {
-        (empty(room(0, 0)?)?, 0)
+        check_new(data)?;
+        (empty(room(0, 0)?)?, 0, super::now().unix_ms)
     };
     let replayed = replay(&table, &journal_folder(data), folded_to)?;
-    Ok((table, replayed))
+    Ok((table, Replayed { folded_unix_ms, ..replayed }))
 }
 
 /// Applies the records after `folded_to`, and says what they were and how long that took.
@@ -194,8 +209,8 @@ pub(super) fn told_torn(torn: &Torn) -> String {
 }
 
 pub(super) fn journal_refused(folder: &Path, error: &RecoverError) -> Ended {
-    let fatal = if matches!(error, RecoverError::Io { .. }) { Fatal::File } else { Fatal::Configuration };
-    (fatal, format!("{}: {error}", folder.display()))
+    let unread = matches!(error, RecoverError::Io(_) | RecoverError::Read { .. });
+    (if unread { Fatal::File } else { Fatal::Configuration }, format!("{}: {error}", folder.display()))
 }
 
 /// The id of the hash key that a snapshot was made with; `None` where there is no snapshot.

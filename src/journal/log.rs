@@ -37,8 +37,8 @@ pub enum Step<'a> {
     Write { target: Target, offset: u64, bytes: &'a [u8] },
     /// Have all of a file's bytes on disk (fdatasync(2)). Never asked again after a failure.
     Sync { target: Target },
-    /// Give the spare file the name of a segment and sync the folder; it is the current file from then on. Only then,
-    /// and without harm if that fails, cut the file `trim` to a length.
+    /// Give the spare file the name of a segment and sync the folder, then note durably that it is the newest one; it is
+    /// the current file from then on. Only then, and without harm if that fails, cut the file `trim` to a length.
     Adopt {
         name: u64,
         /// A segment that has ended, and its length.

@@ -21,6 +21,7 @@ pub struct Lane {
     durable: CachePadded<AtomicU64>,
     failed: AtomicBool,
     shut: AtomicBool,
+    shut_to_scans: AtomicBool,
     applied: CachePadded<AtomicU64>,
     purges: AtomicU64,
 }
@@ -49,6 +50,7 @@ impl Lane {
             durable: CachePadded::default(),
             failed: AtomicBool::new(false),
             shut: AtomicBool::new(false),
+            shut_to_scans: AtomicBool::new(false),
             applied: CachePadded::default(),
             purges: AtomicU64::new(0),
         })
@@ -75,9 +77,10 @@ impl Lane {
         self.failed.store(true, Ordering::Release);
     }
 
-    /// Whether new records are refused, for want of space.
-    pub fn set_shut(&self, shut: bool) {
-        self.shut.store(shut, Ordering::Relaxed);
+    /// Whether new records are refused, for want of space: scans, and all of them.
+    pub fn set_shut(&self, scans: bool, all: bool) {
+        self.shut_to_scans.store(scans, Ordering::Relaxed);
+        self.shut.store(all, Ordering::Relaxed);
     }
 
     /// How many records of this lane are on disk.
@@ -117,7 +120,7 @@ impl Port {
         if self.is_failed() {
             return Err(Refused::Failed);
         }
-        if self.is_shut() {
+        if self.is_shut() || (self.is_shut_to_scans() && matches!(record, Record::Scan { .. })) {
             return Err(Refused::Space);
         }
         self.lane.queue.push(record.encode()).map_err(|_| Refused::Full)?;
@@ -150,6 +153,11 @@ impl Port {
     /// Whether nothing is taken for want of space.
     pub fn is_shut(&self) -> bool {
         self.lane.shut.load(Ordering::Relaxed)
+    }
+
+    /// Whether no scan is taken, since what is left is kept for other records.
+    pub fn is_shut_to_scans(&self) -> bool {
+        self.lane.shut_to_scans.load(Ordering::Relaxed)
     }
 
     /// Whether the journal's [`Doorbell`] must be rung: something was appended since this was last asked.

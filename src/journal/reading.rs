@@ -11,9 +11,10 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use super::recover::{End, Entry, Folder, RecoverError, Source, open, recover, segment_path};
+use super::recover::{End, Entry, Folder, RecoverError, Source, read_header, recover, segment_path};
 use super::segment::{HEADER_BYTES, Header};
 use crate::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_READINGS_MAX};
+use crate::sys::regular_file;
 
 /// A journal's folder in use.
 struct Live {
@@ -24,6 +25,10 @@ struct Live {
 }
 
 impl Source for Live {
+    fn head(&mut self) -> io::Result<Option<u64>> {
+        Folder(self.folder.clone()).head()
+    }
+
     fn list(&mut self) -> io::Result<Vec<u64>> {
         let names = names(&self.folder)?;
         self.newest = names.last().copied().unwrap_or(0);
@@ -32,7 +37,7 @@ impl Source for Live {
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
-            self.open = Some((name, open(&self.folder, name)?));
+            self.open = Some((name, regular_file::open(&segment_path(&self.folder, name))?));
         }
         let Some((_, file)) = &self.open else { return Ok(()) };
         let length = usize::try_from(bytes.min(file.metadata()?.len())).map_err(io::Error::other)?;
@@ -51,10 +56,7 @@ impl Source for Live {
 
 /// The segments of a folder, oldest first; none where there is no folder.
 pub fn names(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut names = match Folder(folder.to_owned()).list() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        listed => listed?,
-    };
+    let mut names = Folder(folder.to_owned()).list()?;
     names.sort_unstable();
     Ok(names)
 }
@@ -67,9 +69,6 @@ fn state(folder: &Path) -> Vec<(u64, Option<(u64, u64)>)> {
 
 /// [`recover`] of a journal that nobody writes to, or of none, where there is no folder yet.
 pub fn read_still(folder: &Path, after: u64, each: impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
-    if !folder.try_exists()? {
-        return Ok(End { next: after + 1, ..End::default() });
-    }
     recover(&mut Folder(folder.to_owned()), Some(after), each)
 }
 
@@ -97,7 +96,5 @@ pub fn read(folder: &Path, after: Option<u64>, mut each: impl FnMut(&Entry<'_>))
 
 /// The header of a segment.
 pub fn header(folder: &Path, name: u64) -> Result<Header, RecoverError> {
-    let mut block = Vec::new();
-    Folder(folder.to_owned()).read(name, HEADER_BYTES as u64, &mut block)?;
-    Header::parse(&block).map_err(|error| RecoverError::Header { segment: name, error })
+    read_header(&mut Folder(folder.to_owned()), name, &mut Vec::new())
 }

@@ -5,8 +5,8 @@
 //! it, is written again into that segment: it may lie in the page cache only, since the process before this one may
 //! have ended between its write and its sync, or with a sync that failed.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -17,7 +17,10 @@ use crate::sys::regular_file;
 
 /// Where segments are read from.
 pub trait Source {
-    /// The names of all segments, in any order.
+    /// The newest segment that was ever in use, where that is noted; asked before the list.
+    fn head(&mut self) -> io::Result<Option<u64>>;
+
+    /// The names of all segments, in any order; none where there is no folder.
     fn list(&mut self) -> io::Result<Vec<u64>>;
 
     /// Reads the first `bytes` of a segment, or all of it where it is shorter, into `into`.
@@ -28,9 +31,23 @@ pub trait Source {
 pub struct Folder(pub PathBuf);
 
 impl Source for Folder {
+    fn head(&mut self) -> io::Result<Option<u64>> {
+        let mut text = String::new();
+        match regular_file::open(&head_path(&self.0)).and_then(|file| file.take(100).read_to_string(&mut text)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        let name = text.get(..20).and_then(parse_name).filter(|name| text == head_line(*name));
+        name.map(Some).ok_or_else(|| io::Error::other("journal.head is damaged: remove it if no segment is missing"))
+    }
+
     fn list(&mut self) -> io::Result<Vec<u64>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            entries => entries?,
+        };
+        for entry in entries {
             names.extend(entry?.file_name().to_str().and_then(parse_name));
         }
         Ok(names)
@@ -38,14 +55,26 @@ impl Source for Folder {
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
-        open(&self.0, name)?.take(bytes).read_to_end(into).map(drop)
+        regular_file::open(&segment_path(&self.0, name))?.take(bytes).read_to_end(into).map(drop)
     }
 }
 
-/// A segment's file; an error names it.
-pub fn open(folder: &Path, name: u64) -> io::Result<File> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file_name(name)));
-    regular_file::open(&segment_path(folder, name)).map_err(named)
+/// Names the newest segment in use. It lies beside the journal's folder, and so tells when that is gone.
+pub const HEAD_FILE: &str = "journal.head";
+
+pub fn head_path(folder: &Path) -> PathBuf {
+    folder.with_file_name(HEAD_FILE)
+}
+
+/// Notes that a segment, which is on disk under its name, is used from now on.
+pub fn write_head(folder: &Path, name: u64) -> io::Result<()> {
+    regular_file::replace(&head_path(folder), 0o600, |file| file.write_all(head_line(name).as_bytes()))
+}
+
+/// What stands in it: a file's name, and its CRC32C.
+fn head_line(name: u64) -> String {
+    let name = file_name(name);
+    format!("{name} {:08x}\n", crc32c::crc32c(name.as_bytes()))
 }
 
 pub fn segment_path(folder: &Path, name: u64) -> PathBuf {
@@ -107,6 +136,8 @@ pub struct Torn {
 pub enum RecoverError {
     #[error("the journal cannot be read: {0}")]
     Io(#[from] io::Error),
+    #[error("the journal cannot be read: {}: {error}", file_name(*segment))]
+    Read { segment: u64, error: io::Error },
     #[error("{} {error}", file_name(*segment))]
     Header { segment: u64, error: HeaderError },
     /// A segment is damaged where it must be whole; `sequence` is the first record that is lost.
@@ -129,8 +160,15 @@ pub fn recover(
     after: Option<u64>,
     mut each: impl FnMut(&Entry<'_>),
 ) -> Result<End, RecoverError> {
+    let head = source.head()?;
     let mut names = source.list()?;
+    // That one must be there: a list that lacks it is read as if it did not, and so refused by its name.
+    names.extend(head);
     names.sort_unstable();
+    names.dedup();
+    if let Some(after) = after.filter(|after| *after > 0 && names.is_empty()) {
+        return Err(io::Error::other(format!("no segment is left, and records up to {after} were in them")).into());
+    }
     let oldest = names.first().copied().unwrap_or(1);
     let after = after.unwrap_or(oldest.saturating_sub(1));
     let mut end = End { next: after + 1, ..End::default() };
@@ -142,20 +180,12 @@ pub fn recover(
     let mut bytes = Vec::new();
     let mut before: Option<Header> = None;
     for (index, &name) in names.iter().enumerate().skip(needed) {
-        let successor = names.get(index + 1).map(|next| read_header(source, *next, &mut bytes)).transpose()?;
         let header = read_header(source, name, &mut bytes)?;
         let follows = before.is_none_or(|before| header.previous.is_some_and(|(id, _)| id == before.id));
         if !follows || (before.is_some() && header.first != end.next) {
             return Err(RecoverError::Gap { segment: name, sequence: end.next });
         }
-        source.read(name, header.bytes, &mut bytes)?;
-        let segment = Segment { name, after, reader: Reader { bytes: &bytes, header } };
-        end = match (header.dense, successor.and_then(|successor| successor.previous)) {
-            (Some((last, known)), _) => segment.read_to(known, Some(last), &mut each)?,
-            (None, Some((id, known))) if id == header.id => segment.read_to(known, None, &mut each)?,
-            (None, _) if successor.is_none() => segment.read_last(&mut each)?,
-            _ => return Err(RecoverError::Gap { segment: names[index + 1], sequence: header.first }),
-        };
+        end = read_segment(source, header, names.get(index + 1).copied(), after, &mut bytes, &mut each)?;
         before = Some(header);
     }
     if !names.is_empty() && end.next <= after {
@@ -165,8 +195,42 @@ pub fn recover(
     Ok(end)
 }
 
-fn read_header(source: &mut dyn Source, name: u64, bytes: &mut Vec<u8>) -> Result<Header, RecoverError> {
-    source.read(name, HEADER_BYTES as u64, bytes)?;
+/// Reads one segment, whatever there is before it, that `successor` follows.
+pub fn recover_one(
+    source: &mut dyn Source,
+    name: u64,
+    successor: u64,
+    mut each: impl FnMut(&Entry<'_>),
+) -> Result<(), RecoverError> {
+    let mut bytes = Vec::new();
+    let header = read_header(source, name, &mut bytes)?;
+    read_segment(source, header, Some(successor), 0, &mut bytes, &mut each).map(drop)
+}
+
+fn read_segment(
+    source: &mut dyn Source,
+    header: Header,
+    successor: Option<u64>,
+    after: u64,
+    bytes: &mut Vec<u8>,
+    each: &mut impl FnMut(&Entry<'_>),
+) -> Result<End, RecoverError> {
+    let name = header.first;
+    let follows = successor.map(|next| read_header(source, next, bytes)).transpose()?.and_then(|next| next.previous);
+    source.read(name, header.bytes, bytes).map_err(|error| RecoverError::Read { segment: name, error })?;
+    let segment = Segment { name, after, reader: Reader { bytes, header } };
+    match (header.dense, follows, successor) {
+        (Some((last, known)), ..) => segment.read_to(known, Some(last), each),
+        (None, Some((id, known)), _) if id == header.id => segment.read_to(known, None, each),
+        (None, _, None) => segment.read_last(each),
+        (None, _, Some(successor)) => Err(RecoverError::Gap { segment: successor, sequence: name }),
+    }
+}
+
+/// The header of a segment.
+pub fn read_header(source: &mut dyn Source, name: u64, bytes: &mut Vec<u8>) -> Result<Header, RecoverError> {
+    let read = source.read(name, HEADER_BYTES as u64, bytes);
+    read.map_err(|error| RecoverError::Read { segment: name, error })?;
     match Header::parse(bytes) {
         Ok(header) if header.first == name => Ok(header),
         Ok(_) => Err(RecoverError::Header { segment: name, error: HeaderError::NotASegment }),

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::reading;
 use super::record::Record;
-use super::recover::{Entry, segment_path};
+use super::recover::{self, Entry, RecoverError, recover_one, segment_path};
 use super::segment::{Batch, HEADER_BYTES, Header, Stored};
 use crate::sys::regular_file;
 
@@ -19,10 +19,10 @@ pub trait Segments {
     fn names(&self) -> io::Result<Vec<u64>>;
 
     /// What one says of itself.
-    fn header(&self, name: u64) -> io::Result<Header>;
+    fn header(&self, name: u64) -> Result<Header, RecoverError>;
 
-    /// Hands over every record that was acknowledged before the call, in order.
-    fn read(&self, each: &mut dyn FnMut(&Entry<'_>)) -> io::Result<()>;
+    /// Hands over the records of one that `successor` follows, in order.
+    fn read(&self, name: u64, successor: u64, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), RecoverError>;
 
     /// Replaces a segment as a whole.
     fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()>;
@@ -42,12 +42,12 @@ impl Segments for Folder<'_> {
         reading::names(self.0)
     }
 
-    fn header(&self, name: u64) -> io::Result<Header> {
-        reading::header(self.0, name).map_err(io::Error::other)
+    fn header(&self, name: u64) -> Result<Header, RecoverError> {
+        reading::header(self.0, name)
     }
 
-    fn read(&self, each: &mut dyn FnMut(&Entry<'_>)) -> io::Result<()> {
-        reading::read(self.0, None, each).map(drop).map_err(io::Error::other)
+    fn read(&self, name: u64, successor: u64, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), RecoverError> {
+        recover_one(&mut recover::Folder(self.0.to_owned()), name, successor, each)
     }
 
     fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()> {
@@ -67,65 +67,50 @@ impl Segments for Folder<'_> {
 }
 
 /// Writes anew, without them, all segments before `sealed` with test records from before the last removal of test data
-/// that is in those segments.
+/// that is in those segments. Returns what is damaged: such a segment stays as it is.
 ///
 /// # Errors
-/// A segment cannot be read or written; those before it are done, and the others as they were.
-pub fn forget_test_data(segments: &dyn Segments, sealed: u64) -> io::Result<()> {
-    let (purge, holding) = test_data(segments, sealed)?;
-    let Some(purge) = purge else { return Ok(()) };
-    // Behind its end a segment may still have what was written again into the next one.
-    for pair in segments.names()?.windows(2).take_while(|pair| pair[1] <= sealed) {
-        let (header, next) = (segments.header(pair[0])?, segments.header(pair[1])?);
-        if let (None, Some((_, end))) = (header.dense, next.previous.filter(|(id, _)| *id == header.id)) {
-            segments.cut(pair[0], end)?;
+/// A segment cannot be written; those before it are done, and the others as they were.
+pub fn forget_test_data(segments: &dyn Segments, sealed: u64) -> io::Result<Vec<(u64, RecoverError)>> {
+    let names = segments.names()?;
+    let pairs = names.array_windows().take_while(|[_, next]| *next <= sealed);
+    let (mut purge, mut holding, mut damaged) = (None, Vec::new(), Vec::new());
+    for &[name, next] in pairs {
+        let mut first_test = None;
+        let read = segments.read(name, next, &mut |entry| {
+            if matches!(entry.record, Record::PurgeTest { .. }) {
+                purge = Some(entry.stored.sequence);
+            } else if entry.record.is_test() {
+                first_test.get_or_insert(entry.stored.sequence);
+            }
+        });
+        match read.and_then(|()| Ok((segments.header(name)?, segments.header(next)?))) {
+            Ok((header, follows)) => holding.push((header, follows, first_test)),
+            Err(error) => damaged.push((name, error)),
         }
     }
-    let mut rewriting: Option<(u64, Dense, u64)> = None;
-    let mut done = Ok(());
-    let finish = |rewritten: Option<(u64, Dense, u64)>| {
-        rewritten.map_or(Ok(()), |(name, dense, last)| segments.replace(name, &dense.finish(last)))
-    };
-    segments.read(&mut |entry| {
-        if done.is_ok() && rewriting.as_ref().is_some_and(|(name, ..)| *name != entry.segment) {
-            done = finish(rewriting.take());
+    // One that cannot be read is in what is damaged, so all before that is older.
+    let Some(purge) = purge.or(damaged.first().map(|(name, _)| *name)) else { return Ok(damaged) };
+    for (header, follows, first_test) in holding {
+        if let (None, Some((_, end))) = (header.dense, follows.previous.filter(|(id, _)| *id == header.id)) {
+            // Behind its end it may still have what was written again into the next one.
+            segments.cut(header.first, end)?;
         }
-        if done.is_err() || !holding.contains(&entry.segment) {
-            return;
-        }
-        if rewriting.is_none() {
-            match segments.header(entry.segment) {
-                Ok(header) => rewriting = Some((entry.segment, Dense::new(header), 0)),
-                Err(error) => return done = Err(error),
+        if first_test.is_some_and(|sequence| sequence < purge) {
+            let (mut dense, mut last) = (Dense::new(header), header.dense.map_or(0, |(last, _)| last));
+            let read = segments.read(header.first, follows.first, &mut |entry| {
+                last = last.max(entry.stored.sequence);
+                if !(entry.record.is_test() && entry.stored.sequence < purge) {
+                    dense.push(&entry.stored);
+                }
+            });
+            match read {
+                Ok(()) => segments.replace(header.first, &dense.finish(last))?,
+                Err(error) => damaged.push((header.first, error)),
             }
         }
-        if let Some((_, dense, last)) = &mut rewriting {
-            *last = entry.stored.sequence;
-            if !(entry.record.is_test() && entry.stored.sequence < purge) {
-                dense.push(&entry.stored);
-            }
-        }
-    })?;
-    done.and_then(|()| finish(rewriting))
-}
-
-/// The last removal of test data in segments before `sealed`, and which of them hold test records of before it.
-fn test_data(segments: &dyn Segments, sealed: u64) -> io::Result<(Option<u64>, Vec<u64>)> {
-    let (mut purge, mut marked, mut holding) = (None, Vec::<u64>::new(), Vec::new());
-    segments.read(&mut |entry| {
-        if entry.segment >= sealed {
-            return;
-        }
-        if matches!(entry.record, Record::PurgeTest { .. }) {
-            purge = Some(entry.stored.sequence);
-            holding.append(&mut marked);
-        }
-        if entry.record.is_test() && marked.last() != Some(&entry.segment) && holding.last() != Some(&entry.segment) {
-            marked.push(entry.segment);
-        }
-    })?;
-    // One that was marked again behind the removal, in the segment of the removal itself, is listed already.
-    Ok((purge, holding))
+    }
+    Ok(damaged)
 }
 
 /// Deletes segments of which all records are folded and older than `until_unix_ms`, oldest first; says how many.
@@ -133,17 +118,18 @@ fn test_data(segments: &dyn Segments, sealed: u64) -> io::Result<(Option<u64>, V
 /// # Errors
 /// What the system said; newer ones are then still there.
 pub fn delete_old(segments: &dyn Segments, folded_to: u64, until_unix_ms: u64) -> io::Result<usize> {
-    let mut old = Vec::new();
-    for pair in segments.names()?.windows(2) {
-        // What comes in the next one was accepted after that one was made.
-        let next = segments.header(pair[1])?;
-        if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms {
-            break;
+    let (names, mut old) = (segments.names()?, 0);
+    for (index, name) in names.iter().enumerate().skip(1) {
+        // What comes in the next one was accepted after that one was made. One that does not say when is as old as the
+        // next that does.
+        match segments.header(*name) {
+            Ok(next) if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms => break,
+            Ok(_) => old = index,
+            Err(_) => {}
         }
-        old.push(pair[0]);
     }
-    segments.delete(&old)?;
-    Ok(old.len())
+    segments.delete(&names[..old])?;
+    Ok(old)
 }
 
 /// A segment that is written anew with some of its records.

@@ -1,10 +1,11 @@
 //! Reads every room's counters and the kernel's, for the admin listener; no room knows it.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::journal;
+use crate::limits::SCAN_RECORD_MS_MAX;
 use crate::registry::table::Table;
 use crate::service::counters::{Counter, Counters, EndReason, RESULTS};
 use crate::service::{Overview, Route};
@@ -29,8 +31,11 @@ pub struct Folding {
     /// The last record that the snapshot is known to have.
     pub folded_to: AtomicU64,
     pub disk_bytes: AtomicU64,
-    /// Writes are refused for want of space.
+    /// Writes are refused for want of space; or scans alone are.
     pub shut: AtomicBool,
+    pub shut_to_scans: AtomicBool,
+    /// What is damaged, by segment.
+    pub damaged: Mutex<BTreeMap<u64, String>>,
 }
 
 /// What one process shows of itself.
@@ -44,7 +49,21 @@ pub struct Observer {
     pub started_unix_ms: u64,
 }
 
+impl Folding {
+    /// How many segments are damaged, and what is wrong with the oldest of them.
+    fn damaged(&self) -> (u64, Option<String>) {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        (damaged.len() as u64, damaged.values().next().cloned())
+    }
+}
+
 impl Observer {
+    /// How long the oldest record that is not on disk has waited. The clocks of shards begin at the start of each.
+    fn waited_ms(&self, now: Now) -> u64 {
+        let since = self.counters.iter().map(|counters| counters.journal_waits_since_ms.get());
+        since.filter(|since| *since > 0).min().map_or(0, |since| now.mono_ms().saturating_sub(since))
+    }
+
     fn sum(&self, of: impl Fn(&Counters) -> &Counter) -> u64 {
         self.counters.iter().map(|counters| of(counters).get()).sum()
     }
@@ -79,7 +98,7 @@ const COUNTS: [Count; 16] = [
 /// What the journal and the fold tell: name, kind, help, which, and what that is divided by for the unit of the name.
 type Told = (&'static str, &'static str, &'static str, fn(&Folding) -> u64, u32);
 
-const JOURNAL: [Told; 14] = [
+const JOURNAL: [Told; 16] = [
     ("records_total", "counter", "Records on disk, by this process.", |all| all.journal.records.load(Relaxed), 1),
     ("batches_total", "counter", "Batches that they were written in.", |all| all.journal.batches.load(Relaxed), 1),
     ("bytes_total", "counter", "Bytes written, padding included.", |all| all.journal.bytes.load(Relaxed), 1),
@@ -93,6 +112,8 @@ const JOURNAL: [Told; 14] = [
     ("fold_failures_total", "counter", "Snapshots that failed.", |all| all.failures.load(Relaxed), 1),
     ("disk_bytes", "gauge", "The journal's files.", |all| all.disk_bytes.load(Relaxed), 1),
     ("full", "gauge", "1 while writes are refused: journal.disk_bytes_max.", |all| all.shut.load(Relaxed).into(), 1),
+    ("full_for_scans", "gauge", "1 while scans are refused.", |all| all.shut_to_scans.load(Relaxed).into(), 1),
+    ("damaged_segments", "gauge", "Segments that cannot be read as a whole.", |all| all.damaged().0, 1),
     ("failed", "gauge", "1 once a write or a sync has failed.", |all| all.journal.failed.load(Relaxed).into(), 1),
 ];
 
@@ -135,6 +156,8 @@ impl Overview for Observer {
             let value = which(&self.folding) as f64 / f64::from(divisor);
             tell(&format!("onecode_journal_{name}"), kind, help, &value);
         }
+        let help = "How long the oldest record that is not on disk has waited.";
+        tell("onecode_journal_waiting_seconds", "gauge", help, &(self.waited_ms(now) as f64 / 1e3));
         let cpu_s = format!("{:.6}", cpu_s());
         tell("process_cpu_seconds_total", "counter", "CPU time of all threads, from /proc/self/task.", &cpu_s);
         let bytes = resident_bytes();
@@ -143,6 +166,14 @@ impl Overview for Observer {
         tell("process_start_time_seconds", "gauge", "When the process started, since 1970.", &started_s);
         tell("process_clock_seconds", "gauge", "The process's clock, since 1970.", &now_s);
         Bytes::from(text)
+    }
+
+    fn journal(&self, now: Now) -> String {
+        let (waited_ms, (damaged, first)) = (self.waited_ms(now), self.folding.damaged());
+        let late = format!("late: the oldest record has waited for {} s", waited_ms / 1_000);
+        let damage = first.map(|first| format!("{damaged} damaged: {first}"));
+        let late = (waited_ms >= SCAN_RECORD_MS_MAX).then_some(late);
+        late.into_iter().chain(damage).collect::<Vec<_>>().join("; ")
     }
 
     fn status(&self, now: Now) -> Bytes {

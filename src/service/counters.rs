@@ -72,6 +72,8 @@ pub struct Counters {
     /// Records that were on disk when they were answered.
     pub journal_acknowledged: Counter,
     pub journal_refused: Counter,
+    /// Since when the oldest record waits to be on disk, monotonic milliseconds of this shard; 0: none does.
+    pub journal_waits_since_ms: Counter,
     pub statuses_ignored: Counter,
     /// Verdicts that went out before, or without, their record.
     pub scans_unrecorded: Counter,

@@ -167,6 +167,10 @@ pub trait Overview: Send + Sync {
     fn metrics(&self, now: Now) -> Bytes;
     /// `/status.json`.
     fn status(&self, now: Now) -> Bytes;
+    /// What is amiss with the journal beside what a shard knows; empty if nothing is.
+    fn journal(&self, _: Now) -> String {
+        String::new()
+    }
 }
 
 /// What one shard's endpoints are made of.
@@ -255,7 +259,7 @@ impl Service {
                 let claimed = self.used.claim(once, expires_unix_s, now.unix_s());
                 Some(claimed.map_or_else(Answer::Refused, |()| Answer::Done))
             }
-            Ask::EndSessions { resident, up_to } => self.write_sessions(asker, resident, up_to),
+            Ask::EndSessions { resident, up_to } => self.write_sessions(now, asker, resident, up_to),
             Ask::Statuses(statuses) => self.write_statuses(now, asker, *statuses),
             Ask::History(resident) => Some(Answer::History(self.history(resident))),
             Ask::HoldTest => self.hold_test(now, asker),
@@ -387,7 +391,9 @@ impl Service {
             _ => &[],
         };
         // Spread, so that those who were refused together do not come back together.
-        let retry_after_s = (problem.status == 503).then(|| self.random.u32(RETRY_AFTER_S));
+        let lasts = [problem::JOURNAL_FAILED, problem::JOURNAL_FULL, problem::REGISTRY_FULL].contains(&problem);
+        let range = if lasts { RETRY_LATER_S } else { RETRY_AFTER_S };
+        let retry_after_s = (problem.status == 503).then(|| self.random.u32(range));
         let members = match (&self.parts.settings.login_url, self.parts.settings.demo_residents) {
             _ if !matches!(route, Route::Session | Route::Refresh) || problem.status != 401 => String::new(),
             (_, Some(_)) => r#""demo":true"#.to_owned(),
@@ -415,7 +421,7 @@ impl Service {
             let fields = [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), ("Retry-After", &after_s)];
             let fields = if reason.is_none() { &fields[..2] } else { &fields[..] };
             self.count(Route::Ready, status);
-            reply.inline(status, fields, self.components().as_bytes());
+            reply.inline(status, fields, self.components(reply.now).as_bytes());
             return Ok(Outcome::Answered);
         }
         match reason {
@@ -426,7 +432,7 @@ impl Service {
     }
 
     /// How each part is, a line for each, and what that comes to.
-    fn components(&self) -> String {
+    fn components(&self, now: Now) -> String {
         let Parts { settings, registry, shards, .. } = &self.parts;
         let sign_in = match (&settings.verifier, settings.demo_residents) {
             (Some(_), _) => "ok, by assertion",
@@ -436,11 +442,15 @@ impl Service {
         let failed = self.writes.is_failed();
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };
+        let amiss = self.parts.overview.journal(now);
         let journal = match (failed, self.writes.is_full()) {
             (true, _) => "failed: writes are refused until a restart",
-            (false, true) => "full: writes are refused until there is space",
-            (false, false) => "ok",
+            (false, (_, true)) => "full: writes are refused until there is space",
+            (false, (true, false)) => "nearly full: scans are refused until there is space",
+            (false, (false, false)) if amiss.is_empty() => "ok",
+            (false, (false, false)) => "taking writes",
         };
+        let journal = if amiss.is_empty() { journal.to_owned() } else { format!("{journal}; {amiss}") };
         let (residents, epoch) = (registry.len(), settings.session_key.epoch());
         format!(
             "registry: ok, residents {residents}\nkeys: ok, session epoch {epoch}\nsign-in: {sign_in}\n\
@@ -516,6 +526,8 @@ impl Service {
 
 /// Seconds that a refused client is asked to stay away.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 1..=8;
+/// The same where an operator must help first.
+const RETRY_LATER_S: std::ops::RangeInclusive<u32> = 60..=120;
 
 /// The shard that owns a resident.
 fn owner_of(resident: ResidentNumber, shards: usize) -> usize {

@@ -68,7 +68,7 @@ impl Service {
             (Purge::Held(left @ 2..), Answer::Done) => Purge::Held(left - 1),
             (Purge::Held(_), Answer::Done) => {
                 let record = Record::PurgeTest { at_ms: reply.now.unix_ms, author: &author };
-                self.write(reply.asker, &record, Then::Purge)?;
+                self.write(reply.now, reply.asker, &record, Then::Purge)?;
                 Purge::Done(shards, 0)
             }
             (Purge::Done(left @ 2.., residents), Answer::Purged(more)) => Purge::Done(left - 1, residents + more),

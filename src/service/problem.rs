@@ -98,6 +98,9 @@ problems! {
     /// A version too far ahead of the clock.
     VERSION_AHEAD 400 "version-ahead"
         "The version, Unix milliseconds, is more than a day ahead of this server's clock.";
+    /// A scan that was not made yet, or not in this age.
+    TIME_REFUSED 400 "time-refused"
+        "The time, Unix milliseconds, is before 2020 or more than a day ahead of this server's clock.";
     /// A person cannot become a test resident, nor the other way round.
     TEST_MARK_DIFFERS 409 "test-mark-differs" "The resident is known with the other test mark.";
     TUBE_NOT_SUPPORTED 400 "tube-not-supported" "This server does not know residents by their sample tube yet.";

@@ -17,6 +17,7 @@ use super::{Answer, Outcome, Pending, Reply, Route, Service};
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
 use crate::http::head::Head;
 use crate::journal::Record;
+use crate::limits::{SCAN_UNIX_MS_MIN, VERSION_AHEAD_MS_MAX};
 use crate::registry::table::Record as Resident;
 use crate::words::{Now, Status};
 
@@ -128,7 +129,8 @@ impl Service {
             test,
         };
         let verified = Box::new(Verified { id, result, known, test });
-        if self.write(reply.asker, &record, Then::Answer).is_ok() {
+        // Behind a disk that hangs every verdict would wait as long as the first one, for nothing.
+        if !self.writes.is_late(now) && self.write(now, reply.asker, &record, Then::Answer).is_ok() {
             return Ok(Outcome::Wait(Pending::Verify(verified)));
         }
         Ok(self.verified(&verified, &Answer::Refused(problem::BUSY), reply))
@@ -156,10 +158,13 @@ impl Service {
     }
 
     /// The scan that a line tells of.
-    pub(super) fn read_scan(&self, line: &[u8]) -> Result<ScanLine, &'static Problem> {
+    pub(super) fn read_scan(&self, now: Now, line: &[u8]) -> Result<ScanLine, &'static Problem> {
         let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
         if !is_keepable(&line.place) {
             return Err(&problem::TEXT_REFUSED);
+        }
+        if !(SCAN_UNIX_MS_MIN..=now.unix_ms.saturating_add(VERSION_AHEAD_MS_MAX)).contains(&line.at) {
+            return Err(&problem::TIME_REFUSED);
         }
         // As `crypto.randomUUID()` writes it, or its digits alone.
         let id = hex(line.id.as_bytes()).or_else(|| hex(line.id.replace('-', "").as_bytes()));

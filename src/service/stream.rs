@@ -229,7 +229,7 @@ impl Service {
                 let received_ms = now.unix_ms;
                 let records: Vec<_> =
                     batch.scans.iter().map(|(line, scan)| (*line, scan.record(received_ms, device))).collect();
-                for (line, result) in self.write_scans(asker, &records) {
+                for (line, result) in self.write_scans(now, asker, &records) {
                     stream.set(line, result);
                 }
             }
@@ -253,7 +253,7 @@ impl Service {
             Kind::Residents { .. } => {
                 self.read_status(now, line).map(|write| batch.writes.push((stream.lines + 1, write)))
             }
-            Kind::Scans { .. } => self.read_scan(line).map(|scan| batch.scans.push((stream.lines + 1, scan))),
+            Kind::Scans { .. } => self.read_scan(now, line).map(|scan| batch.scans.push((stream.lines + 1, scan))),
         };
         stream.add(read.err().map(LineResult::Error));
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::problem::{self, Problem};
 use super::{Answer, Ask, Reply, Service};
 use crate::journal::{Port, Record, Refused};
-use crate::limits::{AUDIT_ENTRIES_MAX, HISTORY_CHANGES_MAX, TEST_HOLD_MS_MAX};
+use crate::limits::{AUDIT_ENTRIES_MAX, HISTORY_CHANGES_MAX, SCAN_RECORD_MS_MAX, TEST_HOLD_MS_MAX};
 use crate::registry::table::{Place, Record as Known, Saying, Statement};
 use crate::words::{Now, ResidentNumber, Status};
 
@@ -161,6 +161,7 @@ pub(super) enum Then {
 
 struct Waiting {
     ticket: u64,
+    since_ms: u64,
     asker: Asker,
     then: Then,
 }
@@ -199,12 +200,14 @@ impl Writes {
         self.port.is_failed()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.port.is_shut()
+    /// Whether scans are refused for want of space, and whether all is.
+    pub(super) fn is_full(&self) -> (bool, bool) {
+        (self.port.is_shut_to_scans(), self.port.is_shut())
     }
 
-    fn wait(&mut self, ticket: u64, asker: Asker, then: Then) {
-        self.waiting.push_back(Waiting { ticket, asker, then });
+    /// Whether a record has waited for longer than a verdict would wait for its own.
+    pub(super) fn is_late(&self, now: Now) -> bool {
+        self.waiting.front().is_some_and(|oldest| now.mono_ms() >= oldest.since_ms + SCAN_RECORD_MS_MAX)
     }
 }
 
@@ -254,18 +257,31 @@ impl Service {
     ) -> Result<(), Problem> {
         let at = reply.now.unix_ms;
         let entry = AuditEntry { at, author: author.clone(), action: action.into(), detail: detail.into() };
-        self.write(reply.asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
+        self.write(reply.now, reply.asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
     }
 
     /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
-    pub(super) fn write(&mut self, asker: Asker, record: &Record<'_>, then: Then) -> Result<(), Problem> {
+    pub(super) fn write(&mut self, now: Now, asker: Asker, record: &Record<'_>, then: Then) -> Result<(), Problem> {
         let ticket = self.append(record).map_err(|refused| *unavailable(refused))?;
-        self.writes.wait(ticket, asker, then);
+        self.wait(now, ticket, asker, then);
         Ok(())
     }
 
+    fn wait(&mut self, now: Now, ticket: u64, asker: Asker, then: Then) {
+        let since_ms = now.mono_ms().max(1);
+        if self.writes.waiting.is_empty() {
+            self.parts.counters.journal_waits_since_ms.set(since_ms);
+        }
+        self.writes.waiting.push_back(Waiting { ticket, since_ms, asker, then });
+    }
+
     /// Writes down scans that came as lines. What was not taken is answered at once, by what is returned.
-    pub(super) fn write_scans(&mut self, asker: Asker, scans: &[(u64, Record<'_>)]) -> Vec<(u64, LineResult)> {
+    pub(super) fn write_scans(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        scans: &[(u64, Record<'_>)],
+    ) -> Vec<(u64, LineResult)> {
         let (mut taken, mut refused, mut last) = (Vec::new(), Vec::new(), 0);
         for (line, record) in scans {
             match self.append(record) {
@@ -277,7 +293,7 @@ impl Service {
             }
         }
         if !taken.is_empty() {
-            self.writes.wait(last, asker, Then::Lines(taken));
+            self.wait(now, last, asker, Then::Lines(taken));
         }
         refused
     }
@@ -299,7 +315,7 @@ impl Service {
         if taken.is_empty() {
             return Some(Answer::Lines(lines));
         }
-        self.writes.wait(last, asker, Then::Statuses { author, at_ms: now.unix_ms, lines, taken });
+        self.wait(now, last, asker, Then::Statuses { author, at_ms: now.unix_ms, lines, taken });
         None
     }
 
@@ -362,14 +378,20 @@ impl Service {
     }
 
     /// Ends all sessions of a resident whom this shard owns. `Some`: it does not wait for the journal.
-    pub(super) fn write_sessions(&mut self, asker: Asker, resident: ResidentNumber, up_to: u32) -> Option<Answer> {
+    pub(super) fn write_sessions(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        resident: ResidentNumber,
+        up_to: u32,
+    ) -> Option<Answer> {
         let Some(record) = self.parts.registry.read(resident) else {
             return Some(Answer::Refused(problem::UNKNOWN_RESIDENT));
         };
         // After 4 billion sign-outs nobody could sign out any more, which is later than any resident lives.
         let session = record.session.max(up_to).saturating_add(1);
         let written = Record::Sessions { resident, session, test: record.test };
-        self.write(asker, &written, Then::Sessions { resident, session }).err().map(Answer::Refused)
+        self.write(now, asker, &written, Then::Sessions { resident, session }).err().map(Answer::Refused)
     }
 
     /// Puts off writes of test residents, and answers once those that were taken before are applied.
@@ -377,7 +399,7 @@ impl Service {
         self.writes.hold_test_until_ms = now.mono_ms() + TEST_HOLD_MS_MAX;
         let Some(Waiting { ticket, .. }) = self.writes.waiting.back() else { return Some(Answer::Done) };
         let ticket = *ticket;
-        self.writes.wait(ticket, asker, Then::Answer);
+        self.wait(now, ticket, asker, Then::Answer);
         None
     }
 
@@ -427,7 +449,9 @@ impl Service {
         if !durable && !failed {
             return None;
         }
-        let Waiting { ticket, asker, then } = self.writes.waiting.pop_front()?;
+        let Waiting { ticket, asker, then, .. } = self.writes.waiting.pop_front()?;
+        let since_ms = self.writes.waiting.front().map_or(0, |oldest| oldest.since_ms);
+        self.parts.counters.journal_waits_since_ms.set(since_ms);
         if !durable {
             return Some((asker, Due::Answer(self.give_up(then))));
         }

@@ -8,7 +8,7 @@ use super::disk::{Disk, SNAPSHOT, Survival};
 use super::machine::{Broken, Fault, Folded, Found, History, LANES, Machine, check, check_removed, removals};
 use crate::journal::Record;
 use crate::journal::log::Counters;
-use crate::journal::recover::{Entry, recover};
+use crate::journal::recover::{Entry, RecoverError, read_header, recover_one};
 use crate::journal::rewrite::{self, Segments};
 use crate::journal::segment::Header;
 use crate::words::ResidentNumber;
@@ -116,13 +116,12 @@ impl Segments for InUse<'_> {
         Ok(self.machine.borrow().disk.names())
     }
 
-    fn header(&self, name: u64) -> io::Result<Header> {
-        Header::parse(self.machine.borrow().disk.seen(name)).map_err(io::Error::other)
+    fn header(&self, name: u64) -> Result<Header, RecoverError> {
+        read_header(&mut self.machine.borrow().disk.clone(), name, &mut Vec::new())
     }
 
-    fn read(&self, each: &mut dyn FnMut(&Entry<'_>)) -> io::Result<()> {
-        let mut disk = self.machine.borrow().disk.clone();
-        recover(&mut disk, None, each).map(drop).map_err(io::Error::other)
+    fn read(&self, name: u64, successor: u64, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), RecoverError> {
+        recover_one(&mut self.machine.borrow().disk.clone(), name, successor, each)
     }
 
     fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()> {
@@ -165,7 +164,9 @@ fn forget(in_use: &InUse<'_>, counters: &Counters) -> io::Result<()> {
         }
         in_use.machine.borrow_mut().step(&mut **in_use.at.borrow_mut());
     }
-    rewrite::forget_test_data(in_use, counters.sealed_to.load(Ordering::Relaxed))
+    let damaged = rewrite::forget_test_data(in_use, counters.sealed_to.load(Ordering::Relaxed))?;
+    assert!(damaged.is_empty(), "{damaged:?}");
+    Ok(())
 }
 
 /// Folds as the process does, see `cli/fold.rs`. `followed`: removals of test data that the segments have followed.
@@ -287,6 +288,8 @@ fn broken_writers_are_caught() {
         (Broken::ReplacesUnsynced, None),
         (Broken::DeletesBeforeSnapshot, None),
         (Broken::FoldsUnfollowedRemoval, None),
+        (Broken::NotesBeforeAdoption, None),
+        (Broken::NotesUnsynced, None),
     ] {
         let calls = if fault.is_some() { 200 } else { 2_000 };
         let mut caught = (30..50).filter_map(|at| images(broken, fault.map(|fault| (at, fault)), calls).wrong);

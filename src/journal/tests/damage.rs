@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::{Disk, Survival};
+use super::disk::{Disk, HEAD, Survival};
 use super::machine::{Folded, History, LANES, Machine, check};
 use crate::journal::RecoverError;
 use crate::journal::recover::recover;
@@ -142,6 +142,17 @@ fn missing_swapped_and_foreign_segments_are_refused() {
         let error = refused(&|disk| disk.forget(*missing));
         assert!(matches!(error, RecoverError::Gap { .. }), "{error}");
     }
+    let newest = *names.last().unwrap();
+    let all = |disk: &mut Disk| names.iter().for_each(|name| disk.forget(*name));
+    for missing in [&|disk: &mut Disk| disk.forget(newest), &all as &dyn Fn(&mut Disk)] {
+        let error = refused(missing);
+        assert!(error.to_string().contains(&format!("{newest:016x}.log")), "{error}");
+    }
+    // Nor is it nothing that is folded.
+    let mut gone = disk.clone();
+    names.iter().chain(&[HEAD]).for_each(|name| gone.forget(*name));
+    assert!(recover(&mut gone, Some(0), |_| {}).is_ok());
+    assert!(recover(&mut gone, Some(9), |_| {}).unwrap_err().to_string().contains("no segment is left"));
     let error = refused(&|disk| {
         let other = disk.bytes_mut(names[1]).clone();
         *disk.bytes_mut(names[2]) = other;

@@ -35,6 +35,9 @@ const ASIDE: u64 = u64::MAX - 1;
 /// The registry's snapshot, and the next one before it takes its place. Both lie in a folder of their own.
 pub const SNAPSHOT: u64 = u64::MAX - 2;
 const SNAPSHOT_ASIDE: u64 = u64::MAX - 3;
+/// The file that names the newest segment in use, in the folder of the snapshot.
+pub const HEAD: u64 = u64::MAX - 4;
+const HEAD_ASIDE: u64 = u64::MAX - 5;
 
 #[derive(Clone)]
 enum Change {
@@ -223,7 +226,7 @@ impl Disk {
     }
 
     pub fn names(&self) -> Vec<u64> {
-        self.view.keys().copied().filter(|name| *name < SNAPSHOT_ASIDE).collect()
+        self.view.keys().copied().filter(|name| *name < HEAD_ASIDE).collect()
     }
 }
 
@@ -250,11 +253,15 @@ impl Naming {
 
 /// Whether it is the folder of the snapshot.
 fn folder(name: u64) -> bool {
-    [SNAPSHOT, SNAPSHOT_ASIDE].contains(&name)
+    [SNAPSHOT, SNAPSHOT_ASIDE, HEAD, HEAD_ASIDE].contains(&name)
 }
 
 fn aside(name: u64) -> u64 {
-    if name == SNAPSHOT { SNAPSHOT_ASIDE } else { ASIDE }
+    match name {
+        SNAPSHOT => SNAPSHOT_ASIDE,
+        HEAD => HEAD_ASIDE,
+        _ => ASIDE,
+    }
 }
 
 fn apply_name(names: &mut BTreeMap<u64, usize>, naming: &Naming) {
@@ -315,13 +322,20 @@ fn survive(bytes: &mut Vec<u8>, change: &Change, survival: Survival, random: &mu
 }
 
 impl Source for Disk {
+    fn head(&mut self) -> io::Result<Option<u64>> {
+        let bytes = self.seen(HEAD);
+        let half = |_| io::Error::other(format!("half of one has its name: {bytes:?}"));
+        self.has(HEAD).then(|| bytes.try_into().map(u64::from_le_bytes).map_err(half)).transpose()
+    }
+
     fn list(&mut self) -> io::Result<Vec<u64>> {
         Ok(self.names())
     }
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
-        let view = &self.inodes[self.view[&name]].view;
+        let inode = self.view.get(&name).ok_or(io::ErrorKind::NotFound)?;
+        let view = &self.inodes[*inode].view;
         into.extend(&view[..view.len().min(bytes as usize)]);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::disk::{Disk, SNAPSHOT};
+use super::disk::{Disk, HEAD, SNAPSHOT};
 use crate::journal::log::{Counters, Log, Parts, Step, Target};
 use crate::journal::recover::recover;
 use crate::journal::{End, Lane, Port, Record, RecoverError};
@@ -32,6 +32,10 @@ pub enum Broken {
     DeletesBeforeSnapshot,
     /// A removal of test data is folded that the segments have not followed.
     FoldsUnfollowedRemoval,
+    /// A segment is noted as in use before its name is on disk.
+    NotesBeforeAdoption,
+    /// The note of it takes the old one's place before it is on disk.
+    NotesUnsynced,
 }
 
 /// What the disk does at one of its calls.
@@ -186,6 +190,9 @@ fn act(
             }
         }
         Step::Adopt { name, trim } => {
+            if broken == Broken::NotesBeforeAdoption {
+                note_head(disk, name, broken, between);
+            }
             disk.rename(name);
             between(disk);
             if outcome.is_ok() {
@@ -193,6 +200,7 @@ fn act(
                     disk.sync_folder();
                 }
                 between(disk);
+                note_head(disk, name, broken, between);
                 if let Some((name, bytes)) = trim {
                     disk.trim(name, bytes as usize);
                 }
@@ -201,6 +209,20 @@ fn act(
         Step::Wait(_) | Step::End => unreachable!("seen by the caller"),
     }
     outcome
+}
+
+/// Replaces the file that names the newest segment in use.
+fn note_head(disk: &mut Disk, name: u64, broken: Broken, between: &mut dyn FnMut(&Disk)) {
+    disk.create_aside(HEAD);
+    disk.write_aside(HEAD, &name.to_le_bytes());
+    between(disk);
+    if broken != Broken::NotesUnsynced {
+        disk.sync_aside(HEAD);
+    }
+    disk.replace(HEAD);
+    between(disk);
+    disk.sync_folder_of(HEAD);
+    between(disk);
 }
 
 /// What the lane's record of that number says; each is another. Some are about test data, and some remove all such.

@@ -39,16 +39,16 @@ fn run(folder: &Path, writer: &Writer, end: End, from: u64) {
             std::thread::yield_now();
         }
         if port.poll_bell() {
-            handle.doorbell().ring();
+            handle.doorbell.ring();
         }
     }
     let began = Instant::now();
     while ports.iter().any(|port| port.durable() < RECORDS / 2) {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", handle.counters());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", handle.counters.clone());
         std::thread::sleep(Duration::from_millis(1));
     }
-    let counters = handle.counters();
-    handle.stop();
+    let counters = handle.counters.clone();
+    assert!(handle.stop(Instant::now() + Duration::from_secs(60)));
     assert!(rung.load(Ordering::Relaxed) > 0);
     assert_eq!(counters.records.load(Ordering::Relaxed), RECORDS);
     assert!(!counters.failed.load(Ordering::Relaxed));
@@ -68,7 +68,7 @@ fn both_writers_bring_back_what_was_acknowledged() {
     // Not on tmpfs, where the temporary folder may be: what direct I/O does there is another thing.
     let outer = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap();
     for (index, writer) in writers(outer.path()).iter().enumerate() {
-        let folder = outer.path().join(index.to_string());
+        let folder = outer.path().join(index.to_string()).join("journal");
         super::super::writer::make_folder(&folder).unwrap();
         let (_, end) = read(&folder);
         run(&folder, writer, end, 0);
@@ -84,7 +84,8 @@ fn both_writers_bring_back_what_was_acknowledged() {
         let files = fs::read_dir(&folder).unwrap().count();
         for _ in 0..3 {
             let (_, end) = read(&folder);
-            start(&folder, writer, None, vec![Lane::new()], Box::new(|_| {}), end).unwrap().stop();
+            let handle = start(&folder, writer, None, vec![Lane::new()], Box::new(|_| {}), end).unwrap();
+            assert!(handle.stop(Instant::now() + Duration::from_secs(60)));
         }
         assert!(fs::read_dir(&folder).unwrap().count() <= files + 1);
     }

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::log::{Counters, Log, Parts, Target};
 use super::port::{Doorbell, Lane};
-use super::recover::{End, segment_path};
+use super::recover::{End, segment_path, write_head};
 use crate::limits::JOURNAL_SEGMENT_BYTES;
 use crate::sys::regular_file;
 
@@ -58,8 +58,10 @@ impl Writer {
 
 /// The journal's thread, from outside.
 pub struct Handle {
-    doorbell: Arc<Doorbell>,
-    counters: Arc<Counters>,
+    /// What wakes the thread, for whoever appends.
+    pub doorbell: Arc<Doorbell>,
+    /// What it counts.
+    pub counters: Arc<Counters>,
     thread: JoinHandle<()>,
 }
 
@@ -118,16 +120,6 @@ pub fn start(
 }
 
 impl Handle {
-    /// What wakes the thread, for whoever appends.
-    pub fn doorbell(&self) -> Arc<Doorbell> {
-        self.doorbell.clone()
-    }
-
-    /// What it counts.
-    pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
-    }
-
     /// Asks for a new segment, so that all records that are durable now come to lie in segments that stay as they are:
     /// once [`Counters::sealed_to`] is beyond them. Nothing happens where the current segment holds no record, or the
     /// next one cannot be prepared.
@@ -136,12 +128,15 @@ impl Handle {
         self.doorbell.ring();
     }
 
-    /// Writes and syncs what lies in the lanes, and ends the thread. To be called when nobody appends any more.
-    pub fn stop(self) {
+    /// Writes and syncs what lies in the lanes, and ends the thread. To be called when nobody appends any more. `false`:
+    /// the disk has not let it come to its end by `deadline`, and it may never.
+    pub fn stop(self, deadline: Instant) -> bool {
         self.counters.stopping.store(true, Ordering::Release);
         self.doorbell.ring();
-        // A panic in it has ended the process already.
-        let _ = self.thread.join();
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.thread.is_finished()
     }
 }
 
@@ -207,6 +202,7 @@ fn remove_spare(folder: &Path) -> io::Result<()> {
 fn adopt(folder: &Path, name: u64, trim: Option<(u64, u64)>) -> io::Result<()> {
     fs::rename(spare_path(folder), segment_path(folder, name))?;
     File::open(folder)?.sync_all()?;
+    write_head(folder, name)?;
     if let Some((name, bytes)) = trim {
         // Only gives space back; the next segment says where this one ends.
         let _ = OpenOptions::new().write(true).open(segment_path(folder, name)).and_then(|file| file.set_len(bytes));
