@@ -111,8 +111,14 @@ impl Callers {
 
     /// The name of the caller of a request, who must have `scope`.
     pub(super) fn admit(&self, head: &Head<'_>, scope: Scope) -> Result<Arc<str>, Problem> {
+        let (name, may) = self.find(head, scope)?;
+        if may { Ok(name) } else { Err(problem::SCOPE_MISSING) }
+    }
+
+    /// The name of the caller of a request, and whether that one has `scope`.
+    pub(super) fn find(&self, head: &Head<'_>, scope: Scope) -> Result<(Arc<str>, bool), Problem> {
         if self.tokens.is_empty() {
-            return Ok(self.local.clone());
+            return Ok((self.local.clone(), true));
         }
         let hash: [u8; 32] = Sha256::digest(token(head)?).into();
         // Every hash is compared, each in constant time, so that the time says nothing about which came close.
@@ -121,7 +127,7 @@ impl Callers {
             .iter()
             .fold(None, |found, token| if bool::from(token.hash.ct_eq(&hash)) { Some(token) } else { found });
         let token = found.ok_or(problem::TOKEN_INVALID)?;
-        if token.scopes.contains(&scope) { Ok(token.name.clone()) } else { Err(problem::SCOPE_MISSING) }
+        Ok((token.name.clone(), token.scopes.contains(&scope)))
     }
 }
 

@@ -296,10 +296,11 @@ impl Service {
             check_content_type(head)?;
             return Ok(Stream::new(stream::Kind::Scans { device: scan::name(&device).into() }, false));
         }
-        let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
-        check_content_type(head)?;
-        self.write_audit(reply, &author, "POST /admin/residents", "")?;
-        Ok(Stream::new(stream::Kind::Residents { author }, true))
+        self.for_caller(head, reply, stream::RESIDENTS, |service, author| {
+            check_content_type(head)?;
+            service.write_audit(reply.now, reply.asker, author, stream::RESIDENTS, "")?;
+            Ok(Stream::new(stream::Kind::Residents { author: author.clone() }, true))
+        })
     }
 
     /// A whole request.

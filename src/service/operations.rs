@@ -1,7 +1,8 @@
 //! What operators ask besides residents: the audit, and that all test data goes.
 //!
 //! Writes and look-ups are in the audit, by the name of their caller, on disk before their answer; what only reads
-//! figures (`/metrics`, `/status.json`, `/admin/audit`) is not, and neither is a call that was refused.
+//! figures (`/metrics`, `/status.json`, `/admin/audit`) is not. A call of a known caller that was refused is written
+//! there behind its answer, and so are the counts of a caller's lines; what strangers try is only counted.
 
 use std::sync::Arc;
 
@@ -9,12 +10,13 @@ use bytes::Bytes;
 
 use super::callers::Scope;
 use super::problem::{self, Problem};
-use super::writes::{AuditEntry, Then};
+use super::writes::{Asker, AuditEntry, ConnectionId, Then};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::journal::Record;
 use crate::limits::{AUDIT_ENTRIES_DEFAULT, AUDIT_ENTRIES_MAX};
+use crate::words::Now;
 
 /// How far the removal of test data is.
 #[derive(Clone, Debug)]
@@ -28,6 +30,28 @@ pub enum Purge {
 }
 
 impl Service {
+    /// Carries out a write for its caller, who must have the scope; a refusal is noted.
+    pub(super) fn for_caller<T>(
+        &mut self,
+        head: &Head<'_>,
+        reply: &Reply<'_>,
+        action: &str,
+        act: impl FnOnce(&mut Service, &Arc<str>) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let (author, may) = self.parts.settings.callers.find(head, Scope::Residents)?;
+        let done = if may { act(self, &author) } else { Err(problem::SCOPE_MISSING) };
+        if let Err(Problem { word, status: ..500, .. }) = done {
+            self.note(reply.now, reply.asker, &author, action, &format!("refused: {word}"));
+        }
+        done
+    }
+
+    /// Writes down what no answer waits for; while the journal takes nothing that is all that is lost.
+    pub(super) fn note(&mut self, now: Now, asker: Asker, author: &Arc<str>, action: &str, detail: &str) {
+        let asker = Asker { connection: ConnectionId::NOBODY, ..asker };
+        let _ = self.write_audit(now, asker, author, action, detail);
+    }
+
     pub(super) fn audit(&self, head: &Head<'_>) -> Result<Bytes, Problem> {
         let limit = match negotiate::query_parameter(head.query, "limit") {
             None => AUDIT_ENTRIES_DEFAULT,
@@ -46,9 +70,11 @@ impl Service {
     }
 
     pub(super) fn purge(&mut self, head: &Head<'_>, reply: &Reply<'_>) -> Result<Outcome, Problem> {
-        let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
-        self.write_audit(reply, &author, "DELETE /admin/test-data", "")?;
-        Ok(Outcome::Wait(Pending::Purge(author, Purge::Audited)))
+        let action = "DELETE /admin/test-data";
+        self.for_caller(head, reply, action, |service, author| {
+            service.write_audit(reply.now, reply.asker, author, action, "")?;
+            Ok(Outcome::Wait(Pending::Purge(author.clone(), Purge::Audited)))
+        })
     }
 
     /// One step after the other: were a test resident's write still on its way when the removal is written down, it

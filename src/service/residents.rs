@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::callers::{Scope, hex};
+use super::callers::hex;
 use super::problem::{self, Problem};
 use super::writes::{Change, StatusWrite};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
@@ -104,17 +104,19 @@ impl Service {
 
     /// First the call is written down, then the resident's owner is asked, then it is answered.
     pub(super) fn lookup(&mut self, head: &Head<'_>, body: &[u8], reply: &Reply<'_>) -> Result<Outcome, Problem> {
-        let author = self.parts.settings.callers.admit(head, Scope::Residents)?;
-        super::check_content_type(head)?;
-        let body: LookupBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
-        let named = self.name(body.id_number.as_deref(), body.resident.as_deref());
-        let (resident, check) = named.map_err(|problem| match *problem {
-            problem::LINE_MALFORMED => problem::BODY_MALFORMED,
-            other => other,
-        })?;
-        let detail = format!("{:016x}", resident.0);
-        self.write_audit(reply, &author, "POST /admin/residents/lookup", &detail)?;
-        Ok(Outcome::Wait(Pending::Lookup { resident, check }))
+        let action = "POST /admin/residents/lookup";
+        self.for_caller(head, reply, action, |service, author| {
+            super::check_content_type(head)?;
+            let body: LookupBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
+            let named = service.name(body.id_number.as_deref(), body.resident.as_deref());
+            let (resident, check) = named.map_err(|problem| match *problem {
+                problem::LINE_MALFORMED => problem::BODY_MALFORMED,
+                other => other,
+            })?;
+            let detail = format!("{:016x}", resident.0);
+            service.write_audit(reply.now, reply.asker, author, action, &detail)?;
+            Ok(Outcome::Wait(Pending::Lookup { resident, check }))
+        })
     }
 
     pub(super) fn looked_up(

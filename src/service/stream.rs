@@ -23,6 +23,9 @@ const LINE_ANSWER_BYTES_MAX: usize = 160;
 /// What a chunk and the end of the body need besides the lines.
 const CHUNK_BYTES: usize = b"000\r\n\r\n0\r\n\r\n".len();
 
+/// How the audit calls a stream of statements.
+pub(super) const RESIDENTS: &str = "POST /admin/residents";
+
 /// What the lines are.
 #[derive(Clone)]
 pub(super) enum Kind {
@@ -44,6 +47,8 @@ pub struct Stream {
     /// The line whose result stands first in `results`; 0 is what precedes the lines.
     first: u64,
     results: VecDeque<Option<LineResult>>,
+    /// Lines that were answered `done`.
+    done: u64,
     /// How many of `results` are not known.
     unknown: usize,
     /// The head is written.
@@ -71,7 +76,8 @@ impl Stream {
         let first = u64::from(!awaited);
         let unknown = results.len();
         let (input, skipping, lines, opened, whole) = (Vec::new(), false, 0, false, false);
-        Stream { kind, input, skipping, lines, first, results, unknown, opened, whole, failed: None }
+        let (done, failed) = (0, None);
+        Stream { kind, input, skipping, lines, first, results, done, unknown, opened, whole, failed }
     }
 
     /// Whether more of the body may be read now.
@@ -286,7 +292,7 @@ impl Service {
             reply.open_lines();
             stream.opened = true;
         }
-        let chunked = reply.is_chunked();
+        let (chunked, now, asker) = (reply.is_chunked(), reply.now, reply.asker);
         let out = reply.buffer();
         let open = chunked.then(|| out.open_chunk());
         let has_room = |out: &ResponseBuffer| out.room_bytes() >= LINE_ANSWER_BYTES_MAX + CHUNK_BYTES;
@@ -294,6 +300,7 @@ impl Service {
             && let Some(Some(result)) = stream.results.front().copied()
         {
             write_line(out, stream.first, result);
+            stream.done += u64::from(result == LineResult::Done);
             stream.results.pop_front();
             stream.first += 1;
         }
@@ -303,6 +310,9 @@ impl Service {
         }
         if let Some(open) = open {
             out.close_chunk(open);
+        }
+        if ended && let Kind::Residents { author } = &stream.kind {
+            self.note(now, asker, author, RESIDENTS, &format!("{} of {} lines done", stream.done, stream.lines));
         }
         match (ended, stream.failed) {
             (false, _) => Written::Open,

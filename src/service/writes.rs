@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::problem::{self, Problem};
-use super::{Answer, Ask, Reply, Service};
+use super::{Answer, Ask, Service};
 use crate::journal::{Port, Record, Refused};
 use crate::limits::{AUDIT_ENTRIES_MAX, HISTORY_CHANGES_MAX, SCAN_RECORD_MS_MAX, TEST_HOLD_MS_MAX};
 use crate::registry::table::{Place, Record as Known, Saying, Statement};
@@ -21,6 +21,11 @@ pub struct ConnectionId {
     pub index: u32,
     /// Raised each time the place is given back.
     pub generation: u32,
+}
+
+impl ConnectionId {
+    /// That of no connection: what is written for it is not answered.
+    pub const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: 0 };
 }
 
 /// Who waits for an answer.
@@ -250,14 +255,15 @@ impl Service {
     /// Writes down a call; its answer comes once that is durable.
     pub(super) fn write_audit(
         &mut self,
-        reply: &Reply<'_>,
+        now: Now,
+        asker: Asker,
         author: &Arc<str>,
         action: &str,
         detail: &str,
     ) -> Result<(), Problem> {
-        let at = reply.now.unix_ms;
+        let at = now.unix_ms;
         let entry = AuditEntry { at, author: author.clone(), action: action.into(), detail: detail.into() };
-        self.write(reply.now, reply.asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
+        self.write(now, asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
     }
 
     /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
