@@ -97,15 +97,15 @@ impl Stream {
         }
     }
 
-    /// Results that have not come in time are given up: whoever asked must ask again, which is harmless.
-    pub fn give_up(&mut self, problem: Problem) {
+    /// Results that have not come in time are given up: nobody knows of those lines, and to send them again is harmless.
+    pub fn give_up(&mut self, problem: &'static Problem) {
         if self.first == 0 && self.results.front() == Some(&None) {
-            return self.refuse(problem);
+            return self.refuse(*problem);
         }
-        self.failed.get_or_insert(problem);
         for result in self.results.iter_mut().filter(|result| result.is_none()) {
-            *result = Some(LineResult::Retry);
+            *result = Some(LineResult::Error(problem));
         }
+        self.failed.get_or_insert(*problem);
         self.unknown = 0;
     }
 

@@ -135,7 +135,7 @@ impl Connection {
     pub(super) fn handle_lines_deadline(&mut self, context: &mut Context<'_>) {
         let Some(streaming) = &mut self.streaming else { return };
         if streaming.stream.is_waiting() && context.now.mono_ms() >= streaming.answer_deadline_ms {
-            streaming.stream.give_up(problem::JOURNAL_LATE);
+            streaming.stream.give_up(&problem::JOURNAL_LATE);
             return self.write_lines(context);
         }
         self.fail_lines(context, problem::BODY_TIMED_OUT);
