@@ -112,9 +112,9 @@ keys! {
     "code.signed_ahead" code_signed_ahead: u32 = SIGNED_AHEAD_DEFAULT, whole(0..=SIGNED_AHEAD_MAX);
     /// The operator's own pages, beside ours or in their place.
     "assets.dir" assets_dir: Option<PathBuf> = None, path();
-    /// The largest file of those on the wire, compressed and with its head.
+    /// The largest file of those on the wire, in any of its compressed encodings and with its head.
     "assets.file_bytes_max" assets_file_bytes_max: u32 = ASSET_FILE_BYTES_DEFAULT, whole(1..=ASSET_FILE_BYTES_MAX);
-    /// From this length on a file is sent without a copy to other hosts, where driver and kernel can.
+    /// From this length on an answer with a file is sent without a copy to other hosts, where driver and kernel can.
     "assets.zerocopy_threshold_bytes" zerocopy_threshold_bytes: u32 = ZEROCOPY_BYTES_DEFAULT,
         whole(ZEROCOPY_BYTES_MIN..=ASSET_FILE_BYTES_MAX);
 }
