@@ -146,6 +146,17 @@ fn head_is_get_without_the_body(host: &dyn Host) {
         client.answer_to_head();
         assert_eq!(client.answer().text(), "ok\n", "the next answer starts where the head of this one ends");
     }
+    // RFC 9110 §9.3.2, also where the request is refused before it is a request.
+    for (fields, status) in [("Expect: x", 417), ("Content-Length: x", 400), ("Transfer-Encoding: gzip, chunked", 501)]
+    {
+        let mut client = host.client();
+        client.send(get("/", &format!("{fields}\r\n")).replace("GET", "HEAD"));
+        let headed = client.answer_to_head();
+        assert_eq!(headed.status, status, "{fields}");
+        assert!(headed.closes(), "{fields}");
+        client.finish_sending();
+        client.assert_ended(5_000);
+    }
 }
 
 fn other_methods_get_405_and_options_tells_which_there_are(host: &dyn Host) {

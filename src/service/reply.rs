@@ -45,9 +45,14 @@ pub struct ReplyTarget {
 }
 
 impl ReplyTarget {
-    /// For a request that could not be read.
-    pub const UNREADABLE: ReplyTarget =
-        ReplyTarget { persistence: Persistence::Closes, head_only: false, http10: false };
+    /// For a request that could not be read further than this. To HEAD nothing but a head is said (RFC 9110 §9.3.2).
+    pub fn unreadable(request: &[u8]) -> ReplyTarget {
+        ReplyTarget {
+            persistence: Persistence::Closes,
+            head_only: request.trim_ascii_start().starts_with(b"HEAD "),
+            http10: false,
+        }
+    }
 
     /// For this request, where `closing` is the server's own wish.
     pub fn new(head: &Head<'_>, closing: bool) -> ReplyTarget {

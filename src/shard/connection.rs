@@ -219,7 +219,7 @@ impl Connection {
                 return 0;
             }
             Err(error) => {
-                self.refuse(context, Problem::from_head(error));
+                self.refuse(context, Problem::from_head(error), data);
                 return data.len();
             }
         };
@@ -243,7 +243,7 @@ impl Connection {
             Begin::Answered => return data.len(),
         };
         if length.is_some_and(|length| length > limit as u64) {
-            self.refuse(context, Problem::from_body(BodyError::TooLarge));
+            self.refuse(context, Problem::from_body(BodyError::TooLarge), data);
             return data.len();
         }
         let rest = &data[head.bytes..];
@@ -278,7 +278,7 @@ impl Connection {
                 progress.consumed
             }
             Err(error) => {
-                self.refuse(context, Problem::from_body(error));
+                self.refuse(context, Problem::from_body(error), &arriving.head);
                 data.len()
             }
         }
@@ -376,10 +376,10 @@ impl Connection {
         self.go_on_reading(context);
     }
 
-    fn refuse(&mut self, context: &mut Context<'_>, problem: Problem) {
-        let mut reply = self.reply(context, ReplyTarget::UNREADABLE);
+    /// Refuses the request that begins with these bytes.
+    fn refuse(&mut self, context: &mut Context<'_>, problem: Problem, request: &[u8]) {
+        let mut reply = self.reply(context, ReplyTarget::unreadable(request));
         context.service.refuse(problem, &mut reply);
-        self.arriving = None;
         self.end(context.now, problem.end, true);
     }
 
@@ -487,7 +487,7 @@ impl Connection {
         {
             // The connection ends with this, because the other shard's answer may still come and must not be taken
             // for that to a later request.
-            let mut reply = self.reply(context, ReplyTarget::UNREADABLE);
+            let mut reply = self.reply(context, ReplyTarget::unreadable(b""));
             context.service.resume(pending, Answer::Refused(problem::BUSY), &mut reply);
             self.end(context.now, EndReason::Closed, true);
             return;
@@ -495,13 +495,15 @@ impl Connection {
         if self.streaming.is_some() && self.sending.is_none() && self.linger.is_none() {
             return self.handle_lines_deadline(context);
         }
-        let late = match (&self.arriving, self.head_started_ms) {
-            (Some(_), _) => Some(problem::BODY_TIMED_OUT),
-            (None, head) => head.map(|_| problem::HEAD_TIMED_OUT),
-        };
-        if let (Some(late), None, None) = (late, self.sending, &self.linger) {
-            self.refuse(context, late);
-            return;
+        if self.sending.is_none() && self.linger.is_none() {
+            if let Some(arriving) = self.arriving.take() {
+                return self.refuse(context, problem::BODY_TIMED_OUT, &arriving.head);
+            }
+            if self.head_started_ms.is_some() {
+                let input = mem::take(&mut self.input);
+                self.refuse(context, problem::HEAD_TIMED_OUT, &input);
+                return context.buffers.give_tail(input);
+            }
         }
         let reason = if self.sending.is_some() { EndReason::Slow } else { EndReason::Idle };
         self.ending.get_or_insert(reason);
