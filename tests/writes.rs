@@ -702,6 +702,64 @@ fn a_failed_journal_refuses_writes_and_says_so_where_operators_look() {
     assert_eq!(shown(&process, 0, 3).unwrap(), "green");
 }
 
+/// A rehearsal: the same lines with the mark, then without it. Neither the payload of this window nor a signature that was
+/// made ahead for the next one may be taken for the new statement.
+#[test]
+fn what_comes_again_after_test_data_went_is_shown_at_once_and_signed_anew() {
+    let process = process(0);
+    let line = |status: &str, test: bool| {
+        json!({"id_number": id_number(1), "status": status, "version": version(5), "test": test}).to_string()
+    };
+    assert_eq!(ask_lines(&process, &line("yellow", true)), ["done"]);
+    let refreshed = |shard| process.client_of(shard).ask(process.refresh(1)).json();
+    let before = refreshed(0);
+    assert_eq!((before["status"].as_str(), before["env"].as_str()), (Some("yellow"), Some("test")));
+    // Until it is due, and signed for ahead.
+    let due_unix_s = before["refresh_at"].as_u64().unwrap();
+    while process.sim.borrow().now().unix_s() + 1 < due_unix_s {
+        process.sim.borrow_mut().advance(100);
+    }
+    let now = process.sim.borrow().now();
+    while process.sim.borrow_mut().shard(0).has_work_ahead(now) {
+        process.sim.borrow_mut().shard(0).work_ahead(now);
+    }
+    assert!(process.counters[0].ahead_signatures.get() > 0);
+    assert_eq!(refreshed(1)["status"], "yellow");
+    let purge = get("/admin/test-data", "").replace("GET", "DELETE").replace("test\r\n", "127.0.0.1\r\n");
+    assert_eq!(process.client_of(process.admin).ask(&purge).status, 200);
+    assert_eq!(ask_lines(&process, &line("red", false)), ["done"]);
+    let verified = |code: &Value| {
+        let request = verify_request(&process, code.as_str().unwrap());
+        process.client_of(0).ask(request).json()["result"].as_str().unwrap().to_owned()
+    };
+    for shard in [0, 1] {
+        let after = refreshed(shard);
+        assert_eq!((after["status"].as_str(), after.get("env")), (Some("red"), None), "shard {shard}");
+        assert_eq!(verified(&after["code"]), "valid");
+    }
+    while process.sim.borrow().now().unix_s() < due_unix_s {
+        process.sim.borrow_mut().advance(100);
+    }
+    let after = refreshed(1);
+    assert_eq!((after["status"].as_str(), verified(&after["code"]).as_str()), (Some("red"), "valid"));
+}
+
+#[test]
+fn scans_that_may_have_been_taken_are_not_told_as_not_taken() {
+    let process = process(0);
+    process.sim.borrow_mut().disk.sync_ms_max = 1_000_000;
+    let fields = format!("{NDJSON}{}", bearer(&process.device(Kind::Scanner)));
+    for count in [1, 20] {
+        let body: String = (0..count).map(|n| scan_line(n, START.unix_ms, [9; 16], "valid")).collect();
+        let mut sim = process.sim.borrow_mut();
+        let client = sim.connect(0).unwrap();
+        sim.send(client, lines("/scan/records", &fields, &body).as_bytes());
+        sim.advance(5_200);
+        let answer = take_answer(&mut sim.take_received(client), false).unwrap();
+        assert_eq!((answer.status, answer.problem().as_str()), (503, "journal-late"), "{count} lines");
+    }
+}
+
 #[test]
 fn test_data_goes_on_every_shard_and_nothing_else_does() {
     for_seeds(30, |seed| {

@@ -56,7 +56,7 @@ impl Ahead {
 
 /// A window's start is never 0, so an empty cell is nobody's.
 fn key_words(key: &Key) -> [u64; KEY_WORDS] {
-    [key.resident.0, key.version, u64::from(key.window) << 32 | u64::from(key.generation)]
+    [key.resident.0, key.version, u64::from(key.window) << 32 | u64::from(key.said)]
 }
 
 /// More than anybody is told to wait: two windows, each half of a life at most.
@@ -83,7 +83,8 @@ impl Expected {
     }
 
     /// Expects a resident at a second within [`SECONDS`]; who finds no room is signed for when they come.
-    pub(super) fn add(&mut self, resident: ResidentNumber, second: u32) {
+    pub(super) fn add(&mut self, now_unix_s: u64, resident: ResidentNumber, second: u32) {
+        self.pass(now_unix_s);
         let Some(link) = self.links.get_mut(self.free as usize) else { return };
         let head = &mut self.heads[(u64::from(second) % SECONDS) as usize];
         let place = std::mem::replace(&mut self.free, link.1);
@@ -93,11 +94,7 @@ impl Expected {
 
     /// Whether a resident is to come within [`AHEAD_S`].
     pub(super) fn is_due(&mut self, now_unix_s: u64) -> bool {
-        // Who was to come before now has come, or has not.
-        for second in self.second.max(now_unix_s.saturating_sub(SECONDS - 1))..now_unix_s {
-            while self.pop(second).is_some() {}
-        }
-        self.second = self.second.max(now_unix_s);
+        self.pass(now_unix_s);
         while self.second <= now_unix_s + AHEAD_S {
             if self.heads[(self.second % SECONDS) as usize] != NOBODY {
                 return true;
@@ -105,6 +102,14 @@ impl Expected {
             self.second += 1;
         }
         false
+    }
+
+    /// Who was to come before now has come, or has not.
+    fn pass(&mut self, now_unix_s: u64) {
+        for second in self.second.max(now_unix_s.saturating_sub(SECONDS - 1))..now_unix_s {
+            while self.pop(second).is_some() {}
+        }
+        self.second = self.second.max(now_unix_s);
     }
 
     /// The next such resident, and when they are to come.
@@ -126,7 +131,7 @@ impl Expected {
 mod tests {
     use super::*;
 
-    const KEY: Key = Key { resident: ResidentNumber(0xfeed_0003), version: 7, window: 1_800_000_000, generation: 1 };
+    const KEY: Key = Key { resident: ResidentNumber(0xfeed_0003), version: 7, window: 1_800_000_000, said: 1 };
 
     #[test]
     fn a_signature_is_found_by_its_whole_key_alone() {
@@ -137,7 +142,7 @@ mod tests {
         assert_eq!(ahead.find(&KEY), Some(signature));
         let resident = ResidentNumber(KEY.resident.0 + 16);
         for other in
-            [Key { resident, ..KEY }, Key { version: 8, ..KEY }, Key { window: 1, ..KEY }, Key { generation: 2, ..KEY }]
+            [Key { resident, ..KEY }, Key { version: 8, ..KEY }, Key { window: 1, ..KEY }, Key { said: 2, ..KEY }]
         {
             assert_eq!(ahead.find(&other), None, "{other:?}");
         }
@@ -151,7 +156,7 @@ mod tests {
         ahead.put(&KEY, &[1; SIGNATURE_BYTES]);
         assert_eq!(ahead.find(&KEY), None);
         let mut expected = Expected::new(0);
-        expected.add(KEY.resident, 1_800_000_000);
+        expected.add(1_800_000_000, KEY.resident, 1_800_000_000);
         assert_eq!(expected.next(1_800_000_000), None);
     }
 
@@ -161,7 +166,7 @@ mod tests {
         let mut expected = Expected::new(3);
         assert_eq!(expected.next(now), None);
         for (resident, second) in [(1, now + 5), (2, now + 600), (3, now + 5), (4, now + 5)] {
-            expected.add(ResidentNumber(resident), second as u32);
+            expected.add(now, ResidentNumber(resident), second as u32);
         }
         assert_eq!(expected.next(now + 5 - AHEAD_S - 1), None);
         assert_eq!(expected.next(now + 5 - AHEAD_S), Some((ResidentNumber(3), now + 5)));
@@ -169,12 +174,12 @@ mod tests {
         assert_eq!(expected.next(now + 5), None, "there was no room for the fourth");
         // Both places are free again, and a resident whose second has passed is not signed for.
         for resident in [5, 6, 7] {
-            expected.add(ResidentNumber(resident), (now + 7) as u32);
+            expected.add(now + 5, ResidentNumber(resident), (now + 7) as u32);
         }
         assert_eq!(expected.next(now + 8), None);
         assert_eq!(expected.next(now + 600), Some((ResidentNumber(2), now + 600)));
         for resident in [8, 9, 10] {
-            expected.add(ResidentNumber(resident), (now + 601) as u32);
+            expected.add(now + 600, ResidentNumber(resident), (now + 601) as u32);
         }
         assert_eq!(std::iter::from_fn(|| expected.next(now + 601)).count(), 3);
     }
@@ -183,10 +188,10 @@ mod tests {
     fn a_long_pause_or_a_clock_set_back_loses_nobody_for_good() {
         let now = 1_800_000_000_u64;
         let mut expected = Expected::new(2);
-        expected.add(ResidentNumber(1), (now + 1) as u32);
+        expected.add(now, ResidentNumber(1), (now + 1) as u32);
         assert_eq!(expected.next(now + 100_000), None);
-        expected.add(ResidentNumber(2), (now + 100_001) as u32);
-        expected.add(ResidentNumber(3), (now + 100_001) as u32);
+        expected.add(now + 99_990, ResidentNumber(2), (now + 100_001) as u32);
+        expected.add(now, ResidentNumber(3), (now + 100_001) as u32);
         assert_eq!(expected.next(now), None);
         assert_eq!(std::iter::from_fn(|| expected.next(now + 100_001)).count(), 2);
     }

@@ -9,15 +9,15 @@ use crate::sys::arena::Array;
 use crate::sys::prefetch::prefetch;
 use crate::words::ResidentNumber;
 
-/// What a payload is a function of. The rest (key, issuer, lifetimes) is named by the generation of the settings.
+/// What a payload is a function of. The key, the issuer and the lifetimes are named by the generation of the settings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
     pub resident: ResidentNumber,
     pub version: u64,
     /// In which window, by its start.
     pub window: u32,
-    /// Under which settings.
-    pub generation: u32,
+    /// Under which settings, and what is said: after a removal of test data a version may come again with another status.
+    pub said: u32,
 }
 
 /// What lies in one place. A length of zero: nothing was ever put there.
@@ -29,7 +29,7 @@ struct Tag {
 
 impl Tag {
     const EMPTY: Tag = Tag {
-        key: Key { resident: ResidentNumber(0), version: 0, window: 0, generation: 0 },
+        key: Key { resident: ResidentNumber(0), version: 0, window: 0, said: 0 },
         lengths: Lengths { full: 0, head: 0 },
     };
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn key(resident: u64, window: u32) -> Key {
-        Key { resident: ResidentNumber(resident), version: 1, window, generation: 1 }
+        Key { resident: ResidentNumber(resident), version: 1, window, said: 1 }
     }
 
     /// Puts the resident's low byte as the payload, and says whether it was there.
@@ -132,7 +132,7 @@ mod tests {
         let mut cache = PayloadCache::new(16);
         let first = key(7, 1);
         assert!(!get(&mut cache, first));
-        for other in [key(7, 2), Key { version: 2, ..first }, Key { generation: 2, ..first }] {
+        for other in [key(7, 2), Key { version: 2, ..first }, Key { said: 2, ..first }] {
             assert!(!get(&mut cache, other));
         }
     }

@@ -212,7 +212,11 @@ impl Service {
             writes: Writes::new(port, past),
             date: DateCache::default(),
             payloads: PayloadCache::new(parts.payloads),
-            expected: Expected::new(if parts.role == Role::Public { parts.ahead.len() / parts.shards } else { 0 }),
+            expected: Expected::new(if parts.role == Role::Public {
+                parts.ahead.len().div_ceil(parts.shards)
+            } else {
+                0
+            }),
             used: UsedAssertions::default(),
             draining: false,
             random: fastrand::Rng::with_seed(parts.seed),

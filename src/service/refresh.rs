@@ -74,12 +74,13 @@ impl Service {
 
     fn refresh_json(&mut self, record: &Record, bare: bool, reply: &mut Reply<'_>) {
         let settings = &*self.parts.settings;
-        let (key, request, times) = request(settings, record, reply.now.unix_s());
+        let now_unix_s = reply.now.unix_s();
+        let (key, request, times) = request(settings, record, now_unix_s);
         let mut counter = &self.parts.counters.payload_hits;
         let (body, lengths, _) = self.payloads.get_or_make(key, |body| {
             let ahead = self.parts.ahead.find(&key);
             counter = if ahead.is_some() { &self.parts.counters.ahead_hits } else { &self.parts.counters.signatures };
-            self.expected.add(record.resident, times.refresh_at);
+            self.expected.add(now_unix_s, record.resident, times.refresh_at);
             let (code, matrix) = make(settings, &request, ahead);
             let code = code.as_str();
             payload::write(&Payload { code, status: record.status, times, test: record.test, matrix: &matrix }, body)
@@ -126,7 +127,8 @@ impl Service {
 fn request(settings: &Settings, record: &Record, unix_s: u64) -> (Key, CodeRequest, Times) {
     let &Record { resident, version, status, test, .. } = record;
     let times = settings.window.times(resident, unix_s);
-    let key = Key { resident, version, window: times.iat, generation: settings.generation };
+    let said = settings.generation << 3 | u32::from(test) << 2 | status as u32;
+    let key = Key { resident, version, window: times.iat, said };
     (key, CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test }, times)
 }
 
