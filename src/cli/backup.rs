@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::state::{self, hex, journal_refused};
+use super::state::{self, journal_refused};
 use super::{Done, Ended, Fatal, Place, counted, hash_key_id, rfc3339};
 use crate::code::keyring::Keyring;
 use crate::config::Config;
@@ -140,14 +140,10 @@ pub(super) fn check_empty(folder: &Path, allowed: &[&Path]) -> Result<(), Ended>
 
 /// Removes what [`make`], or a restore, has copied into a folder.
 pub(super) fn clear(folder: &Path) -> io::Result<()> {
-    let gone = |removed: io::Result<()>| match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
+    regular_file::remove(&folder.join(SNAPSHOT_FILE))?;
+    regular_file::remove(&folder.join(HEAD_FILE))?;
     let journal = state::journal_folder(folder);
-    gone(fs::remove_file(folder.join(SNAPSHOT_FILE)))?;
-    gone(fs::remove_file(folder.join(HEAD_FILE)))?;
-    gone(fs::remove_dir_all(journal))
+    if is_there(&journal) { fs::remove_dir_all(journal) } else { Ok(()) }
 }
 
 fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
@@ -167,7 +163,7 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
         format: FORMAT.to_owned(),
         version: VERSION,
         created: rfc3339(super::now().unix_s()),
-        hash_key_id: hex(&key_id),
+        hash_key_id: hex::encode(key_id),
         signing_keys,
         last_record: replayed.end.next - 1,
         residents: table.len() as u64,
@@ -184,11 +180,10 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
 fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
     let (journal, target) = (state::journal_folder(data), state::journal_folder(into));
     let mut files = Vec::new();
-    if is_there(&data.join(SNAPSHOT_FILE)) {
-        files.push(copy(data, into, SNAPSHOT_FILE)?);
-    }
-    if is_there(&data.join(HEAD_FILE)) {
-        files.push(copy(data, into, HEAD_FILE)?);
+    for name in [SNAPSHOT_FILE, HEAD_FILE] {
+        if is_there(&data.join(name)) {
+            files.push(copy(data, into, name)?);
+        }
     }
     let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
     if let Some((&newest, sealed)) = names.split_last() {
@@ -241,7 +236,7 @@ fn write(mut from: impl Read, into: &Path, name: &str) -> Result<Copied, Ended> 
         file.sync_all()?;
         file.rewind()?;
         io::copy(&mut file, &mut hash)?;
-        Ok::<_, io::Error>(Copied { name: name.to_owned(), bytes, sha256: hex(&hash.finalize()) })
+        Ok::<_, io::Error>(Copied { name: name.to_owned(), bytes, sha256: hex::encode(hash.finalize()) })
     };
     written().map_err(Fatal::File.at(format_args!("copying to {}", path.display())))
 }

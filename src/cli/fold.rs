@@ -23,8 +23,7 @@ use super::{Ended, Fatal};
 use crate::config::Config;
 use crate::driver::Bell;
 use crate::journal::port::Doorbell;
-use crate::journal::recover::segment_path;
-use crate::journal::rewrite::Segments as _;
+use crate::journal::recover::{self, recover_one, segment_path};
 use crate::journal::{Handle, Lane, RecoverError, Writer, reading, rewrite, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_LEAP_MS_MAX, JOURNAL_RESERVE_PERCENT,
@@ -190,7 +189,7 @@ impl Folder {
         let unchecked = self.checked_to + 1..self.check_until;
         let Some(&[name, next]) = names.array_windows().find(|[name, _]| unchecked.contains(name)) else { return };
         self.checked_to = name;
-        if let Err(error) = rewrite::Folder(&self.journal).read(name, next, &mut |_| {}) {
+        if let Err(error) = recover_one(&mut self.segments(), name, next, |_| {}) {
             self.tell_damage(name, &error);
         }
     }
@@ -201,6 +200,10 @@ impl Folder {
         if damaged.insert(segment, error.to_string()).is_none() {
             eprintln!("onecode: warning: {}: {error}; all else goes on", self.journal.display());
         }
+    }
+
+    fn segments(&self) -> recover::Folder {
+        recover::Folder(self.journal.clone())
     }
 
     fn scan_bytes_max(&self) -> u64 {
@@ -279,7 +282,7 @@ impl Folder {
         self.folding.folded_to.store(folded_to, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);
         let until_unix_ms = created_unix_ms.saturating_sub(self.scan_ms);
-        let deleted = rewrite::delete_old(&rewrite::Folder(&self.journal), folded_to, until_unix_ms);
+        let deleted = rewrite::delete_old(&mut self.segments(), folded_to, until_unix_ms);
         let deleted = deleted.map_err(|error| self.told(&error))? as u64;
         let there = |segment: &u64, _: &mut String| segment_path(&self.journal, *segment).exists();
         self.folding.damaged.lock().unwrap_or_else(PoisonError::into_inner).retain(there);
@@ -326,7 +329,7 @@ impl Folder {
         self.doorbell.ring();
         let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
-        let damaged = rewrite::forget_test_data(&rewrite::Folder(&self.journal), sealed());
+        let damaged = rewrite::forget_test_data(&mut self.segments(), sealed());
         damaged.map_err(|error| self.told(&error))?.iter().for_each(|(name, error)| self.tell_damage(*name, error));
         Ok(())
     }

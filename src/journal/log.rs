@@ -271,9 +271,7 @@ impl Log {
         if sealing || !self.has_room() {
             return self.spare_step().unwrap_or_else(|| self.begin_head(unix_ms));
         }
-        if !sealing {
-            self.parts.counters.sealing.store(false, Ordering::Release);
-        }
+        self.parts.counters.sealing.store(false, Ordering::Release);
         let refused = self.parts.counters.spare_refused.load(Ordering::Relaxed);
         if std::mem::take(&mut self.owes_spare)
             && !refused

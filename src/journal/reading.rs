@@ -56,9 +56,7 @@ impl Source for Live {
 
 /// The segments of a folder, oldest first; none where there is no folder.
 pub fn names(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut names = Folder(folder.to_owned()).list()?;
-    names.sort_unstable();
-    Ok(names)
+    Folder(folder.to_owned()).list()
 }
 
 /// What tells one state of the folder from another: names, files and lengths.

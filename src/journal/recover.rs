@@ -20,7 +20,7 @@ pub trait Source {
     /// The newest segment that was ever in use, where that is noted; asked before the list.
     fn head(&mut self) -> io::Result<Option<u64>>;
 
-    /// The names of all segments, in any order; none where there is no folder.
+    /// The names of all segments, oldest first; none where there is no folder.
     fn list(&mut self) -> io::Result<Vec<u64>>;
 
     /// Reads the first `bytes` of a segment, or all of it where it is shorter, into `into`.
@@ -50,6 +50,7 @@ impl Source for Folder {
         for entry in entries {
             names.extend(entry?.file_name().to_str().and_then(parse_name));
         }
+        names.sort_unstable();
         Ok(names)
     }
 
@@ -309,12 +310,8 @@ impl<'a> Segment<'a> {
         let segment = self.name;
         for stored in records.drain(..) {
             let (offset, sequence) = (stored.offset, stored.sequence);
-            let record = Record::decode(stored.bytes).map_err(|error| RecoverError::Record {
-                segment,
-                offset,
-                sequence,
-                error,
-            })?;
+            let unknown = |error| RecoverError::Record { segment, offset, sequence, error };
+            let record = Record::decode(stored.bytes).map_err(unknown)?;
             if sequence > self.after {
                 each(&Entry { segment, stored, record });
             }

@@ -5,64 +5,38 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::Path;
 
-use super::reading;
 use super::record::Record;
-use super::recover::{self, Entry, RecoverError, recover_one, segment_path};
+use super::recover::{Folder, RecoverError, Source, read_header, recover_one, segment_path};
 use super::segment::{Batch, HEADER_BYTES, Header, Stored};
 use crate::sys::regular_file;
 
 /// The segments of a journal in use. Whatever is changed is on disk before the call returns.
-pub trait Segments {
-    /// The names of all, oldest first.
-    fn names(&self) -> io::Result<Vec<u64>>;
-
-    /// What one says of itself.
-    fn header(&self, name: u64) -> Result<Header, RecoverError>;
-
-    /// Hands over the records of one that `successor` follows, in order.
-    fn read(&self, name: u64, successor: u64, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), RecoverError>;
-
+pub trait Segments: Source {
     /// Replaces a segment as a whole.
-    fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()>;
+    fn replace(&mut self, name: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Cuts a segment to so many bytes, where it is longer.
-    fn cut(&self, name: u64, bytes: u64) -> io::Result<()>;
+    fn cut(&mut self, name: u64, bytes: u64) -> io::Result<()>;
 
     /// Deletes segments, in this order.
-    fn delete(&self, names: &[u64]) -> io::Result<()>;
+    fn delete(&mut self, names: &[u64]) -> io::Result<()>;
 }
 
-/// The journal's folder.
-pub struct Folder<'a>(pub &'a Path);
-
-impl Segments for Folder<'_> {
-    fn names(&self) -> io::Result<Vec<u64>> {
-        reading::names(self.0)
+impl Segments for Folder {
+    fn replace(&mut self, name: u64, bytes: &[u8]) -> io::Result<()> {
+        regular_file::replace(&segment_path(&self.0, name), 0o600, |file| file.write_all(bytes))
     }
 
-    fn header(&self, name: u64) -> Result<Header, RecoverError> {
-        reading::header(self.0, name)
-    }
-
-    fn read(&self, name: u64, successor: u64, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), RecoverError> {
-        recover_one(&mut recover::Folder(self.0.to_owned()), name, successor, each)
-    }
-
-    fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()> {
-        regular_file::replace(&segment_path(self.0, name), 0o600, |file| file.write_all(bytes))
-    }
-
-    fn cut(&self, name: u64, bytes: u64) -> io::Result<()> {
-        let file = fs::File::options().write(true).open(segment_path(self.0, name))?;
+    fn cut(&mut self, name: u64, bytes: u64) -> io::Result<()> {
+        let file = fs::File::options().write(true).open(segment_path(&self.0, name))?;
         if file.metadata()?.len() > bytes { file.set_len(bytes).and_then(|()| file.sync_all()) } else { Ok(()) }
     }
 
-    fn delete(&self, names: &[u64]) -> io::Result<()> {
+    fn delete(&mut self, names: &[u64]) -> io::Result<()> {
         let Some(last) = names.last() else { return Ok(()) };
-        names.iter().try_for_each(|name| fs::remove_file(segment_path(self.0, *name)))?;
-        regular_file::sync_folder_of(&segment_path(self.0, *last))
+        names.iter().try_for_each(|name| fs::remove_file(segment_path(&self.0, *name)))?;
+        regular_file::sync_folder_of(&segment_path(&self.0, *last))
     }
 }
 
@@ -71,20 +45,21 @@ impl Segments for Folder<'_> {
 ///
 /// # Errors
 /// A segment cannot be written; those before it are done, and the others as they were.
-pub fn forget_test_data(segments: &dyn Segments, sealed: u64) -> io::Result<Vec<(u64, RecoverError)>> {
-    let names = segments.names()?;
+pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<Vec<(u64, RecoverError)>> {
+    let (names, mut bytes) = (segments.list()?, Vec::new());
     let pairs = names.array_windows().take_while(|[_, next]| *next <= sealed);
     let (mut purge, mut holding, mut damaged) = (None, Vec::new(), Vec::new());
     for &[name, next] in pairs {
         let mut first_test = None;
-        let read = segments.read(name, next, &mut |entry| {
+        let read = recover_one(segments, name, next, |entry| {
             if matches!(entry.record, Record::PurgeTest { .. }) {
                 purge = Some(entry.stored.sequence);
             } else if entry.record.is_test() {
                 first_test.get_or_insert(entry.stored.sequence);
             }
         });
-        match read.and_then(|()| Ok((segments.header(name)?, segments.header(next)?))) {
+        let mut header = |name| read_header(segments, name, &mut bytes);
+        match read.and_then(|()| Ok((header(name)?, header(next)?))) {
             Ok((header, follows)) => holding.push((header, follows, first_test)),
             Err(error) => damaged.push((name, error)),
         }
@@ -98,7 +73,7 @@ pub fn forget_test_data(segments: &dyn Segments, sealed: u64) -> io::Result<Vec<
         }
         if first_test.is_some_and(|sequence| sequence < purge) {
             let (mut dense, mut last) = (Dense::new(header), header.dense.map_or(0, |(last, _)| last));
-            let read = segments.read(header.first, follows.first, &mut |entry| {
+            let read = recover_one(segments, header.first, follows.first, |entry| {
                 last = last.max(entry.stored.sequence);
                 if !(entry.record.is_test() && entry.stored.sequence < purge) {
                     dense.push(&entry.stored);
@@ -117,12 +92,12 @@ pub fn forget_test_data(segments: &dyn Segments, sealed: u64) -> io::Result<Vec<
 ///
 /// # Errors
 /// What the system said; newer ones are then still there.
-pub fn delete_old(segments: &dyn Segments, folded_to: u64, until_unix_ms: u64) -> io::Result<usize> {
-    let (names, mut old) = (segments.names()?, 0);
+pub fn delete_old(segments: &mut dyn Segments, folded_to: u64, until_unix_ms: u64) -> io::Result<usize> {
+    let (names, mut bytes, mut old) = (segments.list()?, Vec::new(), 0);
     for (index, name) in names.iter().enumerate().skip(1) {
         // What comes in the next one was accepted after that one was made. One that does not say when is as old as the
         // next that does.
-        match segments.header(*name) {
+        match read_header(segments, *name, &mut bytes) {
             Ok(next) if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms => break,
             Ok(_) => old = index,
             Err(_) => {}

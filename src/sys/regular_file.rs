@@ -48,13 +48,18 @@ pub fn create(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Resul
 pub fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let aside = path.with_file_name(format!(".{}.new", name.display()));
-    match fs::remove_file(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(&aside)?;
     create(&aside, mode, write)?;
     fs::rename(&aside, path).inspect_err(|_| _ = fs::remove_file(&aside))?;
     sync_folder_of(path)
+}
+
+/// Removes a file, where there is one.
+///
+/// # Errors
+/// What the system said.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Syncs the folder that a path lies in: what was made, renamed or removed there then stays so.

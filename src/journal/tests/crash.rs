@@ -8,9 +8,8 @@ use super::disk::{Disk, SNAPSHOT, Survival};
 use super::machine::{Broken, Fault, Folded, Found, History, LANES, Machine, check, check_removed, removals};
 use crate::journal::Record;
 use crate::journal::log::Counters;
-use crate::journal::recover::{Entry, RecoverError, read_header, recover_one};
+use crate::journal::recover::Source;
 use crate::journal::rewrite::{self, Segments};
-use crate::journal::segment::Header;
 use crate::words::ResidentNumber;
 
 const SEED: u64 = 0x0c0d_e5ee_d001;
@@ -111,20 +110,22 @@ impl InUse<'_> {
     }
 }
 
-impl Segments for InUse<'_> {
-    fn names(&self) -> io::Result<Vec<u64>> {
-        Ok(self.machine.borrow().disk.names())
+impl Source for &InUse<'_> {
+    fn head(&mut self) -> io::Result<Option<u64>> {
+        self.machine.borrow_mut().disk.head()
     }
 
-    fn header(&self, name: u64) -> Result<Header, RecoverError> {
-        read_header(&mut self.machine.borrow().disk.clone(), name, &mut Vec::new())
+    fn list(&mut self) -> io::Result<Vec<u64>> {
+        self.machine.borrow_mut().disk.list()
     }
 
-    fn read(&self, name: u64, successor: u64, each: &mut dyn FnMut(&Entry<'_>)) -> Result<(), RecoverError> {
-        recover_one(&mut self.machine.borrow().disk.clone(), name, successor, each)
+    fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        self.machine.borrow_mut().disk.read(name, bytes, into)
     }
+}
 
-    fn replace(&self, name: u64, bytes: &[u8]) -> io::Result<()> {
+impl Segments for &InUse<'_> {
+    fn replace(&mut self, name: u64, bytes: &[u8]) -> io::Result<()> {
         let broken = self.machine.borrow().broken;
         self.change(|disk| disk.create_aside(name))?;
         self.change(|disk| disk.write_aside(name, bytes))?;
@@ -137,7 +138,7 @@ impl Segments for InUse<'_> {
         Ok(())
     }
 
-    fn cut(&self, name: u64, bytes: u64) -> io::Result<()> {
+    fn cut(&mut self, name: u64, bytes: u64) -> io::Result<()> {
         if self.machine.borrow().disk.seen(name).len() as u64 <= bytes {
             return Ok(());
         }
@@ -145,7 +146,7 @@ impl Segments for InUse<'_> {
         self.change(|disk| disk.sync_named(name))
     }
 
-    fn delete(&self, names: &[u64]) -> io::Result<()> {
+    fn delete(&mut self, names: &[u64]) -> io::Result<()> {
         names.iter().try_for_each(|name| self.change(|disk| disk.remove_named(*name)))?;
         self.machine.borrow_mut().folds[2] += names.len() as u64;
         self.change(Disk::sync_folder)
@@ -153,7 +154,7 @@ impl Segments for InUse<'_> {
 }
 
 /// Has the current segment ended, and all before it written anew.
-fn forget(in_use: &InUse<'_>, counters: &Counters) -> io::Result<()> {
+fn forget(mut in_use: &InUse<'_>, counters: &Counters) -> io::Result<()> {
     let durable_to = counters.durable_to.load(Ordering::Relaxed);
     counters.sealing.store(true, Ordering::Relaxed);
     let mut steps = 0;
@@ -164,7 +165,7 @@ fn forget(in_use: &InUse<'_>, counters: &Counters) -> io::Result<()> {
         }
         in_use.machine.borrow_mut().step(&mut **in_use.at.borrow_mut());
     }
-    let damaged = rewrite::forget_test_data(in_use, counters.sealed_to.load(Ordering::Relaxed))?;
+    let damaged = rewrite::forget_test_data(&mut in_use, counters.sealed_to.load(Ordering::Relaxed))?;
     assert!(damaged.is_empty(), "{damaged:?}");
     Ok(())
 }
@@ -187,11 +188,11 @@ fn fold(machine: &mut Machine, followed: &mut u64, at: At<'_>) -> io::Result<()>
         folded = settled();
     }
     if broken == Broken::DeletesBeforeSnapshot {
-        rewrite::delete_old(&in_use, folded.to, until_unix_ms)?;
+        rewrite::delete_old(&mut &in_use, folded.to, until_unix_ms)?;
     }
-    in_use.replace(SNAPSHOT, &folded.bytes())?;
+    (&in_use).replace(SNAPSHOT, &folded.bytes())?;
     *followed = asked;
-    rewrite::delete_old(&in_use, folded.to, until_unix_ms).map(drop)
+    rewrite::delete_old(&mut &in_use, folded.to, until_unix_ms).map(drop)
 }
 
 /// What a workload's crash images have shown.

@@ -120,14 +120,6 @@ pub fn start(
 }
 
 impl Handle {
-    /// Asks for a new segment, so that all records that are durable now come to lie in segments that stay as they are:
-    /// once [`Counters::sealed_to`] is beyond them. Nothing happens where the current segment holds no record, or the
-    /// next one cannot be prepared.
-    pub fn seal(&self) {
-        self.counters.sealing.store(true, Ordering::Release);
-        self.doorbell.ring();
-    }
-
     /// Writes and syncs what lies in the lanes, and ends the thread. To be called when nobody appends any more. `false`:
     /// the disk has not let it come to its end by `deadline`, and it may never.
     pub fn stop(self, deadline: Instant) -> bool {
@@ -192,10 +184,7 @@ fn spare_path(folder: &Path) -> PathBuf {
 }
 
 fn remove_spare(folder: &Path) -> io::Result<()> {
-    match fs::remove_file(spare_path(folder)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    regular_file::remove(&spare_path(folder))
 }
 
 /// See `Step::Adopt`.
