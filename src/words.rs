@@ -3,7 +3,7 @@
 //! Nothing here reads a clock or a file. The drivers and the commands make a [`Now`]; the pure rooms take it.
 
 use serde::Serialize;
-use strum::{Display, FromRepr, IntoStaticStr};
+use strum::{Display, EnumString, FromRepr, IntoStaticStr};
 
 /// A resident, as sessions, codes and the journal name them: the first 8 bytes, big-endian, of the keyed hash of
 /// the ID number. The same in every import, snapshot and node that holds the same hash key.
@@ -11,7 +11,7 @@ use strum::{Display, FromRepr, IntoStaticStr};
 pub struct ResidentNumber(pub u64);
 
 /// What a resident's code says. The discriminants are the values of claim -65537.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Display, FromRepr, IntoStaticStr, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Display, EnumString, FromRepr, IntoStaticStr, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 #[repr(u8)]

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::state::{self, hex};
+use super::state;
 use super::{Done, Ended, Fatal, Place, counted, parse_time, rfc3339};
 use crate::code::claims::Issuer;
 use crate::code::keyring::Keyring;
@@ -123,16 +123,6 @@ struct Segment {
     kinds: BTreeMap<&'static str, u64>,
 }
 
-fn kind(record: &Record<'_>) -> &'static str {
-    match record {
-        Record::Status { .. } => "status",
-        Record::Sessions { .. } => "sessions",
-        Record::Scan { .. } => "scan",
-        Record::Audit { .. } => "audit",
-        Record::PurgeTest { .. } => "purge",
-    }
-}
-
 /// All segments, where the journal ends, and what of it is damaged.
 type Survey = (Vec<Segment>, Option<End>, Vec<String>);
 
@@ -143,7 +133,7 @@ fn survey(folder: &Path) -> Result<Survey, Ended> {
         segment.last = entry.stored.sequence;
         segment.records += 1;
         segment.test += u64::from(entry.record.is_test());
-        *segment.kinds.entry(kind(&entry.record)).or_default() += 1;
+        *segment.kinds.entry(entry.record.into()).or_default() += 1;
     };
     let listed = || reading::names(folder).map_err(Fatal::File.at(folder.display()));
     // Behind what is damaged it goes on with the next segment.
@@ -221,10 +211,6 @@ fn verify(folder: &Path, json: bool) -> Done {
     Ok(ExitCode::from(u8::from(!damaged.is_empty())))
 }
 
-const SCAN_FIELDS: [&str; 9] = ["at", "place", "result", "resident", "cti", "id", "device", "received", "test"];
-const STATUS_FIELDS: [&str; 9] =
-    ["at", "resident", "status", "version", "removed", "region", "author", "reason", "test"];
-
 /// A code is used within so many seconds of when it was made: what a foreign code opens to is further off.
 const CODE_AGE_S_MAX: u64 = 86_400;
 
@@ -274,10 +260,10 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
 }
 
 impl What {
-    fn fields(self) -> &'static [&'static str; 9] {
+    fn fields(self) -> [&'static str; 9] {
         match self {
-            What::Scans => &SCAN_FIELDS,
-            What::Statuses => &STATUS_FIELDS,
+            What::Scans => ["at", "place", "result", "resident", "cti", "id", "device", "received", "test"],
+            What::Statuses => ["at", "resident", "status", "version", "removed", "region", "author", "reason", "test"],
         }
     }
 }
@@ -333,8 +319,8 @@ impl Export {
                         place.into(),
                         result.into(),
                         resident.map(|number| format!("{number:016x}")).into(),
-                        hex(&cti).into(),
-                        hex(&id).into(),
+                        hex::encode(cti).into(),
+                        hex::encode(id).into(),
                         device.into(),
                         time(received_ms),
                         test.into(),
@@ -366,11 +352,11 @@ const FORMULA_BEGINS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋'
 /// What an export writes to.
 enum Output {
     Csv(Box<csv::Writer<io::Stdout>>),
-    Ndjson(BufWriter<io::Stdout>, &'static [&'static str; 9]),
+    Ndjson(BufWriter<io::Stdout>, [&'static str; 9]),
 }
 
 impl Output {
-    fn new(format: Format, fields: &'static [&'static str; 9]) -> io::Result<Output> {
+    fn new(format: Format, fields: [&'static str; 9]) -> io::Result<Output> {
         if format == Format::Ndjson {
             return Ok(Output::Ndjson(BufWriter::new(io::stdout()), fields));
         }

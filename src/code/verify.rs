@@ -8,7 +8,7 @@
 //! Codes of ours are decoded strictly: one text for each signed code, so that a code cannot be dressed up as another.
 
 use serde::Serialize;
-use strum::IntoStaticStr;
+use strum::{EnumString, IntoStaticStr};
 
 use super::base45;
 use super::cbor::{ARRAY, CborError, Decoder, MAP, TAG};
@@ -25,7 +25,7 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 const STATUS_KEY: &[u8] = &[0x3a, 0x00, 0x01, 0x00, 0x00];
 
 /// The word of a verdict. Which words a verifier can come to depends on what it knows besides the keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, IntoStaticStr)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {

@@ -15,6 +15,7 @@
 //!
 //! 6 (sampling), 7 (keys) and 8 (devices) are kept for records to come; 0 is a segment's mark and no record.
 
+use strum::IntoStaticStr;
 use thiserror::Error;
 
 use crate::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_TEXT_BYTES_MAX};
@@ -22,7 +23,8 @@ use crate::words::{ResidentNumber, Status};
 
 /// One accepted write. Times are Unix milliseconds; texts are UTF-8, at most 255 bytes; `author` is the caller's name;
 /// what is marked as `test` is about no person.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs, reason = "the other names say it")]
 pub enum Record<'a> {
     /// A statement about a resident. Whether it stands is decided where it is applied: the newest version does.
@@ -75,6 +77,7 @@ pub enum Record<'a> {
         detail: &'a str,
     },
     /// Everything marked as test that was written before this is to be forgotten.
+    #[strum(serialize = "purge")]
     PurgeTest { at_ms: u64, author: &'a str },
 }
 
@@ -186,10 +189,7 @@ impl<'a> Fields<'a> {
         let test = flags & FLAG_TEST != 0;
         Some(match kind {
             STATUS => Record::Status {
-                status: self
-                    .bytes()
-                    .filter(|[status]| *status <= 3)
-                    .map(|[status]| Status::from_claim(status.into()))?,
+                status: self.bytes().and_then(|[status]| Status::from_repr(status))?,
                 remove: flags & FLAG_REMOVE != 0,
                 test,
                 resident: ResidentNumber(self.word()?),

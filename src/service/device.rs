@@ -20,7 +20,8 @@ use super::problem::{Problem, TOKEN_EXPIRED, TOKEN_INVALID};
 pub const DEVICE_TOKEN_BYTES: usize = 48;
 
 /// What a device is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::FromRepr)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::FromRepr)]
+#[strum(serialize_all = "lowercase")]
 #[repr(u8)]
 pub enum Kind {
     /// Checks codes at a door, in a bus.

@@ -66,9 +66,7 @@ impl Service {
         }
         let status = match (line.status.as_deref(), line.remove) {
             (None, true) => Status::Unknown,
-            (Some(word), false) => {
-                STATUSES.into_iter().find(|status| status.word() == word).ok_or(&problem::LINE_MALFORMED)?
-            }
+            (Some(word), false) => word.parse().map_err(|_| &problem::LINE_MALFORMED)?,
             _ => return Err(&problem::LINE_MALFORMED),
         };
         let reason = line.reason.unwrap_or_default();
@@ -153,8 +151,6 @@ fn told(Change { version, status, at_ms, author, reason, .. }: &Change) -> serde
         "version": version, "status": word, "removed": removed, "at": at_ms, "author": **author, "reason": reason,
     })
 }
-
-const STATUSES: [Status; 4] = [Status::Unknown, Status::Green, Status::Yellow, Status::Red];
 
 /// Whether a text may go into the journal: it fits, and holds no ID number, for which there is no place there.
 pub(super) fn is_keepable(text: &str) -> bool {

@@ -79,10 +79,6 @@ pub struct Verified {
 /// Every verdict is padded to this with spaces, which JSON allows behind a value: its size tells nothing.
 const VERDICT_BYTES: usize = 176;
 
-/// What a scanner may have come to: the words of a verdict.
-const RESULTS: &str = "valid valid_in_grace expired not_yet_valid revoked bad_signature unknown_issuer clock_suspect \
-                       stale_trust malformed unknown_resident";
-
 impl Service {
     /// The device whose token came with a request, which must be of one of these kinds.
     pub(super) fn device(&self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Device, Problem> {
@@ -168,7 +164,7 @@ impl Service {
         }
         // As `crypto.randomUUID()` writes it, or its digits alone.
         let id = hex(line.id.as_bytes()).or_else(|| hex(line.id.replace('-', "").as_bytes()));
-        let result = RESULTS.split(' ').find(|result| *result == line.result);
+        let result = line.result.parse().ok().map(Verdict::word);
         let (id, cti, result) = id
             .zip(hex(line.cti.as_bytes()))
             .zip(result)
@@ -183,9 +179,5 @@ impl Service {
 
 /// How the journal names a device.
 pub(super) fn name(device: &Device) -> String {
-    let kind = match device.kind {
-        Kind::Scanner => "scanner",
-        Kind::Post => "post",
-    };
-    format!("{kind}-{:016x}", device.id)
+    format!("{}-{:016x}", device.kind, device.id)
 }
