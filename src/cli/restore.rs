@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, check_outside, clear, copy, name, tell};
-use super::state::{self, hex};
+use super::state;
 use super::{Done, Ended, Fatal, Place, hash_key_id};
 use crate::code::keyring::Keyring;
 use crate::config::read_bounded;
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Done {
     let manifest = read_manifest(&args.from)?;
     check_outside(&args.from, "backup", &config.data)?;
     let needed = &manifest.hash_key_id;
-    let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex(&hash_key_id(&keyring)));
+    let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex::encode(hash_key_id(&keyring)));
     if let Some(there) = there.as_ref().filter(|there| *there != needed) {
         let reason = format!("the backup needs hash key {needed}, and {} has {there}", config.keys_dir.display());
         return Err((Fatal::Configuration, reason));

@@ -1,7 +1,6 @@
 //! From a data folder to the state that it holds, in memory: the snapshot, then every record of the journal that is not
 //! in it. Beside that, how large the registry is, and the warning before it is full.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -87,8 +86,8 @@ pub(super) fn open(
     let path = data.join(SNAPSHOT_FILE);
     let (table, folded_to, folded_unix_ms) = if is_there(&path) {
         let snapshot = Snapshot::open(&path, key_id)?;
-        let Meta { folded_to, created_unix_ms, .. } = snapshot.meta();
-        let rows = usize::try_from(snapshot.rows()).unwrap_or(usize::MAX);
+        let Meta { folded_to, created_unix_ms, .. } = snapshot.meta;
+        let rows = usize::try_from(snapshot.rows).unwrap_or(usize::MAX);
         let loading = snapshot.begin(room(rows, folded_to)?)?;
         on_all_cpus(|_, _| loading.work()).into_iter().collect::<Result<(), SnapshotError>>()?;
         (Loading::finish(loading)?, folded_to, created_unix_ms)
@@ -231,12 +230,5 @@ pub(super) fn key_needed(snapshot: &Path) -> Result<Option<[u8; 8]>, Ended> {
 pub(super) fn hash(table: &Table) -> String {
     let mut hash = Sha256::new();
     table.rows().flatten().for_each(|word| hash.update(word.to_le_bytes()));
-    hex(&hash.finalize())
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(hash.finalize())
 }

@@ -35,6 +35,7 @@
 //! or another batch followed, look like a tear and are cut. And a tear that has taken one single bit of the whole batch
 //! is refused as damage: the bytes are those of a flipped bit.
 
+use bytes::{Buf as _, BufMut as _};
 use thiserror::Error;
 
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BLOCK_BYTES, JOURNAL_RECORD_BYTES_MAX};
@@ -95,17 +96,16 @@ pub enum HeaderError {
 impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut block = [0; HEADER_BYTES];
-        block[..8].copy_from_slice(MAGIC);
-        block[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        block[12..16].copy_from_slice(&(u32::from(self.dense.is_some()) * DENSE).to_le_bytes());
+        let mut fields = &mut block[..];
+        fields.put_slice(MAGIC);
+        fields.put_u32_le(VERSION);
+        fields.put_u32_le(u32::from(self.dense.is_some()) * DENSE);
         let (previous, previous_end) = self.previous.unwrap_or_default();
         let (last, end) = self.dense.unwrap_or_default();
         let words = [self.id, self.first, previous, previous_end, self.created_unix_ms, self.bytes, last, end];
-        for (place, word) in block[16..80].chunks_mut(8).zip(words) {
-            place.copy_from_slice(&word.to_le_bytes());
-        }
+        words.into_iter().for_each(|word| fields.put_u64_le(word));
         let checksum = crc32c::crc32c(&block[..HEADER_BYTES - 4]);
-        block[HEADER_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        (&mut block[HEADER_BYTES - 4..]).put_u32_le(checksum);
         block
     }
 
@@ -115,24 +115,21 @@ impl Header {
             return Err(HeaderError::NotASegment);
         }
         let block = bytes.get(..HEADER_BYTES).ok_or(HeaderError::Damaged)?;
-        let (version, flags) = (u32_at(block, 8), u32_at(block, 12));
-        let whole = crc32c::crc32c(&block[..HEADER_BYTES - 4]) == u32_at(block, HEADER_BYTES - 4);
+        let mut fields = &block[8..];
+        let (version, flags) = (fields.get_u32_le(), fields.get_u32_le());
+        let checksum = (&block[HEADER_BYTES - 4..]).get_u32_le();
         // A later version may keep its checksum elsewhere; a flipped bit in ours is no later version.
-        if version != VERSION && u32_at(block, HEADER_BYTES - 4) != checksum_with(block, VERSION) {
+        if version != VERSION && checksum != checksum_with(block, VERSION) {
             return Err(HeaderError::Version(version));
         }
-        if !whole || version != VERSION || flags & !DENSE != 0 {
+        if checksum != crc32c::crc32c(&block[..HEADER_BYTES - 4]) || version != VERSION || flags & !DENSE != 0 {
             return Err(HeaderError::Damaged);
         }
-        let word = |at| u64_at(block, at);
-        Ok(Header {
-            id: word(16),
-            first: word(24),
-            previous: (word(32) != 0).then(|| (word(32), word(40))),
-            created_unix_ms: word(48),
-            bytes: word(56),
-            dense: (flags & DENSE != 0).then(|| (word(64), word(72))),
-        })
+        let [id, first, previous, previous_end, created_unix_ms, bytes, last, end] =
+            std::array::from_fn(|_| fields.get_u64_le());
+        let previous = (previous != 0).then_some((previous, previous_end));
+        let dense = (flags & DENSE != 0).then_some((last, end));
+        Ok(Header { id, first, previous, created_unix_ms, bytes, dense })
     }
 }
 
@@ -180,15 +177,15 @@ impl Batch {
         assert!((1..=JOURNAL_RECORD_BYTES_MAX).contains(&record.len()), "a record of ours");
         let payload = &record[1..];
         let mut header = [0; RECORD_HEADER_BYTES];
-        header[4..8].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
-        header[8..16].copy_from_slice(&sequence.to_le_bytes());
-        header[16..24].copy_from_slice(&segment.to_le_bytes());
-        header[24..26].copy_from_slice(&(payload.len() as u16).to_le_bytes());
-        header[26..28].copy_from_slice(&origin.to_le_bytes());
+        let mut fields = &mut header[4..];
+        fields.put_u32_le(crc32c::crc32c(payload));
+        fields.put_u64_le(sequence);
+        fields.put_u64_le(segment);
+        fields.put_u16_le(payload.len() as u16);
+        fields.put_u16_le(origin);
         header[FLAGS_AT] = if self.bytes.is_empty() { FIRST } else { 0 };
         header[KIND_AT] = record[0];
-        let checksum = crc32c::crc32c(&header[4..]);
-        header[..4].copy_from_slice(&checksum.to_le_bytes());
+        seal(&mut header);
         self.last_at = self.bytes.len();
         self.records += 1;
         self.bytes.extend(header);
@@ -207,8 +204,7 @@ impl Batch {
         if !self.bytes.is_empty() && self.bytes[self.last_at + FLAGS_AT] & LAST == 0 {
             let header = &mut self.bytes[self.last_at..self.last_at + RECORD_HEADER_BYTES];
             header[FLAGS_AT] |= LAST;
-            let checksum = crc32c::crc32c(&header[4..]);
-            header[..4].copy_from_slice(&checksum.to_le_bytes());
+            seal(header);
             self.bytes.resize(block_up(self.bytes.len()), PADDING);
         }
         &self.bytes
@@ -253,26 +249,26 @@ impl<'a> Reader<'a> {
         loop {
             let broken = |what| Broken { offset: at, sequence: next, what };
             let head = self.bytes.get(at..at + RECORD_HEADER_BYTES).ok_or(broken("it is cut off"))?;
-            if crc32c::crc32c(&head[4..]) != u32_at(head, 0) {
+            if crc32c::crc32c(&head[4..]) != (&head[..]).get_u32_le() {
                 return Err(broken("its header's checksum is wrong"));
             }
-            let end = at + RECORD_HEADER_BYTES + usize::from(u16_at(head, 24));
-            if u64_at(head, 16) != self.header.id || (head[FLAGS_AT] & FIRST != 0) != (at == start) {
+            let end = at + RECORD_HEADER_BYTES + usize::from((&head[24..]).get_u16_le());
+            if (&head[16..]).get_u64_le() != self.header.id || (head[FLAGS_AT] & FIRST != 0) != (at == start) {
                 return Err(broken(ELSEWHERE));
             }
-            let (sequence, is_mark) = (u64_at(head, 8), head[KIND_AT] == MARK);
+            let (sequence, is_mark) = ((&head[8..]).get_u64_le(), head[KIND_AT] == MARK);
             let expected = if is_mark { next.wrapping_sub(1) } else { next };
             if sequence != expected && !(self.header.dense.is_some() && sequence > expected) {
                 return Err(broken(OTHER_SEQUENCE));
             }
             let payload = self.bytes.get(at + RECORD_HEADER_BYTES..end).ok_or(broken("it is cut off"))?;
-            if crc32c::crc32c(payload) != u32_at(head, 4) {
+            if crc32c::crc32c(payload) != (&head[4..]).get_u32_le() {
                 return Err(broken("its checksum is wrong"));
             }
             if is_mark {
                 return Ok(block_up(end));
             }
-            let origin = u16_at(head, 26);
+            let origin = (&head[26..]).get_u16_le();
             records.push(Stored { offset: at, sequence, origin, bytes: &self.bytes[at + KIND_AT..end] });
             if head[FLAGS_AT] & LAST != 0 {
                 return Ok(block_up(end));
@@ -303,9 +299,9 @@ impl<'a> Reader<'a> {
     fn begins_later_batch(&self, block: &[u8], sequence: u64) -> bool {
         block.len() >= RECORD_HEADER_BYTES
             && block[FLAGS_AT] & FIRST != 0
-            && crc32c::crc32c(&block[4..RECORD_HEADER_BYTES]) == u32_at(block, 0)
-            && u64_at(block, 16) == self.header.id
-            && u64_at(block, 8) + 1 >= sequence
+            && crc32c::crc32c(&block[4..RECORD_HEADER_BYTES]) == (&block[..]).get_u32_le()
+            && (&block[16..]).get_u64_le() == self.header.id
+            && (&block[8..]).get_u64_le() + 1 >= sequence
     }
 
     /// Whether one flipped bit, in the record that is broken, keeps these bytes from beginning with a whole batch. That
@@ -314,13 +310,13 @@ impl<'a> Reader<'a> {
         let (at, sequence) = (broken.offset - start, broken.sequence);
         let has_head = |bytes: &[u8]| {
             let expected = if bytes[KIND_AT] == MARK { sequence.wrapping_sub(1) } else { sequence };
-            crc32c::crc32c(&bytes[4..RECORD_HEADER_BYTES]) == u32_at(bytes, 0)
-                && (u64_at(bytes, 8), u64_at(bytes, 16)) == (expected, self.header.id)
+            crc32c::crc32c(&bytes[4..RECORD_HEADER_BYTES]) == (&bytes[..]).get_u32_le()
+                && ((&bytes[8..]).get_u64_le(), (&bytes[16..]).get_u64_le()) == (expected, self.header.id)
         };
-        let end = |bytes: &[u8]| RECORD_HEADER_BYTES + usize::from(u16_at(bytes, 24));
+        let end = |bytes: &[u8]| RECORD_HEADER_BYTES + usize::from((&bytes[24..]).get_u16_le());
         let is_whole = |bytes: &[u8]| {
             let payload = || bytes.get(RECORD_HEADER_BYTES..end(bytes));
-            has_head(bytes) && payload().is_some_and(|payload| crc32c::crc32c(payload) == u32_at(bytes, 4))
+            has_head(bytes) && payload().is_some_and(|payload| crc32c::crc32c(payload) == (&bytes[4..]).get_u32_le())
         };
         let Some(record) = batch.get(at..).filter(|record| record.len() >= RECORD_HEADER_BYTES) else { return false };
         let head_bits = RECORD_HEADER_BYTES * 8;
@@ -361,14 +357,8 @@ pub const fn block_up(bytes: usize) -> usize {
     bytes.next_multiple_of(JOURNAL_BLOCK_BYTES)
 }
 
-fn u16_at(bytes: &[u8], offset: usize) -> u16 {
-    u16::from_le_bytes(bytes[offset..offset + 2].try_into().expect("2 bytes were taken"))
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes were taken"))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("8 bytes were taken"))
+/// Puts the checksum of a record's header before it.
+fn seal(header: &mut [u8]) {
+    let checksum = crc32c::crc32c(&header[4..]);
+    (&mut header[..4]).put_u32_le(checksum);
 }

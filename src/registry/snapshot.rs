@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::{Buf as _, BufMut as _};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use thiserror::Error;
@@ -54,9 +55,11 @@ pub struct Meta {
 pub struct Snapshot {
     path: PathBuf,
     file: File,
-    rows: u64,
+    /// Rows in it: its residents, and those removed.
+    pub rows: u64,
     segment_rows: u64,
-    meta: Meta,
+    /// What it says of itself.
+    pub meta: Meta,
 }
 
 impl Snapshot {
@@ -76,7 +79,7 @@ impl Snapshot {
         if read < 12 || header[..8] != *MAGIC {
             return Err(SnapshotError::NotASnapshot { path: path.to_owned() });
         }
-        let version = u32_at(&header, 8);
+        let version = (&header[8..]).get_u32_le();
         if version != VERSION {
             return Err(SnapshotError::Version { path: path.to_owned(), found: version });
         }
@@ -84,56 +87,35 @@ impl Snapshot {
             let expected_bytes = HEADER_BYTES as u64;
             return Err(SnapshotError::Length { path: path.to_owned(), expected_bytes, found_bytes });
         }
-        let (rows, segment_rows) = (u64_at(&header, 24), u64_at(&header, 40));
-        let damaged = u32_at(&header, HEADER_BYTES - 4) != crc32c::crc32c(&header[..HEADER_BYTES - 4])
+        let mut words = &header[24..];
+        let [rows, segments, segment_rows, created_unix_ms, folded_to] = std::array::from_fn(|_| words.get_u64_le());
+        let damaged = (&header[HEADER_BYTES - 4..]).get_u32_le() != crc32c::crc32c(&header[..HEADER_BYTES - 4])
             || !(1..=SNAPSHOT_SEGMENT_ROWS_MAX).contains(&segment_rows)
-            || u64_at(&header, 32) != rows.div_ceil(segment_rows);
+            || segments != rows.div_ceil(segment_rows);
         // The number of rows bounds what is allocated for them; the length of the file vouches for it.
         let Some(expected_bytes) = (!damaged).then(|| file_bytes(rows, segment_rows)).flatten() else {
             return Err(SnapshotError::Header { path: path.to_owned() });
         };
-        let id_found: [u8; 8] = u64_at(&header, 16).to_le_bytes();
-        if id_found != key_id {
-            return Err(SnapshotError::HashKey { path: path.to_owned(), needed: id_found, given: key_id });
+        let needed: [u8; 8] = std::array::from_fn(|at| header[16 + at]);
+        if needed != key_id {
+            return Err(SnapshotError::HashKey { path: path.to_owned(), needed, given: key_id });
         }
         if expected_bytes != found_bytes {
             return Err(SnapshotError::Length { path: path.to_owned(), expected_bytes, found_bytes });
         }
-        let meta = Meta { key_id, created_unix_ms: u64_at(&header, 48), folded_to: u64_at(&header, 56) };
+        let meta = Meta { key_id, created_unix_ms, folded_to };
         Ok(Snapshot { path: path.to_owned(), file, rows, segment_rows, meta })
     }
 
-    /// Rows in it: its residents, and those removed.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// What it says of itself.
-    pub fn meta(&self) -> Meta {
-        self.meta
-    }
-
-    /// Reads and checks every row into a new table for `capacity` residents, or for all rows if there are more.
-    ///
-    /// # Errors
-    /// The file cannot be read, a block of it is damaged, or there is no memory: nothing of it is then to be used.
-    pub fn load(self, capacity: usize) -> Result<Table, SnapshotError> {
-        let loading = self.begin(capacity)?;
-        loading.work()?;
-        loading.finish()
-    }
-
-    /// [`load`](Self::load) for several threads.
+    /// Begins to read and check every row, by several threads, into a new table for `capacity` residents, or for all
+    /// rows if there are more.
     ///
     /// # Errors
     /// There is no memory for the table.
     pub fn begin(self, capacity: usize) -> Result<Loading, SnapshotError> {
         let capacity = capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX));
-        let table = Table::new(capacity).map_err(|source| SnapshotError::Memory {
-            path: self.path.clone(),
-            capacity,
-            source,
-        })?;
+        let refused = |source| SnapshotError::Memory { path: self.path.clone(), capacity, source };
+        let table = Table::new(capacity).map_err(refused)?;
         Ok(Loading { snapshot: self, table, next: AtomicU64::new(0), ranges: Mutex::default() })
     }
 
@@ -186,7 +168,7 @@ impl Snapshot {
         for (index, (block, checksum)) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)).enumerate()
         {
             self.file.read_exact_at(block, offset).map_err(io_error)?;
-            if crc32c::crc32c(block) != u32_at(checksum, 0) {
+            if crc32c::crc32c(block) != (&checksum[..]).get_u32_le() {
                 let block = segment.block + index as u64;
                 return Err(SnapshotError::Block { path: self.path.clone(), block, offset });
             }
@@ -295,17 +277,16 @@ fn write_segments(file: &mut File, table: &Table, pause: &mut dyn FnMut(u64) -> 
 
 fn header(meta: &Meta, rows: u64) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-    header[12..16].copy_from_slice(&4_096u32.to_le_bytes());
-    header[16..24].copy_from_slice(&meta.key_id);
+    let mut fields = &mut header[..];
+    fields.put_slice(MAGIC);
+    fields.put_u32_le(VERSION);
+    fields.put_u32_le(HEADER_BYTES as u32);
+    fields.put_slice(&meta.key_id);
     let segments = rows.div_ceil(SNAPSHOT_SEGMENT_ROWS_MAX);
     let words = [rows, segments, SNAPSHOT_SEGMENT_ROWS_MAX, meta.created_unix_ms, meta.folded_to];
-    for (place, word) in header[24..64].chunks_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
+    words.into_iter().for_each(|word| fields.put_u64_le(word));
     let checksum = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
-    header[HEADER_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+    (&mut header[HEADER_BYTES - 4..]).put_u32_le(checksum);
     header
 }
 
@@ -334,14 +315,6 @@ fn file_bytes(rows: u64, segment_rows: u64) -> Option<u64> {
     let (full, rest) = (rows / segment_rows, rows % segment_rows);
     let last = if rest > 0 { segment_bytes(rest) } else { 0 };
     full.checked_mul(segment_bytes(segment_rows))?.checked_add(last)?.checked_add(HEADER_BYTES as u64)
-}
-
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(bytes[offset..offset + 4].try_into().expect("4 bytes were taken"))
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(bytes[offset..offset + 8].try_into().expect("8 bytes were taken"))
 }
 
 /// For sizes within a segment, which [`SNAPSHOT_SEGMENT_ROWS_MAX`] keeps below 2^30.
@@ -414,8 +387,14 @@ mod tests {
         (folder, path, table)
     }
 
+    fn load_into(snapshot: Snapshot, capacity: usize) -> Result<Table, SnapshotError> {
+        let loading = snapshot.begin(capacity)?;
+        loading.work()?;
+        loading.finish()
+    }
+
     fn load(path: &Path) -> Result<Table, SnapshotError> {
-        Snapshot::open(path, KEY_ID)?.load(0)
+        load_into(Snapshot::open(path, KEY_ID)?, 0)
     }
 
     #[test]
@@ -424,8 +403,8 @@ mod tests {
         for rows in [0, 1, u32::try_from(SNAPSHOT_SEGMENT_ROWS_MAX).unwrap() + 1] {
             let (_folder, path, table) = stored(rows);
             let snapshot = Snapshot::open(&path, KEY_ID).unwrap();
-            assert_eq!((snapshot.rows(), snapshot.meta()), (u64::from(rows), META));
-            let loaded = snapshot.load(10).unwrap();
+            assert_eq!((snapshot.rows, snapshot.meta), (u64::from(rows), META));
+            let loaded = load_into(snapshot, 10).unwrap();
             assert_eq!(loaded.capacity(), (rows as usize).max(10));
             assert!(loaded.sorted().eq(table.sorted()));
         }
@@ -512,14 +491,14 @@ mod tests {
             let writer = scope.spawn(|| later.iter().for_each(|statement| _ = apply(&live, statement)));
             while !writer.is_finished() {
                 store(&path, &meta, &live, &mut |_| Ok(())).unwrap();
-                let loaded = Snapshot::open(&path, KEY_ID).unwrap().load(RESIDENTS as usize).unwrap();
+                let loaded = load_into(Snapshot::open(&path, KEY_ID).unwrap(), RESIDENTS as usize).unwrap();
                 let version = |table: &Table, resident| {
                     table.read(resident).or_else(|| table.removed(resident)).map(|record| record.version)
                 };
                 for [number, _, held, ..] in &before {
                     assert!(version(&loaded, ResidentNumber(*number)) >= Some(*held), "older than what was folded");
                 }
-                let from = usize::try_from(Snapshot::open(&path, KEY_ID).unwrap().meta().folded_to).unwrap();
+                let from = usize::try_from(Snapshot::open(&path, KEY_ID).unwrap().meta.folded_to).unwrap();
                 log[from..].iter().for_each(|statement| _ = apply(&loaded, statement));
                 assert!(loaded.rows().eq(expected.rows()));
             }
