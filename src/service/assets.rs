@@ -161,16 +161,10 @@ impl Laid {
 }
 
 fn choose_language<'r>(languages: &'r [Vec<Representation>], accept: &[u8]) -> &'r [Representation] {
-    let mut chosen = &languages[0];
-    let mut best: Option<Wish> = None;
-    for encodings in languages {
-        let tag = encodings[0].language.as_deref().unwrap_or_default().as_bytes();
-        let wish = wish_for_language(tag, accept);
-        if wish.is_some() && wish > best {
-            (chosen, best) = (encodings, wish);
-        }
-    }
-    chosen
+    let tag = |encodings: &'r [Representation]| encodings[0].language.as_deref().unwrap_or_default().as_bytes();
+    // Of equal wishes, or none, the last of these: the default.
+    let best = languages.iter().rev().max_by_key(|encodings| wish_for_language(tag(encodings), accept));
+    best.unwrap_or(&languages[0])
 }
 
 /// How well a language is wanted, compared in this order: its quality, then the earliest range in the list.
@@ -180,23 +174,16 @@ type Wish = (u16, std::cmp::Reverse<usize>);
 /// subtag, then `*`. So `zh`, `zh-Hans` and `zh-TW` all prefer `zh-CN` to another language (RFC 4647 §3.4, where the
 /// range is cut from its end), and `en` takes `en-GB`'s reader. A quality of 0 refuses.
 fn wish_for_language(tag: &[u8], accept: &[u8]) -> Option<Wish> {
-    let mut best: Option<(u8, Wish)> = None;
-    for (position, (range, quality)) in elements(accept).enumerate() {
-        let fit = if range.eq_ignore_ascii_case(tag) {
-            3
-        } else if primary(range).eq_ignore_ascii_case(primary(tag)) {
-            2
-        } else if range == b"*" {
-            1
-        } else {
-            continue;
+    let fitting = elements(accept).enumerate().filter_map(|(position, (range, quality))| {
+        let fit = match range {
+            _ if range.eq_ignore_ascii_case(tag) => 3,
+            _ if primary(range).eq_ignore_ascii_case(primary(tag)) => 2,
+            b"*" => 1,
+            _ => return None,
         };
-        let wish = (fit, (quality, std::cmp::Reverse(position)));
-        if best.is_none_or(|found| wish > found) {
-            best = Some(wish);
-        }
-    }
-    best.map(|(_, wish)| wish).filter(|(quality, _)| *quality > 0)
+        Some((fit, (quality, std::cmp::Reverse(position))))
+    });
+    fitting.max().map(|(_, wish)| wish).filter(|(quality, _)| *quality > 0)
 }
 
 fn primary(tag: &[u8]) -> &[u8] {

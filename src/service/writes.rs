@@ -24,7 +24,7 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// That of no connection: what is written for it is not answered.
+    /// That of no connection: an operation of none, or what is written and not answered.
     pub const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: 0 };
 }
 
@@ -356,30 +356,21 @@ impl Service {
     /// Whether a statement can be taken, by the resident's record as it is applied now (`known`, which may be of one who
     /// was removed); and with which check and mark.
     fn check_status(&self, now: Now, known: Option<&Known>, write: &StatusWrite) -> Result<(u64, bool), LineResult> {
-        let added = self.writes.added.get(&write.resident).filter(|_| known.is_none()).copied();
-        let (check, test) = match (known, write.check) {
-            (None, Some(check)) if added.is_some_and(|added| added.0 != check) => {
-                return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
-            }
-            (None, _) if added.is_some_and(|added| write.test.is_some_and(|test| test != added.1)) => {
-                return Err(LineResult::Error(&problem::TEST_MARK_DIFFERS));
-            }
-            (None, _) if added.is_some() => added.unwrap_or_default(),
-            (Some(known), Some(check)) if known.check != check => {
-                return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
-            }
-            (Some(known), _) if write.version <= known.version => {
-                self.parts.counters.statuses_ignored.add(1);
-                return Err(LineResult::Ignored);
-            }
-            // Otherwise the removal of test data could take a person with it.
-            (Some(known), _) if write.test.is_some_and(|test| test != known.test) => {
-                return Err(LineResult::Error(&problem::TEST_MARK_DIFFERS));
-            }
-            (Some(known), _) => (known.check, known.test),
-            (None, None) => return Err(LineResult::Error(&problem::UNKNOWN_RESIDENT)),
-            (None, Some(check)) => (check, write.test == Some(true)),
-        };
+        let applied = known.map(|known| (known.check, known.test));
+        let held = applied.or_else(|| self.writes.added.get(&write.resident).copied());
+        let of_line = || write.check.map(|check| (check, write.test == Some(true)));
+        let (check, test) = held.or_else(of_line).ok_or(LineResult::Error(&problem::UNKNOWN_RESIDENT))?;
+        if write.check.is_some_and(|of_line| of_line != check) {
+            return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
+        }
+        if known.is_some_and(|known| write.version <= known.version) {
+            self.parts.counters.statuses_ignored.add(1);
+            return Err(LineResult::Ignored);
+        }
+        // Otherwise the removal of test data could take a person with it.
+        if write.test.is_some_and(|of_line| of_line != test) {
+            return Err(LineResult::Error(&problem::TEST_MARK_DIFFERS));
+        }
         if test && now.mono_ms() < self.writes.hold_test_until_ms { Err(LineResult::Retry) } else { Ok((check, test)) }
     }
 
