@@ -8,41 +8,32 @@ use std::sync::Arc;
 use crate::journal::Doorbell;
 
 /// The end that is rung, from any thread.
-pub struct Bell(Wake);
-
-enum Wake {
+#[derive(derive_more::From)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Bell {
     Shard(UnixStream),
     Journal(Arc<Doorbell>),
 }
 
-/// The end that the shard's driver reads.
-pub struct BellPull(pub UnixStream);
-
-/// A bell and its pull.
+/// A shard's bell, and the end that its driver reads.
 ///
 /// # Errors
 /// When the process has no file descriptors left.
-pub fn bell() -> io::Result<(Bell, BellPull)> {
+pub fn bell() -> io::Result<(Bell, UnixStream)> {
     let (bell, pull) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;
     pull.set_nonblocking(true)?;
-    Ok((Bell(Wake::Shard(bell)), BellPull(pull)))
+    Ok((bell.into(), pull))
 }
 
 impl Bell {
     /// Wakes its thread.
     pub fn ring(&self) {
-        match &self.0 {
+        match self {
             // A full pipe means that the shard has not heard the last rings yet; it will see all of its queue then. A
             // closed one means that it has ended.
-            Wake::Shard(socket) => drop((&*socket).write(&[1])),
-            Wake::Journal(doorbell) => doorbell.ring(),
+            Bell::Shard(socket) => drop((&*socket).write(&[1])),
+            Bell::Journal(doorbell) => doorbell.ring(),
         }
-    }
-}
-
-impl From<Arc<Doorbell>> for Bell {
-    fn from(doorbell: Arc<Doorbell>) -> Bell {
-        Bell(Wake::Journal(doorbell))
     }
 }

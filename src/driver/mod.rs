@@ -15,9 +15,10 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::RawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-pub use bell::{Bell, BellPull, bell};
+pub use bell::{Bell, bell};
 pub use clock::Clock;
 pub use listen::{BindError, bind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -80,7 +81,7 @@ pub struct Seat {
     /// Accepts for this shard alone; does not block.
     pub listener: TcpListener,
     /// What others ring.
-    pub pull: BellPull,
+    pub pull: UnixStream,
     /// The bells of all shards, by number, and behind them the journal's.
     pub bells: Arc<[Bell]>,
     /// Where all pages lie.

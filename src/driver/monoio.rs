@@ -96,7 +96,7 @@ async fn run(seat: Seat) -> io::Result<()> {
     let mut listening = Some(seat.listener.try_clone()?);
     let listener = TcpListener::from_std(seat.listener)?;
     let accepting = monoio::spawn(accept(worker.clone(), listener));
-    let hearing = monoio::spawn(hear(worker.clone(), UnixStream::from_std(seat.pull.0)?));
+    let hearing = monoio::spawn(hear(worker.clone(), UnixStream::from_std(seat.pull)?));
     loop {
         monoio::time::sleep(TICK).await;
         let now = worker.clock.now();

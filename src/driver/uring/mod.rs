@@ -40,8 +40,6 @@ const BATCH_MAX: usize = 32;
 const BATCH_WAIT_US: u32 = 30;
 /// While connections are open the shard is told the time this often.
 const TICK_MS: u64 = 100;
-/// Stands where an operation belongs to no connection.
-const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: 0 };
 
 /// Builds a ring on this thread, with what this kernel has.
 fn build() -> io::Result<IoUring> {
@@ -93,7 +91,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
         starved: Vec::with_capacity(COMPLETIONS as usize),
         listener: &seat.listener,
         accepting: false,
-        bell: &seat.pull.0,
+        bell: &seat.pull,
         open: true,
         batch: 0,
         batches,
@@ -267,7 +265,7 @@ impl Worker<'_> {
 
     fn accept(&mut self) {
         let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-        self.push(&entry.user_data(user_data(Operation::Accept, NOBODY)));
+        self.push(&entry.user_data(user_data(Operation::Accept, ConnectionId::NOBODY)));
         self.accepting = true;
     }
 
@@ -312,7 +310,7 @@ impl Worker<'_> {
 
     fn hear(&mut self) {
         let entry = opcode::PollAdd::new(types::Fd(self.bell.as_raw_fd()), libc::POLLIN as u32).build();
-        self.push(&entry.user_data(user_data(Operation::Bell, NOBODY)));
+        self.push(&entry.user_data(user_data(Operation::Bell, ConnectionId::NOBODY)));
     }
 
     fn socket(&mut self, index: u32, generation: u32) -> Option<&mut Socket> {

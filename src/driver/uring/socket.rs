@@ -12,7 +12,7 @@ use crate::service::Output;
 use crate::shard::ConnectionId;
 
 /// What a completion is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, strum::FromRepr)]
 #[repr(u8)]
 pub(super) enum Operation {
     Accept = 1,
@@ -24,12 +24,6 @@ pub(super) enum Operation {
     Close = 6,
 }
 
-/// In the order of their numbers.
-const OPERATIONS: [Operation; 6] = {
-    use Operation::{Accept, Bell, Cancel, Close, Receive, Send};
-    [Accept, Bell, Receive, Send, Cancel, Close]
-};
-
 const GENERATION_BITS: u32 = 24;
 const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
 
@@ -40,8 +34,7 @@ pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
 
 /// The same, back again: the operation, the index, and the low bits of the generation.
 pub(super) fn from_user_data(bits: u64) -> (Option<Operation>, u32, u32) {
-    let operation = OPERATIONS.get(((bits >> 56) as usize).wrapping_sub(1)).copied();
-    (operation, bits as u32, (bits >> 32) as u32 & GENERATION_MASK)
+    (Operation::from_repr((bits >> 56) as u8), bits as u32, (bits >> 32) as u32 & GENERATION_MASK)
 }
 
 /// Which receive is armed.
@@ -84,7 +77,7 @@ mod tests {
 
     #[test]
     fn an_operation_survives_the_way_through_the_kernel() {
-        for operation in OPERATIONS {
+        for operation in (1..=6).map(|number| Operation::from_repr(number).unwrap()) {
             let id = ConnectionId { index: 65_535, generation: 0x12_3456 };
             assert_eq!(from_user_data(user_data(operation, id)), (Some(operation), 65_535, 0x12_3456));
             let id = ConnectionId { index: u32::MAX, generation: u32::MAX };
