@@ -16,6 +16,13 @@ elsewhere=no
 options=()
 for option in "$@"; do
     case $option in
+        -h | --help)
+            if have python3 >/dev/null; then
+                exec python3 "$root/scripts/bench/main.py" --help
+            fi
+            sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
+            exit 0
+            ;;
         --no-install) may_install=no ;;
         --target | --target=*)
             elsewhere=yes
@@ -38,9 +45,6 @@ install_missing "$may_install"
 # Debian has nginx where only root looks.
 PATH=$PATH:/usr/sbin
 
-case " ${options[*]:-} " in
-    *" --help "* | *" -h "*) exec python3 "$root/scripts/bench/main.py" --help ;;
-esac
 build() {
     echo "onecode: building benches/$1" >&2
     (cd "$root/benches/$1" && CARGO_TARGET_DIR=$root/target/bench cargo build --release --locked --quiet)

@@ -2,6 +2,18 @@
 # Builds the pages into web/dist, which the next cargo build embeds. From any folder, as often as wanted.
 set -eu
 
+case ${1-} in
+'') ;;
+-h | --help)
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"
+    exit 0
+    ;;
+*)
+    echo "build-web: no argument $1 is known; --help says what it does" >&2
+    exit 2
+    ;;
+esac
+
 web=$(CDPATH= cd -- "$(dirname -- "$0")/../web" && pwd)
 
 fail() {
