@@ -4,7 +4,7 @@
 #
 #     scripts/bench.sh                 about half an hour; writes benches/results
 #     scripts/bench.sh --quick         3 minutes at most once built; writes target/bench/quick
-#     scripts/bench.sh --target http://HOST:8080 --admin http://HOST:8081 --sessions FILE
+#     scripts/bench.sh --target http://HOST:8080 --admin http://HOST:8081 --token-file FILE --sessions FILE
 #     scripts/bench.sh --help          all options
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -31,6 +31,11 @@ for option in "$@"; do
         *) options+=("$option") ;;
     esac
 done
+# Wrong options are refused before anything is installed or built; without Python, before anything is built.
+check() { python3 "$root/scripts/bench/main.py" ${options[@]+"${options[@]}"} --check; }
+if have python3 >/dev/null; then
+    check
+fi
 
 need_cargo
 need "a C compiler" "gcc libc6-dev make" have cc
@@ -41,7 +46,9 @@ if [ $elsewhere = no ]; then
     need taskset util-linux have taskset
     need valgrind valgrind have valgrind
 fi
+had_python=$(have python3 || true)
 install_missing "$may_install"
+[ -n "$had_python" ] || check
 # Debian has nginx where only root looks.
 PATH=$PATH:/usr/sbin
 

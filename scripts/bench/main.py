@@ -12,10 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
 
 import cases
-import figures
+import elsewhere
 import instructions
 import report
 import servers
@@ -23,36 +22,74 @@ from servers import ROOT, Failed
 
 CASES = ["noise", "warm", "cold", "churn", "static", "latency", "ahead", "parts", "instructions"]
 FILES_MIN = 12_000
+PORTS = 60
+PORT_BASE_MAX = 65_536 - PORTS
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """Wrong usage in one line."""
+        self.exit(2, f"onecode: {self.prog}: {message} (--help has all)\n")
+
+
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return int(text)
 
 
 def options():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measures onecode beside the floor and its "
-                                     "peers, or a server elsewhere.")
+    parser = Parser(prog="scripts/bench.sh", description="Measures onecode beside the floor and its peers, or a server "
+                    "elsewhere.", allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="3 minutes at most: shows that all works, proves nothing")
-    parser.add_argument("--pairs", type=int, help="rounds of each case (10; 2 with --quick)")
-    parser.add_argument("--seconds", type=int, help="length of a run (5; 1 with --quick)")
-    parser.add_argument("--residents", type=int, help="of the demo in the cold case (2000000; 300000 with --quick)")
-    parser.add_argument("--only", help="some of the cases, by comma: " + ",".join(CASES))
+    parser.add_argument("--no-install", action="store_true", help="install nothing: name what is missing and exit 1")
+    parser.add_argument("--pairs", type=positive, help="rounds of each case (10; 2 with --quick)")
+    parser.add_argument("--seconds", type=positive, help="length of a run (5; 1 with --quick)")
+    parser.add_argument("--residents", type=positive, help="of the demo in the cold case (2000000; 300000 with --quick)")
+    parser.add_argument("--only", help="some of the cases, by comma: " + ",".join(CASES) + "; of a server elsewhere: " +
+                        ",".join(elsewhere.CASES))
     parser.add_argument("--page", help="path of the static case (a page of 14 kB made for it, else /)")
-    parser.add_argument("--out", help="folder of the results (benches/results; target/bench/quick with --quick)")
-    parser.add_argument("--port-base", type=int, default=18_100, help="the first of the ports used (18100)")
+    parser.add_argument("--out", help="folder of the results (benches/results; target/bench/quick with --quick; target/bench "
+                        "with --target)")
+    parser.add_argument("--port-base", type=positive, default=18_100, help="the first of the ports used (18100)")
     parser.add_argument("--target", help="measure this server instead, such as http://10.0.0.1:8080")
-    parser.add_argument("--admin", help="its admin address, from which its CPU is read")
+    parser.add_argument("--admin", help="its admin address, from which its CPU is read, such as http://10.0.0.1:8081")
+    parser.add_argument("--token-file", help="a file whose first line is a token with the scope read, sent to --admin alone")
     parser.add_argument("--sessions", help="its sessions.txt, copied here")
+    parser.add_argument("--check", action="store_true", help="look at the options, and at the server elsewhere, and end")
     chosen = parser.parse_args()
     quick = chosen.quick
     chosen.pairs = chosen.pairs or (2 if quick else 10)
     chosen.seconds = chosen.seconds or (1 if quick else 5)
     chosen.residents = chosen.residents or (300_000 if quick else 2_000_000)
     chosen.latency_seconds, chosen.latency_rounds = (2, 1) if quick else (8, 3)
-    chosen.out = chosen.out or os.path.join(ROOT, "target/bench/quick" if quick else "benches/results")
-    chosen.only = chosen.only.split(",") if chosen.only else CASES
-    unknown = set(chosen.only) - set(CASES)
-    if unknown:
-        parser.error(f"no case {', '.join(sorted(unknown))}")
-    if bool(chosen.target) != bool(chosen.admin) or (chosen.target and not chosen.sessions):
-        parser.error("--target, --admin and --sessions belong together")
+    usual = "target/bench" if chosen.target else "target/bench/quick" if quick else "benches/results"
+    chosen.out = chosen.out or os.path.join(ROOT, usual)
+    if chosen.port_base > PORT_BASE_MAX:
+        parser.error(f"--port-base is at most {PORT_BASE_MAX}")
+    check_target(parser, chosen)
+    known = elsewhere.CASES if chosen.target else CASES
+    chosen.only = known if chosen.only is None else chosen.only.split(",")
+    for name in chosen.only:
+        if name not in CASES:
+            parser.error(f"--only: there is no case {name!r}")
+        if name not in known:
+            parser.error(f"--only: the case {name} is not for a server elsewhere ({', '.join(known)} are)")
+    # What is started is started from the root of the tree.
+    chosen.sessions = chosen.sessions and os.path.abspath(chosen.sessions)
     return chosen
+
+
+def check_target(parser, chosen):
+    """The options of a server elsewhere need each other."""
+    named = {"--target": chosen.target, "--admin": chosen.admin, "--sessions": chosen.sessions}
+    missing = [name for name, value in named.items() if not value]
+    given = [name for name, value in {**named, "--token-file": chosen.token_file}.items() if value is not None]
+    if given and missing:
+        parser.error(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, which {given[0]} needs")
+    for name in ("--target", "--admin"):
+        if named[name] and (wrong := elsewhere.wrong_origin(named[name])):
+            parser.error(f"{name} {named[name]}: {wrong}")
 
 
 def read(path):
@@ -101,7 +138,7 @@ def check_host(chosen):
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < FILES_MIN:
         raise Failed(f"{FILES_MIN} open files are needed for 10,000 connections; here are {hard} (ulimit -Hn)")
-    for port in range(chosen.port_base, chosen.port_base + 60):
+    for port in range(chosen.port_base, chosen.port_base + PORTS):
         servers.check_free(port)
 
 
@@ -169,51 +206,27 @@ def write(results, folder):
     print(f"\nresults: {os.path.relpath(folder, os.getcwd())}")
 
 
-def measure_target(bench, chosen):
-    """A server elsewhere: its own account of CPU and requests, and what wrk sees from here."""
-    target, results = chosen.target.rstrip("/"), {}
-    host = urllib.parse.urlsplit(target).hostname
-    print(f"measuring {host}; the load comes from here, and is not pinned")
-    walk = cases.Walk(os.path.getsize(chosen.sessions) // 49)
-    for name in [case for case in ("warm", "cold", "churn", "static") if case in chosen.only]:
-        runs = []
-        for _ in range(chosen.pairs):
-            arguments = {"cold": [chosen.sessions, 0], "static": ["gzip"]}.get(name, [chosen.sessions])
-            if name == "cold":
-                arguments[1] = walk.begin(60_000 * chosen.seconds)
-            elif name != "static":
-                cases.wait_for_window(chosen.seconds + 1)
-                bench.prefetch(target, chosen.sessions, pin=False)
-            counts = ["process_cpu_seconds_total", "onecode_requests_total", "onecode_signatures_total",
-                      "onecode_ahead_signatures_total"]
-            before = [servers.metric(chosen.admin, count) for count in counts]
-            run = bench.wrk(target + ((chosen.page or "/") if name == "static" else ""), name, arguments, pin=False)
-            cpu_s, requests, signatures, ahead = (servers.metric(chosen.admin, count) - old
-                                                  for count, old in zip(counts, before))
-            if name == "cold":
-                walk.end(run["requests"])
-            run.update(cpu_us=cpu_s * 1e6 / max(requests, 1), server_requests=requests, signatures=signatures)
-            if run["failed"] or (name == "cold" and (signatures < run["requests"] or ahead)):
-                run["void"] = (f"{run['failed']} failed, {signatures:.0f} signatures, {ahead:.0f} of them ahead (cold is measured "
-                               "with code.signed_ahead = 0 and more residents than are asked in a window)")
-            runs.append(run)
-        good = [run for run in runs if "void" not in run]
-        results[name] = {"runs": runs, "void": len(runs) - len(good)}
-        if good:
-            results[name].update(cpu_us=figures.summary([run["cpu_us"] for run in good]),
-                                 per_s=figures.summary([run["per_s"] for run in good]))
-            print(f"{name:7} {report.us(results[name]['cpu_us'])} CPU/request, "
-                  f"{results[name]['per_s']['median']:,.0f}/s, {results[name]['void']} void")
-        else:
-            print(f"{name:7} no valid run: {runs[-1]['void']}")
-    path = os.path.join(ROOT, "target/bench/target.json")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
-    print(f"results: {os.path.relpath(path, os.getcwd())}")
+def check(chosen):
+    """Before anything is built: what can be known to be wrong."""
+    try:
+        try:
+            os.makedirs(chosen.out, exist_ok=True)
+        except OSError as error:
+            raise Failed(f"--out {chosen.out}: {error.strerror}") from None
+        if not os.access(chosen.out, os.W_OK):
+            raise Failed(f"--out {chosen.out}: cannot be written to")
+        if chosen.target:
+            elsewhere.Elsewhere(chosen)
+    except Failed as error:
+        print(f"onecode: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main():
     chosen = options()
+    if chosen.check:
+        return check(chosen)
     # Ctrl-C and a kill end it as any error does: everything that was started is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -227,15 +240,14 @@ def main():
     began = time.monotonic()
     try:
         if chosen.target:
-            measure_target(bench, chosen)
-            return 0
+            return 1 if elsewhere.measure(bench) else 0
         check_host(chosen)
         failed = measure(bench, chosen, results)
         check_steal(results)
         write(results, chosen.out)
         print(f"took {time.monotonic() - began:.0f} s")
         return 1 if failed else 0
-    except Failed as error:
+    except (Failed, OSError) as error:
         print(f"onecode: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

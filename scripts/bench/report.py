@@ -149,7 +149,8 @@ def markdown(results):
         rows = [(name, f"{value:,}") for name, value in results["instructions"].items()]
         lines += ["## Instructions a call, under callgrind", ""] + table(["part", "instructions"], rows) + [""]
     lines += ["Scaling over many cores cannot be measured on two. On a machine with more, with a load generator "
-              "elsewhere: `scripts/bench.sh --target http://HOST:8080 --admin http://HOST:8081 --sessions FILE`.", ""]
+              "elsewhere: `scripts/bench.sh --target http://HOST:8080 --admin http://HOST:8081 --token-file FILE "
+              "--sessions FILE`.", ""]
     return "\n".join(lines)
 
 

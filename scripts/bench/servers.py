@@ -7,13 +7,14 @@ process dies. CPU time is what the kernel charges the processes themselves: the 
 
 import ctypes
 import glob
+import http.client
 import os
 import re
 import signal
 import socket
 import subprocess
 import time
-import urllib.request
+import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PR_SET_PDEATHSIG = 1
@@ -83,7 +84,10 @@ class Answer:
         self.raw = raw
         head, _, self.body = raw.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        self.status = int(lines[0].split(" ")[1])
+        status = re.match(r"HTTP/1\.[01] ([1-5][0-9]{2})( |$)", lines[0])
+        if not status:
+            raise Failed("the answer is not HTTP/1.1")
+        self.status = int(status[1])
         self.fields = {}
         for line in lines[1:]:
             name, _, value = line.partition(":")
@@ -96,7 +100,8 @@ class Answer:
 
 def ask(port, path, fields, host="127.0.0.1"):
     """Sends one request and reads its whole answer."""
-    lines = [f"GET {path} HTTP/1.1", f"Host: {host}:{port}"] + [f"{name}: {value}" for name, value in fields.items()]
+    named = f"[{host}]" if ":" in host else host
+    lines = [f"GET {path} HTTP/1.1", f"Host: {named}:{port}"] + [f"{name}: {value}" for name, value in fields.items()]
     raw = b""
     with socket.create_connection((host, port), timeout=5) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
@@ -107,7 +112,7 @@ def ask(port, path, fields, host="127.0.0.1"):
                 return Answer(raw)
             piece = connection.recv(65536)
             if not piece:
-                raise Failed(f"port {port}: {path}: the answer ended early")
+                raise Failed(f"{host}:{port}{path}: the answer ended early")
             raw += piece
 
 
@@ -194,17 +199,32 @@ class Onecode(Server):
             return next((line.strip() for line in file if "driver" in line), "")
 
     def metric(self, name):
-        return metric(self.admin_url, name)
+        return metrics(self.admin_url, [name])[0]
 
 
-def metric(admin_url, name):
-    """The sum of a metric over its labels."""
-    with urllib.request.urlopen(admin_url + "/metrics", timeout=5) as response:
-        text = response.read().decode()
-    values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.M)
-    if not values:
-        raise Failed(f"{admin_url}/metrics has no {name}")
-    return sum(float(value) for value in values)
+def metrics(admin_url, names, token=None):
+    """The sum of each metric over its labels. A token goes to this address alone: no redirect is followed, no proxy asked."""
+    parts = urllib.parse.urlsplit(admin_url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=5)
+    try:
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    except (OSError, http.client.HTTPException, UnicodeDecodeError) as error:
+        raise Failed(f"{admin_url}/metrics: {getattr(error, 'strerror', None) or error or type(error).__name__}") from None
+    finally:
+        connection.close()
+    if answer.status in (401, 403):
+        raise Failed(f"{admin_url}/metrics answered {answer.status}: --token-file names a token with the scope read")
+    if answer.status != 200:
+        raise Failed(f"{admin_url}/metrics answered {answer.status}")
+    found = []
+    for name in names:
+        values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.M)
+        if not values:
+            raise Failed(f"{admin_url}/metrics has no {name}")
+        found.append(sum(float(value) for value in values))
+    return found
 
 
 def floor(bench, name, folder, port, cpu, answer, closing=False):
