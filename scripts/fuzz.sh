@@ -42,10 +42,10 @@ for target in "${targets[@]}"; do
     esac
 done
 
-# An input may take so long, and the process so much memory; inputs are no longer than this.
+# An input may take so long, and the process so much memory; the longest inputs are longer than any head.
 input_s_max=20
 memory_mb_max=2048
-input_bytes_max=4096
+input_bytes_max=10240
 
 need_cargo
 need "a C++ compiler" "g++ libc6-dev" have c++

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -34,6 +34,8 @@ use super::{Host, Line};
 
 /// When simulated processes start: in the midst of a window.
 pub const START: Now = Now { unix_ms: 1_800_000_000_500, mono_us: 77_000_123 };
+/// The pages of all simulated processes: a library's memory is never freed.
+static LIBRARY: LazyLock<Arc<Library>> = LazyLock::new(|| Arc::new(Library::new(Vec::new()).unwrap()));
 /// Residents of a simulated process.
 pub const RESIDENTS: u32 = 64;
 
@@ -115,7 +117,7 @@ impl Simulated {
         let inboxes: Vec<Arc<Inbox>> = (0..seats).map(|_| Arc::new(Inbox::new(inbox_messages))).collect();
         let counters: Vec<Arc<CachePadded<Counters>>> = (0..seats).map(|_| Arc::default()).collect();
         let lanes: Vec<Arc<Lane>> = (0..seats).map(|_| Lane::new()).collect();
-        let library = Arc::new(Library::new(Vec::new()).unwrap());
+        let library = LIBRARY.clone();
         let ahead = Arc::new(Ahead::new(64).unwrap());
         let shard = |(own, mailbox): (usize, Mailbox)| {
             let (settings, registry) = (settings.clone(), registry.clone());
