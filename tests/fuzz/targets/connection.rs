@@ -31,7 +31,8 @@ pub fn run(data: &[u8]) {
     assert_eq!(one.len(), other.len(), "cut at {cuts:?} and {others:?}: {}", shown(bytes));
     // Where a body of lines breaks off, what has been answered by then depends on when it came: as a whole, if nothing.
     if [&one, &other].iter().any(|answers| answers.last().is_some_and(|last| last.broke_off)) {
-        (one.pop(), other.pop());
+        one.pop();
+        other.pop();
     }
     assert_eq!(one, other, "cut at {cuts:?} and {others:?}: {}", shown(bytes));
 }
