@@ -269,7 +269,7 @@ impl<'a> Segment<'a> {
     /// Reads the last segment, whose end must be found.
     fn read_last(&self, each: &mut impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
         let Reader { bytes, header } = self.reader;
-        if (bytes.len() as u64) < header.bytes {
+        if (bytes.len() as u64) < header.bytes.max(HEADER_BYTES as u64) {
             let what = "the file is shorter than it was made";
             return Err(self.damaged(Broken { offset: bytes.len(), sequence: header.first, what }));
         }

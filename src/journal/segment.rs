@@ -127,6 +127,10 @@ impl Header {
         }
         let [id, first, previous, previous_end, created_unix_ms, bytes, last, end] =
             std::array::from_fn(|_| fields.get_u64_le());
+        // The numbers behind them must be numbers, too.
+        if first.max(last) == u64::MAX {
+            return Err(HeaderError::Damaged);
+        }
         let previous = (previous != 0).then_some((previous, previous_end));
         let dense = (flags & DENSE != 0).then_some((last, end));
         Ok(Header { id, first, previous, created_unix_ms, bytes, dense })
@@ -258,7 +262,8 @@ impl<'a> Reader<'a> {
             }
             let (sequence, is_mark) = ((&head[8..]).get_u64_le(), head[KIND_AT] == MARK);
             let expected = if is_mark { next.wrapping_sub(1) } else { next };
-            if sequence != expected && !(self.header.dense.is_some() && sequence > expected) {
+            let is_later = self.header.dense.is_some() && sequence > expected;
+            if sequence == u64::MAX || (sequence != expected && !is_later) {
                 return Err(broken(OTHER_SEQUENCE));
             }
             let payload = self.bytes.get(at + RECORD_HEADER_BYTES..end).ok_or(broken("it is cut off"))?;
@@ -301,7 +306,7 @@ impl<'a> Reader<'a> {
             && block[FLAGS_AT] & FIRST != 0
             && crc32c::crc32c(&block[4..RECORD_HEADER_BYTES]) == (&block[..]).get_u32_le()
             && (&block[16..]).get_u64_le() == self.header.id
-            && (&block[8..]).get_u64_le() + 1 >= sequence
+            && (&block[8..]).get_u64_le().saturating_add(1) >= sequence
     }
 
     /// Whether one flipped bit, in the record that is broken, keeps these bytes from beginning with a whole batch. That
