@@ -348,36 +348,6 @@ def cold_at(bench, server, walk, rate):
             "failed": sum(run["failed"] for run in runs)}
 
 
-def ahead(bench, maximum):
-    """Residents who come back when they are told, at 75 % of what cold refreshes reach, with signatures made ahead and
-    without: a window of 5 s, so that each comes several times."""
-    rate, window_s = int(maximum * 0.75), 5
-    seconds = 2 * window_s + bench.options.latency_seconds
-    shared = {"ONECODE_CODE_WINDOW_S": str(window_s), "ONECODE_CODE_LIFE_S": "30"}
-    runs = {"ahead": {}, "off": {}}
-    servers_of = {"ahead": bench.onecode("ahead", rate * window_s, environment=shared),
-                  "off": bench.onecode("off", rate * window_s, environment={**shared, "ONECODE_CODE_SIGNED_AHEAD": "0"})}
-    names = ["onecode_signatures_total", "onecode_ahead_hits_total"]
-    for index, order in figures.palindrome(list(runs), bench.options.pairs):
-        for name in order:
-            server = servers_of[name]
-            before, cpu_before = [server.metric(metric) for metric in names], server.cpu_s()
-            arguments = ["--sessions", server.sessions, "--rate", rate, "--requests", rate * window_s, "--residents",
-                         rate * window_s, "--returning", "--duration", seconds, "--warm-up", 2 * window_s]
-            result = bench.load(f"http://127.0.0.1:{server.port}{REFRESH}", arguments, seconds + 30)
-            signed, found = [server.metric(metric) - old for metric, old in zip(names, before)]
-            run = {**result["latency_us"], "failed": result["failed"], "answered_per_s": result["answered_per_s"],
-                   "found_share": found / result["answered"], "signed_share": signed / result["answered"],
-                   "cpu_us": (server.cpu_s() - cpu_before) * 1e6 / result["answered"]}
-            runs[name][index] = run
-            bench.say(f"  returning at {rate}/s {name:6} p50 {run['p50']} p99 {run['p99']} µs, found {run['found_share']:.0%}, "
-                      f"signed {run['signed_share']:.0%}, {run['cpu_us']:.1f} µs, {run['failed']} failed")
-    stop_servers(servers_of.values())
-    each = {name: {index: run["p99"] for index, run in found.items()} for name, found in runs.items()}
-    return {"rate": rate, "p99_ratio": figures.paired(each["ahead"], each["off"]),
-            "servers": {name: of_runs(list(found.values())) for name, found in runs.items()}}
-
-
 def latency(bench, maximum):
     """Latency at 25, 50 and 75 % of our own maximum, for all at the same rates; and memory, while they are up."""
     ours = bench.onecode()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 
+import ahead
 import cases
 import elsewhere
 import instructions
@@ -145,14 +146,6 @@ def check_host(chosen):
 def measure(bench, chosen, results):
     """All cases, one after the other. One that fails is named in the notes and keeps no other from its turn."""
 
-    def ahead():
-        if "cold" in results:
-            maximum = results["cold"]["servers"]["onecode"]["per_s"]["median"]
-        else:
-            maximum = 60_000
-            results["notes"].append("the case cold was left out, so the rate of those who return is a share of 60,000/s")
-        results["ahead"] = cases.ahead(bench, maximum)
-
     def latency():
         if "warm" in results:
             maximum = results["warm"]["servers"]["onecode"]["per_s"]["median"]
@@ -168,7 +161,7 @@ def measure(bench, chosen, results):
         "churn": lambda: results.update(churn=cases.churn(bench)),
         "static": lambda: results.update(static=cases.static(bench)),
         "latency": latency,
-        "ahead": ahead,
+        "ahead": lambda: results.update(ahead=ahead.measure(bench)),
         "parts": lambda: results.update(parts=cases.parts(bench, instructions.build())),
         "instructions": lambda: results.update(instructions=instructions.count(instructions.build())),
     }

@@ -26,13 +26,9 @@ class Failed(Exception):
     """Something that ends the bench, in one line."""
 
 
-def die_with_parent():
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def start(command, **options):
-    """Starts a process that does not outlive this one."""
-    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=die_with_parent, **options)
+def start(command, orphaned=signal.SIGTERM, **options):
+    """Starts a process that does not outlive this one: the kernel sends it that signal then."""
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, orphaned), **options)
     STARTED.append(process)
     return process
 
@@ -41,6 +37,8 @@ def stop(process, patience_s=5):
     """Ends one process that was started here."""
     if process.poll() is None:
         process.terminate()
+        # One that was paused would not hear of it.
+        process.send_signal(signal.SIGCONT)
         try:
             process.wait(patience_s)
         except subprocess.TimeoutExpired:
@@ -119,12 +117,15 @@ def ask(port, path, fields, host="127.0.0.1"):
 class Server:
     """One server of a case, on a port of its own."""
 
+    # nginx ends its workers on this one.
+    orphaned = signal.SIGTERM
+
     def __init__(self, name, command, port, cpu, ready="/", patience_s=120, environment=None):
         check_free(port)
         self.name, self.port = name, port
         self.log = open(os.path.join(LOGS.folder, f"{name}-{port}.log"), "w+", encoding="utf-8")
         pinned = ["taskset", "-c", str(cpu)] + command
-        self.process = start(pinned, stdout=self.log, stderr=self.log, env={**os.environ, **(environment or {})})
+        self.process = start(pinned, self.orphaned, stdout=self.log, stderr=self.log, env={**os.environ, **(environment or {})})
         self.wait_until_it_answers(ready, patience_s)
 
     def wait_until_it_answers(self, path, patience_s):
@@ -182,6 +183,9 @@ class Onecode(Server):
     """Our own server, one shard; its other threads may run on `all_cpus`. A demo in a folder of its own, unless `data` is
     a folder that has residents, who are then no test data."""
 
+    # Nothing else reaches one that is paused.
+    orphaned = signal.SIGKILL
+
     def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None, all_cpus=None, data=None):
         check_free(port + 1)
         self.admin_url = f"http://127.0.0.1:{port + 1}"
@@ -192,6 +196,13 @@ class Onecode(Server):
         command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{port + 1}"]
         super().__init__(name, command, port, all_cpus or cpu, "/readyz", 300, environment)
         self.sessions = os.path.join(self.data, "sessions.txt")
+
+    def pause(self):
+        """Takes the CPU from it until `resume`."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def driver_line(self):
         self.log.flush()

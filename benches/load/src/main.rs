@@ -109,7 +109,9 @@ impl<'a> Load<'a> {
             }
             self.dispatch()?;
             let over = self.is_over(planned, next);
-            if over && (self.all_answered() || now > next + LAST_ANSWERS) {
+            // Those who return are due until the end, long after the last one who came by the plan.
+            let last = if self.options.returning { self.started + self.options.duration } else { next };
+            if over && (self.all_answered() || now > last + LAST_ANSWERS) {
                 break;
             }
             let ahead = if over { Duration::from_millis(20) } else { next.saturating_duration_since(now) };
@@ -206,5 +208,43 @@ impl<'a> Load<'a> {
                 self.idle.push(index);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Tells the first to come back in four seconds, and takes more than one to answer then.
+    fn serve(listener: &TcpListener) -> io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        for late in [Duration::ZERO, Duration::from_millis(1_200)] {
+            assert!(stream.read(&mut [0; 4_096])? > 0);
+            thread::sleep(late);
+            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let body = format!("{{\"refresh_at\":{}}}", now_s + 4);
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_answers_to_those_who_return_are_awaited() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || serve(&listener));
+        let sessions = std::env::temp_dir().join(format!("load-sessions-{}", std::process::id()));
+        std::fs::write(&sessions, "A".repeat(48) + "\n").unwrap();
+        let line = ["--url", &url, "--rate", "10", "--requests", "1", "--duration", "4.1", "--returning", "--sessions"];
+        let arguments = line.iter().map(|word| (*word).to_owned()).chain([sessions.display().to_string()]);
+        let options = Options::from_arguments(arguments).unwrap();
+        let report = Load::new(&options).and_then(Load::run).unwrap();
+        std::fs::remove_file(&sessions).unwrap();
+        server.join().unwrap().unwrap();
+        assert_eq!((report.planned, report.failed()), (2, 0));
     }
 }
