@@ -65,6 +65,6 @@ if [ $elsewhere = no ]; then
         "$root/scripts/build-web.sh" >&2
     fi
     (cd "$root" && cargo build --release --locked --quiet)
-    (cd "$root" && cargo bench --locked --quiet --bench instructions --no-run)
+    (cd "$root" && cargo bench --locked --quiet --bench instructions --bench qr --no-run)
 fi
 exec python3 "$root/scripts/bench/main.py" ${options[@]+"${options[@]}"}

@@ -30,15 +30,15 @@ def output_of(*command):
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def build():
-    """Builds the bench and returns the path of its executable."""
-    command = ["cargo", "bench", "--locked", "--bench", "instructions", "--no-run", "--message-format=json"]
+def build(bench="instructions"):
+    """Builds a bench and returns the path of its executable."""
+    command = ["cargo", "bench", "--locked", "--bench", bench, "--no-run", "--message-format=json"]
     for line in output_of(*command).splitlines():
         message = json.loads(line)
-        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "instructions":
+        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == bench:
             if message.get("executable"):
                 return message["executable"]
-    raise SystemExit("onecode: cargo named no executable for the bench instructions")
+    raise SystemExit(f"onecode: cargo named no executable for the bench {bench}")
 
 
 def count(executable):

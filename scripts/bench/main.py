@@ -162,7 +162,7 @@ def measure(bench, chosen, results):
         "static": lambda: results.update(static=cases.static(bench)),
         "latency": latency,
         "ahead": lambda: results.update(ahead=ahead.measure(bench)),
-        "parts": lambda: results.update(parts=cases.parts(bench, instructions.build())),
+        "parts": lambda: results.update(parts=cases.parts(bench, instructions.build(), instructions.build("qr"))),
         "instructions": lambda: results.update(instructions=instructions.count(instructions.build())),
     }
     failed = []
