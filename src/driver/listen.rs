@@ -1,10 +1,11 @@
 //! The listening sockets: one a shard on the same address, with the options that connections inherit.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 
+use procfs::net::{TcpState, tcp, tcp6};
+use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
@@ -71,27 +72,15 @@ fn set_defer_accept(socket: &Socket) -> io::Result<()> {
 
 /// Which process listens on a port, as far as `/proc` lets us see.
 fn holder(port: u16) -> Option<String> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().find_map(|table| {
-        fs::read_to_string(table).ok()?.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            let listens = fields.get(3) == Some(&"0A");
-            let same_port = fields.get(1)?.rsplit(':').next() == Some(&format!("{port:04X}"));
-            (listens && same_port).then(|| fields.get(9).map(|inode| format!("socket:[{inode}]"))).flatten()
-        })
-    })?;
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        // Processes by their number; `self` is one of them.
-        let name = process.file_name().to_string_lossy().into_owned();
-        let Ok(pid) = name.parse::<u32>() else { continue };
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
-        for descriptor in descriptors.flatten() {
-            if fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == inode.as_str()) {
-                let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                return Some(format!("{} (pid {pid})", command.trim()));
-            }
-        }
-    }
-    None
+    let mut sockets = [tcp(), tcp6()].into_iter().flatten().flatten();
+    let socket = sockets.find(|socket| socket.state == TcpState::Listen && socket.local_address.port() == port)?;
+    let holds = |process: &Process| {
+        let mut descriptors = process.fd().into_iter().flatten().flatten();
+        descriptors.any(|descriptor| descriptor.target == FDTarget::Socket(socket.inode))
+    };
+    let process = all_processes().ok()?.flatten().find(holds)?;
+    let command = process.stat().map_or_else(|_| String::new(), |stat| stat.comm);
+    Some(format!("{command} (pid {})", process.pid()))
 }
 
 #[cfg(test)]

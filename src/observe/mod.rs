@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::fs;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
+use procfs::process::Process;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
@@ -227,18 +227,12 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 /// Run time of all living threads, to the nanosecond (`/proc/PID/schedstat`, Documentation/scheduler/sched-stats).
 fn cpu_s() -> f64 {
-    let Ok(threads) = fs::read_dir("/proc/self/task") else { return 0.0 };
-    let run_ns = threads.flatten().filter_map(|thread| {
-        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        text.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    });
+    let threads = Process::myself().and_then(|process| process.tasks()).into_iter().flatten().flatten();
+    let run_ns = threads.filter_map(|thread| thread.schedstat().ok()).map(|times| times.sum_exec_runtime);
     run_ns.sum::<u64>() as f64 / 1e9
 }
 
-/// `/proc/self/statm`, second field, in pages of 4 KiB (proc(5)).
+/// `/proc/self/statm` (proc(5)).
 fn resident_bytes() -> u64 {
-    let pages = fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()));
-    pages.unwrap_or(0) * 4_096
+    Process::myself().and_then(|process| process.statm()).map_or(0, |sizes| sizes.resident * procfs::page_size())
 }
