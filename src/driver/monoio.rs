@@ -66,6 +66,7 @@ struct Worker {
 }
 
 /// Where one connection's task can be reached.
+#[derive(Default)]
 struct Desk {
     descriptor: RawFd,
     doing: Cell<Doing>,
@@ -75,8 +76,9 @@ struct Desk {
     waker: RefCell<Option<Waker>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Doing {
+    #[default]
     Nothing,
     Receiving,
     ReceivingOrWake,
@@ -225,13 +227,7 @@ async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: Conne
 
 impl Worker {
     fn take_desk(&self, id: ConnectionId, descriptor: RawFd) -> Rc<Desk> {
-        let desk = Rc::new(Desk {
-            descriptor,
-            doing: Cell::new(Doing::Nothing),
-            kicked: Cell::new(false),
-            canceller: RefCell::new(None),
-            waker: RefCell::new(None),
-        });
+        let desk = Rc::new(Desk { descriptor, ..Desk::default() });
         let mut desks = self.desks.borrow_mut();
         if desks.len() <= id.index as usize {
             desks.resize(id.index as usize + 1, None);

@@ -120,7 +120,8 @@ impl Port {
         if self.is_failed() {
             return Err(Refused::Failed);
         }
-        if self.is_shut() || (self.is_shut_to_scans() && matches!(record, Record::Scan { .. })) {
+        let (scans, all) = self.is_shut();
+        if all || (scans && matches!(record, Record::Scan { .. })) {
             return Err(Refused::Space);
         }
         self.lane.queue.push(record.encode()).map_err(|_| Refused::Full)?;
@@ -150,14 +151,9 @@ impl Port {
         self.lane.failed.load(Ordering::Acquire)
     }
 
-    /// Whether nothing is taken for want of space.
-    pub fn is_shut(&self) -> bool {
-        self.lane.shut.load(Ordering::Relaxed)
-    }
-
-    /// Whether no scan is taken, since what is left is kept for other records.
-    pub fn is_shut_to_scans(&self) -> bool {
-        self.lane.shut_to_scans.load(Ordering::Relaxed)
+    /// Whether no scan is taken, since what is left is kept for other records, and whether nothing is, for want of space.
+    pub fn is_shut(&self) -> (bool, bool) {
+        (self.lane.shut_to_scans.load(Ordering::Relaxed), self.lane.shut.load(Ordering::Relaxed))
     }
 
     /// Whether the journal's [`Doorbell`] must be rung: something was appended since this was last asked.

@@ -7,23 +7,16 @@
 use crate::journal::Record;
 use crate::registry::table::{Full, Saying, Statement, Table};
 
-/// What a status record says, for [`Table::reserve`] when it is asked for and [`Table::apply`] once it is durable;
-/// `None` of any other record.
-pub fn statement(record: &Record<'_>) -> Option<Statement> {
-    let Record::Status { resident, check, version, status, remove, test, region, .. } = *record else { return None };
-    let saying = if remove { Saying::Removed } else { Saying::Is(status) };
-    Some(Statement { resident, check, version, saying, test, region })
-}
-
 /// Applies a record of the journal at start, when one thread owns all residents; says whether it changed anything.
 ///
 /// # Errors
 /// The table has no room for a resident whose write was acknowledged: it was made too small.
 pub fn replay(table: &Table, record: &Record<'_>) -> Result<bool, Full> {
     match *record {
-        Record::Status { resident, .. } => {
+        Record::Status { resident, check, version, status, remove, test, region, .. } => {
             let place = table.reserve(resident)?;
-            Ok(statement(record).is_some_and(|statement| table.apply(&statement, place)))
+            let saying = if remove { Saying::Removed } else { Saying::Is(status) };
+            Ok(table.apply(&Statement { resident, check, version, saying, test, region }, place))
         }
         Record::Sessions { resident, session, .. } => Ok(table.end_sessions(resident, session)),
         Record::PurgeTest { .. } => {

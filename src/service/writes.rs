@@ -207,7 +207,7 @@ impl Writes {
 
     /// Whether scans are refused for want of space, and whether all is.
     pub(super) fn is_full(&self) -> (bool, bool) {
-        (self.port.is_shut_to_scans(), self.port.is_shut())
+        self.port.is_shut()
     }
 
     /// Whether a record has waited for longer than a verdict would wait for its own.

@@ -26,9 +26,7 @@ impl Files<File> {
                 }
                 return Ok(written);
             }
-            Step::Sync { target } => {
-                sync(self.file(target)?, counters)?;
-            }
+            Step::Sync { target } => sync(self.file(target)?, counters)?,
             Step::Adopt { name, trim } => {
                 adopt(&self.folder, name, trim)?;
                 self.current = self.spare.take();
