@@ -16,7 +16,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::{DecodeError, Engine};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use strum::{Display, IntoStaticStr};
+use strum::Display;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -119,7 +119,7 @@ impl<'de> Deserialize<'de> for Kid {
 }
 
 /// Whose codes a key signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, Display, IntoStaticStr)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Env {
@@ -133,11 +133,6 @@ impl Env {
     /// Whether it is that of residents, of which codes need not tell.
     pub(super) fn is_prod(&self) -> bool {
         *self == Env::Prod
-    }
-
-    /// `prod` or `test`.
-    pub fn word(self) -> &'static str {
-        self.into()
     }
 }
 

@@ -14,6 +14,7 @@ use super::problem::{self, Problem};
 use super::residents::is_keepable;
 use super::writes::Then;
 use super::{Answer, Outcome, Pending, Reply, Route, Service};
+use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
 use crate::http::head::Head;
 use crate::journal::Record;
@@ -109,7 +110,7 @@ impl Service {
             outcome => outcome,
         };
         let test = resident.is_some_and(|resident| resident.test)
-            || verdict.claims.as_ref().is_some_and(|claims| claims.env.word() == "test");
+            || verdict.claims.as_ref().is_some_and(|claims| claims.env == Env::Test);
         let mut id = [0; 16];
         self.random.fill(&mut id);
         let status = resident.map_or(Status::Unknown, |resident| resident.status);
