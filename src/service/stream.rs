@@ -151,12 +151,8 @@ impl Stream {
     /// Why the request can be refused as a whole: nothing of it was taken, and its first line could not be.
     fn refusal(&self) -> Option<Problem> {
         let first = self.results.iter().flatten().find(|result| **result != LineResult::Silent)?.unavailable()?;
-        let none_taken = self.results.iter().all(|result| match result {
-            Some(LineResult::Silent) => true,
-            Some(result) => result.unavailable().is_some(),
-            None => false,
-        });
-        none_taken.then_some(first)
+        let is_untaken = |result: LineResult| result == LineResult::Silent || result.unavailable().is_some();
+        self.results.iter().all(|result| result.is_some_and(is_untaken)).then_some(first)
     }
 }
 
@@ -184,16 +180,15 @@ impl Batch {
 fn write_line(out: &mut ResponseBuffer, line: u64, result: LineResult) {
     match result {
         LineResult::Silent => {}
-        LineResult::Error(problem) => write_error(out, line, problem),
+        LineResult::Error(problem) => write_words(out, line, [ERROR, problem.word]),
         LineResult::Done => write_words(out, line, ["done", ""]),
         LineResult::Ignored => write_words(out, line, ["ignored", ""]),
         LineResult::Retry => write_words(out, line, ["retry", ""]),
     }
 }
 
-fn write_error(out: &mut ResponseBuffer, line: u64, problem: &Problem) {
-    write_words(out, line, ["error\",\"type\":\"urn:onecode:problem:", problem.word]);
-}
+/// Before a problem's word.
+const ERROR: &str = r#"error","type":"urn:onecode:problem:"#;
 
 fn write_words(out: &mut ResponseBuffer, line: u64, words: [&str; 2]) {
     out.push(b"{\"line\":");
@@ -306,7 +301,7 @@ impl Service {
         }
         let ended = over && stream.results.is_empty() && has_room(out);
         if ended && let Some(problem) = &stream.failed {
-            write_error(out, stream.first, problem);
+            write_words(out, stream.first, [ERROR, problem.word]);
         }
         if let Some(open) = open {
             out.close_chunk(open);
