@@ -4,6 +4,7 @@ A run begins with a window: in it everyone comes for the first time, in the next
 makes the same rate without a surge. What counts is two seconds in the midst of that second window.
 """
 
+import math
 import time
 
 import cases
@@ -39,19 +40,23 @@ def maximum_of(bench, server):
     return figures.summary(rates)
 
 
-def one_run(bench, server, rate):
+def one_run(bench, server, rate, not_before):
+    """A run of the server that was paused, from the first edge of a window after that time."""
     residents = rate * WINDOW_S
     arguments = ["--sessions", server.sessions, "--rate", rate, "--requests", residents, "--residents", residents,
                  "--returning", "--duration", WARM_UP_S + SECONDS, "--warm-up", WARM_UP_S]
-    time.sleep(WINDOW_S - time.time() % WINDOW_S)
+    time.sleep(max(0, math.ceil(max(time.time(), not_before) / WINDOW_S) * WINDOW_S - time.time()))
+    server.resume()
     before, cpu_before = [server.metric(name) for name in COUNTS], server.cpu_s()
     result = bench.load(f"http://127.0.0.1:{server.port}{cases.REFRESH}", arguments, 60)
+    cpu_s = server.cpu_s() - cpu_before
     signed, found = [server.metric(name) - old for name, old in zip(COUNTS, before)]
+    server.pause()
     answered = max(result["answered"], 1)
     return {**result["latency_us"], "recorded": result["recorded"], "failed": result["failed"], "failures": result["failures"],
             "statuses": result["statuses"], "unanswered": result["unanswered"], "answered_per_s": result["answered_per_s"],
             "found_share": found / max(answered - residents, 1), "signed_share": signed / answered,
-            "cpu_us": (server.cpu_s() - cpu_before) * 1e6 / answered}
+            "cpu_us": cpu_s * 1e6 / answered}
 
 
 def measure(bench):
@@ -66,12 +71,12 @@ def measure(bench):
     rate = int(maximum["median"] * SHARE)
     if rate * WINDOW_S > RESIDENTS:
         raise Failed(f"{RESIDENTS:,} residents are too few for {rate:,}/s")
-    runs = {name: {} for name in sides}
+    runs, last = {name: {} for name in sides}, dict.fromkeys(sides, 0)
     for index, order in figures.palindrome(list(sides), bench.options.pairs):
         for name in order:
-            sides[name].resume()
-            run = runs[name][index] = one_run(bench, sides[name], rate)
-            sides[name].pause()
+            # Whom the run before expected in the next window must not be found by those who come first in this one.
+            run = runs[name][index] = one_run(bench, sides[name], rate, last[name] + WINDOW_S)
+            last[name] = time.time()
             bench.say(f"  returning at {rate}/s {name:6} p50 {run['p50']} p99 {run['p99']} µs, found {run['found_share']:.0%}, "
                       f"signed {run['signed_share']:.0%}, {run['cpu_us']:.1f} µs, {run['failed']} failed")
     cases.stop_servers(sides.values())
