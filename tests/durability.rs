@@ -346,13 +346,9 @@ fn a_damaged_or_newer_journal_is_refused_by_name_and_a_torn_tail_is_not() {
 }
 
 #[test]
-fn a_damaged_segment_that_is_folded_already_is_no_backup() {
+fn a_damaged_segment_that_is_not_folded_yet_is_no_backup() {
     let outer = tempfile::tempdir().unwrap();
     let (data, segment) = folder_with_records(outer.path());
-    // What was left is folded by the next start, which begins another segment.
-    let server = start(&data);
-    wait_until("a fold", || server.metric("onecode_journal_folds_total") >= 1.0);
-    assert_eq!(server.stop().0, Some(0));
     let mut bytes = fs::read(&segment).unwrap();
     bytes[4_096 + 40] ^= 1;
     fs::write(&segment, &bytes).unwrap();
@@ -481,6 +477,7 @@ fn what_is_no_backup_or_a_damaged_one_is_refused_and_leaves_nothing() {
         ("journal/0000000000000001.log", "journal/1.log", "no file of a backup"),
         (&format!("\"bytes\": {length}"), "\"bytes\": 1", "registry.snapshot is not what the manifest says"),
         ("\"state_sha256\": \"", "\"state_sha256\": \"0", "its state is not what the manifest says"),
+        ("\"residents\": ", "\"residents\": 9", "its state is not what the manifest says"),
         ("\"last_record\": ", "\"last_record\": 9", "its state is not what the manifest says"),
         ("\"hash_key_id\": \"", "\"hash_key_id\": \"g", "hash_key_id of the manifest"),
         (snapshot_row, "", "hash key"),
@@ -503,12 +500,12 @@ fn what_is_no_backup_or_a_damaged_one_is_refused_and_leaves_nothing() {
             refuse(78, "the backup is damaged");
         }
         fs::remove_file(file).unwrap();
-        refuse(74, name);
+        refuse(78, name);
         std::os::unix::fs::symlink("nowhere", file).unwrap();
-        refuse(74, name);
+        refuse(78, name);
         fs::remove_file(file).unwrap();
         run_well(Command::new("mkfifo").arg(file));
-        refuse(74, "not a regular file");
+        refuse(78, "not a regular file");
         fs::remove_file(file).unwrap();
         fs::write(file, whole).unwrap();
     }
@@ -531,6 +528,11 @@ fn a_backup_and_a_restore_go_only_where_nothing_is_and_a_restore_that_was_cut_of
     back_up(&backup, "must be empty");
     back_up(&path("data/keys/manifest"), "lies in the data folder");
     back_up(&data, "lies in the data folder");
+    run_well(command(&path("none"), &["keys", "generate"]).arg("--keys-dir").arg(path("apart")));
+    let mut beside_keys = command(&data, &["backup"]);
+    beside_keys.arg(path("apart/backup")).arg("--keys-dir").arg(path("apart"));
+    refused(&mut beside_keys, 73, "lies in the keys' folder");
+    assert!(!path("apart/backup").exists());
     std::os::unix::fs::symlink(&data, path("link")).unwrap();
     back_up(&path("link/deep/down"), "lies in the data folder");
     fs::write(path("file"), "").unwrap();

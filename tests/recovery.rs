@@ -117,8 +117,204 @@ fn damage_in_what_is_folded_is_told_while_serving_and_a_removal_goes_round_it() 
     let verified = run(&mut command(&data, &["journal", "verify"]));
     let said = String::from_utf8(verified.stdout).unwrap();
     assert!(verified.status.code() == Some(1) && said.starts_with("damaged: ") && said.contains(&damage), "{said}");
-    refused(&mut command(&data, &["journal", "export"]), 78, &damage);
+    let exported = run(&mut command(&data, &["journal", "export", "statuses", "--json"]));
+    let (told, said) = (String::from_utf8(exported.stdout).unwrap(), String::from_utf8(exported.stderr).unwrap());
+    assert!(exported.status.code() == Some(1) && said.contains(&damage) && told.lines().count() == 5, "{said}{told}");
     refused(command(&data, &["journal", "export", "--json"]).args(["--format", "csv"]), 2, "--json");
+}
+
+/// A stopped data folder with four segments, of which the last one is not folded; and what is in the others.
+fn folder_of_four(outer: &Path, start: impl Fn(&Path) -> Server) -> (PathBuf, Vec<String>) {
+    let data = outer.join("data");
+    for round in 0..4 {
+        let server = start(&data);
+        if round > 0 {
+            wait_until("a fold", || server.metric("onecode_journal_folds_total") >= 1.0);
+        }
+        assert_eq!(write_statuses(&server, 20).len(), 20);
+        assert_eq!(server.stop().0, Some(0));
+    }
+    let names = segments(&data).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    (data, names)
+}
+
+/// What ways there are for a segment to be unreadable, and what is then said.
+fn spoil(path: &Path, way: usize) -> String {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    match way {
+        0 => bytes[4_096 + 40] ^= 1,
+        1 => bytes[100] ^= 1,
+        _ => fs::remove_file(path).unwrap(),
+    }
+    match way {
+        0 => fs::write(path, bytes).map(|()| format!("{name} is damaged at offset 4096, record ")),
+        1 => fs::write(path, bytes).map(|()| format!("{name} is damaged at offset 0: its header's checksum is wrong")),
+        2 => Ok(format!("records from {} on are missing before ", u64::from_str_radix(&name[..16], 16).unwrap())),
+        _ => {
+            assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            Ok(format!("{name}: is not a regular file"))
+        }
+    }
+    .unwrap()
+}
+
+fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = run(command);
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_backup_is_made_of_all_but_the_folded_segment_that_cannot_be_read_and_says_so() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, names) = folder_of_four(outer.path(), start);
+    assert_eq!(names.len(), 4);
+    let path = |name: &str| outer.path().join(name);
+    let state = |text: &str| text.lines().find(|line| line.starts_with("state ")).unwrap().to_owned();
+    let whole = state(&run_well(command(&data, &["backup"]).arg(path("whole"))));
+    let segment = data.join("journal").join(&names[1]);
+    fs::copy(&segment, path("aside")).unwrap();
+    for way in 0..4 {
+        let damage = spoil(&segment, way);
+        let (backup, restored) = (path(&format!("backup-{way}")), path(&format!("restored-{way}")));
+        for made in [command(&data, &["backup"]).arg(&backup), command(&restored, &["restore"]).arg(&backup)] {
+            let (status, told, said) = output(made);
+            assert!(status == Some(1) && said.matches(&damage).count() == 1, "{way}: {status:?} {said}");
+            assert_eq!(said.matches("the journal is not whole").count(), 1, "{said}");
+            assert_eq!(state(&told), whole, "the state is all there");
+        }
+        let manifest: Value = serde_json::from_slice(&fs::read(backup.join("manifest.json")).unwrap()).unwrap();
+        assert!(manifest["left_out"].as_array().unwrap().len() == 1, "{}", manifest["left_out"]);
+        assert!(!backup.join("journal").join(&names[1]).exists());
+        // All of the others is there, and can be asked.
+        let (status, told, said) = output(&mut command(&restored, &["journal", "export", "statuses", "--json"]));
+        assert!(status == Some(1) && said.contains("are missing before"), "{said}");
+        assert_eq!(told.lines().count(), 60, "{way}: {said}");
+        let keys = Command::new("cp").arg("-r").arg(data.join("keys")).arg(&restored).status().unwrap();
+        assert!(keys.success());
+        let server = Server::over(&restored, |command| _ = command.args(["--shards", "2"]));
+        wait_until("it is told", || server.metric("onecode_journal_damaged_segments") == 1.0);
+        assert_eq!(server.stop().0, Some(0));
+        let _ = fs::remove_file(&segment);
+        fs::copy(path("aside"), &segment).unwrap();
+    }
+    run_well(command(&data, &["backup"]).arg(path("again")));
+    // What is not folded must be whole.
+    let damage = spoil(&data.join("journal").join(&names[3]), 0);
+    refused(command(&data, &["backup"]).arg(path("none")), 78, &damage);
+    assert_eq!(fs::read_dir(path("none")).unwrap().count(), 0, "nothing is left of it");
+}
+
+#[test]
+fn behind_a_damaged_header_and_before_it_all_is_read_and_it_is_named_once() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, names) = folder_of_four(outer.path(), start);
+    let segment = data.join("journal").join(&names[1]);
+    fs::copy(&segment, outer.path().join("aside")).unwrap();
+    for way in [0, 1, 3] {
+        let damage = spoil(&segment, way);
+        let (status, told, said) = output(&mut command(&data, &["journal", "inspect", "--json"]));
+        assert!(status == Some(1) && said.matches(&damage).count() == 1 && said.lines().count() == 1, "{said}");
+        let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let statuses: Vec<u64> = lines.iter().map(|line| line["kinds"]["status"].as_u64().unwrap_or(0)).collect();
+        let damaged: Vec<bool> = lines.iter().map(|line| line["damaged"].as_bool().unwrap()).collect();
+        assert_eq!((&statuses[..4], &damaged[..4]), (&[20, 0, 20, 20][..], &[false, true, false, false][..]));
+        assert!(!damaged[4..].contains(&true), "{told}");
+        let (_, told, _) = output(&mut command(&data, &["journal", "inspect"]));
+        assert!(told.lines().nth(1).unwrap().contains("nothing of it can be read"), "{told}");
+        let (status, told, _) = output(&mut command(&data, &["journal", "verify"]));
+        assert!(status == Some(1) && told.matches(&names[1]).count() == 1, "{told}");
+        let (status, told, said) = output(&mut command(&data, &["journal", "export", "statuses", "--json"]));
+        assert!(status == Some(1) && said.matches(&damage).count() == 1 && told.lines().count() == 60, "{said}");
+        let server = start(&data);
+        wait_until("it is told", || server.metric("onecode_journal_damaged_segments") >= 1.0);
+        let folds = server.metric("onecode_journal_folds_total");
+        assert_eq!(purge(&server).status, 200);
+        wait_until("the fold", || server.metric("onecode_journal_folds_total") > folds);
+        let ready = server.ask_admin("/readyz?verbose");
+        assert!(ready.text().contains("; 1 damaged: ") && ready.text().contains(&damage), "{ready:?}");
+        assert_eq!(server.stop().0, Some(0));
+        let _ = fs::remove_file(&segment);
+        fs::copy(outer.path().join("aside"), &segment).unwrap();
+    }
+}
+
+/// Says of a segment that it was made so many days ago.
+fn make_older(path: &Path, days: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[48..56].copy_from_slice(&(now_ms() - days * 86_400_000).to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes[..4_092]);
+    bytes[4_092..4_096].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_start_deletes_what_is_folded_and_old_and_so_mends_a_full_disk() {
+    let outer = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(outer.path(), 384) else { return };
+    let over = |data: &Path, days: &str| {
+        Server::over(data, |command| _ = command.args(["--shards", "2"]).env("ONECODE_JOURNAL_SCAN_DAYS", days))
+    };
+    let (data, names) = folder_of_four(&disk.mount, |data| over(data, "14"));
+    let path = |index: usize| data.join("journal").join(&names[index]);
+    let start = |days: &str| over(&data, days);
+    let server = start("14");
+    wait_until("a fold", || server.metric("onecode_journal_folds_total") >= 1.0);
+    assert_eq!(server.stop().0, Some(0));
+    make_older(&path(1), 30);
+    make_older(&path(2), 10);
+    // Behind its end it may be of any length.
+    let mut oldest = fs::File::options().append(true).open(path(0)).unwrap();
+    std::io::Write::write_all(&mut oldest, &vec![1; 150 << 20]).unwrap();
+    drop(oldest);
+    disk.fill();
+    // There is nothing new to fold.
+    let server = start("14");
+    assert!(server.stderr().contains("1 segment deleted, folded and old"), "{}", server.stderr());
+    assert!(!path(0).exists() && path(1).exists());
+    assert_eq!(write_statuses(&server, 3), ["done"; 3]);
+    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(128 << 20));
+    assert_eq!(server.stop().0, Some(0));
+    let server = start("5");
+    assert!(server.stderr().contains("1 segment deleted, folded and old"), "{}", server.stderr());
+    assert!(!path(1).exists() && path(2).exists());
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_file_with_the_last_name_that_a_segment_can_have_ends_the_reading() {
+    let outer = tempfile::tempdir().unwrap();
+    let data = folder_with_records(outer.path());
+    let file = data.join("journal/ffffffffffffffff.log");
+    fs::write(&file, "x").unwrap();
+    for words in [&["journal", "verify"][..], &["journal", "inspect"], &["journal", "export"]] {
+        let (status, told, said) = output(&mut command(&data, words));
+        assert_eq!(status, Some(1), "{words:?}: {told}{said}");
+        let all = told + &said;
+        assert_eq!(all.matches("ffffffffffffffff.log is not a segment").count(), 1, "{words:?}: {all}");
+        assert_eq!(all.matches("damaged at").count(), 0, "{words:?}: {all}");
+    }
+    fs::remove_file(&file).unwrap();
+    run_well(&mut command(&data, &["journal", "verify"]));
+}
+
+#[test]
+fn the_audit_can_be_read_after_any_number_of_starts() {
+    let outer = tempfile::tempdir().unwrap();
+    let (data, _) = folder_of_four(outer.path(), start);
+    let told = run_well(&mut command(&data, &["journal", "export", "audit", "--json"]));
+    let calls: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let at = |call: &Value| call["at"].as_str().unwrap().to_owned();
+    assert!(calls.len() >= 4 && calls.iter().all(|call| call["author"] == "local"), "{told}");
+    assert!(calls.iter().all(|call| !call["action"].as_str().unwrap().is_empty() && call["detail"].is_string()));
+    let csv = run_well(&mut command(&data, &["journal", "export", "audit"]));
+    assert_eq!(csv.lines().next(), Some(r#""at","author","action","detail""#));
+    assert!(csv.lines().skip(1).all(|line| line.starts_with('"') && line.ends_with('"')), "{csv}");
+    let later = run_well(command(&data, &["journal", "export", "audit", "--json"]).args(["--from", &at(&calls[1])]));
+    assert!(later.lines().count() >= 3, "{later}");
+    for words in [["--place", "door"], ["--resident", "000000000000000a"]] {
+        refused(command(&data, &["journal", "export", "audit"]).args(words), 2, words[0]);
+    }
 }
 
 #[test]
@@ -176,10 +372,10 @@ fn a_journal_that_lacks_its_newest_segment_or_all_is_refused_by_name() {
     for gone in [&newest, &data.join("journal")] {
         fs::rename(gone, &aside).unwrap();
         let (status, said) = run_badly(&mut serve(&data));
-        assert!([74, 78].contains(&status) && said.contains(&name), "{status}: {said}");
+        assert!(status == 78 && said.contains(&name), "{status}: {said}");
         let missing = format!("{name}: No such file");
-        refused(&mut command(&data, &["journal", "export"]), 74, &missing);
-        refused(command(&data, &["backup"]).arg(outer.path().join("backup")), 74, &missing);
+        refused(&mut command(&data, &["journal", "export"]), 1, &missing);
+        refused(command(&data, &["backup"]).arg(outer.path().join("backup")), 78, &missing);
         let verified = run(&mut command(&data, &["journal", "verify"]));
         let said = String::from_utf8(verified.stdout).unwrap();
         assert!(verified.status.code() == Some(1) && said.contains(&missing), "{said}");
@@ -191,11 +387,11 @@ fn a_journal_that_lacks_its_newest_segment_or_all_is_refused_by_name() {
     assert!(whole.starts_with(&name), "{whole}");
     fs::rename(data.join("journal"), &aside).unwrap();
     fs::remove_file(&head).unwrap();
-    refused(&mut serve(&data), 74, "no segment is left, and records up to 30");
+    refused(&mut serve(&data), 78, "no segment is left, and records up to 30");
     fs::rename(&aside, data.join("journal")).unwrap();
     for damaged in ["", "x", &whole.replacen('0', "1", 1), &whole[1..]] {
         fs::write(&head, damaged).unwrap();
-        refused(&mut serve(&data), 74, "journal.head is damaged: remove it if no segment is missing");
+        refused(&mut serve(&data), 78, "journal.head is damaged: remove it if no segment is missing");
     }
     fs::remove_file(&head).unwrap();
     let server = start(&data);
@@ -207,7 +403,7 @@ fn a_journal_that_lacks_its_newest_segment_or_all_is_refused_by_name() {
     refused(command(&backup.join("sub/data"), &["restore"]).arg(&backup), 73, "lies in the backup");
     run_well(command(&restored, &["restore"]).arg(&backup));
     fs::remove_file(segments(&restored).pop().unwrap()).unwrap();
-    refused(&mut command(&restored, &["journal", "export"]), 74, ".log: No such file");
+    refused(&mut command(&restored, &["journal", "export"]), 1, ".log: No such file");
 }
 
 /// A code of one of the demo's residents, as a door asks about it.

@@ -4,6 +4,9 @@
 //! snapshot is copied, then the segments of the journal, oldest first; of the newest one as much as is on disk by then,
 //! which so includes all that was acknowledged before. Then the copy is read back as a start would read it, and the hash
 //! of that state goes into the manifest, which is written last. Keys are in no backup.
+//!
+//! What a start reads must be whole. A segment of which all is folded, and that cannot be read, is left out and named: a
+//! damaged disk is when a backup is wanted most.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -22,8 +25,9 @@ use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::RecoverError;
 use crate::journal::reading;
-use crate::journal::recover::{HEAD_FILE, segment_path};
+use crate::journal::recover::{Folder, HEAD_FILE, Source as _, segment_path};
 use crate::journal::rewrite::Dense;
+use crate::limits::JOURNAL_SEGMENT_BYTES;
 use crate::registry::data_folder::{SNAPSHOT_FILE, is_there, replace_file};
 use crate::sys::{background, regular_file};
 
@@ -35,7 +39,8 @@ pub(super) const VERSION: u32 = 1;
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "It has every write that was acknowledged before the command began. Keys are never in it: `onecode keys export` \
-     writes them, sealed, to be kept elsewhere. The copy is read back, which takes as much memory as the registry."
+     writes them, sealed, to be kept elsewhere. The copy is read back, which takes as much memory as the registry. With 1 \
+     the state is whole, and scans and calls are missing that cannot be read any more: stderr and the manifest name where."
 ))]
 pub struct Args {
     /// Where to: a folder outside the data folder that is empty or not there yet
@@ -61,6 +66,9 @@ pub(super) struct Manifest {
     pub(super) last_record: u64,
     pub(super) residents: u64,
     pub(super) state_sha256: String,
+    /// What of the journal could not be read, all of it folded.
+    #[serde(default)]
+    pub(super) left_out: Vec<String>,
     pub(super) files: Vec<Copied>,
 }
 
@@ -76,6 +84,9 @@ pub fn run(args: &Args) -> Done {
     background::give_way();
     state::check_folder(&config.data)?;
     check_outside(&config.data, "data folder", &args.into)?;
+    if config.keys_dir.exists() {
+        check_outside(&config.keys_dir, "keys' folder", &args.into)?;
+    }
     check_empty(&args.into, &[])?;
     let folder = |recursive: bool, path: &Path| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
     // Not recursive: of two backups into one folder, one comes first.
@@ -89,9 +100,9 @@ pub fn run(args: &Args) -> Done {
     tell("backup", &made?, began, args.json)
 }
 
-/// Prints what was done, to which state, with which keys that is served, and how long it took.
+/// Prints what was done, to which state, with which keys that is served, and how long it took; and what is missing.
 pub(super) fn tell(what: &str, manifest: &Manifest, began: Instant, as_json: bool) -> Done {
-    let Manifest { hash_key_id, signing_keys, last_record, residents, state_sha256, files, .. } = manifest;
+    let Manifest { hash_key_id, signing_keys, last_record, residents, state_sha256, left_out, files, .. } = manifest;
     let (ms, bytes) = (began.elapsed().as_millis() as u64, files.iter().map(|file| file.bytes).sum::<u64>());
     let text = if as_json {
         let mut facts = json!(manifest);
@@ -106,8 +117,9 @@ pub(super) fn tell(what: &str, manifest: &Manifest, began: Instant, as_json: boo
              needs   hash key {hash_key_id}, signing keys {kids}"
         )
     };
+    left_out.iter().for_each(|missing| eprintln!("onecode: {what}: the journal is not whole: {missing}"));
     super::print(format!("{text}\n").as_bytes()).map_err(|(fatal, reason)| (fatal, format!("done, but {reason}")))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(!left_out.is_empty())))
 }
 
 /// Refuses a place in the data folder, which a backup is to outlive; or one in the backup, which stays as it is.
@@ -147,7 +159,7 @@ pub(super) fn clear(folder: &Path) -> io::Result<()> {
 }
 
 fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
-    let files = copy_all(&config.data, into)?;
+    let (mut files, mut left_out) = copy_all(&config.data, into)?;
     let kids = |keyring: &Keyring| keyring.signing_keys().iter().map(|key| key.kid.to_string()).collect();
     let (key_id, signing_keys) = match (state::key_needed(&into.join(SNAPSHOT_FILE))?, Keyring::open(&config.keys_dir))
     {
@@ -158,7 +170,19 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
     let (table, replayed) = state::open(into, key_id, state::room_for_all(into, 0))?;
     // What a start does not read, because it is folded, is read for those who will ask the journal.
     let journal = state::journal_folder(into);
-    reading::read(&journal, None, |_| {}).map_err(|error| journal_refused(&journal, &error))?;
+    let (_, damaged) = reading::read_on(&journal, |_| {}).map_err(|error| journal_refused(&journal, &error))?;
+    for segment in damaged.iter().filter_map(RecoverError::segment) {
+        files.retain(|file| file.name != name(segment));
+        let path = segment_path(&journal, segment);
+        fs::remove_file(&path).map_err(Fatal::File.at(path.display()))?;
+    }
+    sync(&journal)?;
+    let is_told = |error: &RecoverError| {
+        let RecoverError::Gap { segment, sequence } = *error else { return false };
+        left_out.iter().filter_map(RecoverError::segment).any(|left| (sequence..segment).contains(&left))
+    };
+    let damaged: Vec<_> = damaged.into_iter().filter(|error| !is_told(error)).collect();
+    left_out.extend(damaged);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -168,6 +192,7 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
         last_record: replayed.end.next - 1,
         residents: table.len() as u64,
         state_sha256: state::hash(&table),
+        left_out: left_out.iter().map(ToString::to_string).collect(),
         files,
     };
     let (path, text) = (into.join(MANIFEST), serde_json::to_vec_pretty(&manifest).unwrap_or_default());
@@ -175,11 +200,12 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
     Ok(manifest)
 }
 
-/// Copies the snapshot, then the journal. What a fold changes meanwhile it replaces as a whole; what it deletes is old and
-/// folded, most likely into the snapshot that was copied, else [`make`] finds it missing.
-fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
+/// Copies the snapshot, then the journal, and says what of it could not be read. What a fold changes meanwhile it replaces
+/// as a whole; what it deletes is old and folded, most likely into the snapshot that was copied, else [`make`] finds it
+/// missing.
+fn copy_all(data: &Path, into: &Path) -> Result<(Vec<Copied>, Vec<RecoverError>), Ended> {
     let (journal, target) = (state::journal_folder(data), state::journal_folder(into));
-    let mut files = Vec::new();
+    let (mut files, mut left_out, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
     for name in [SNAPSHOT_FILE, HEAD_FILE] {
         if is_there(&data.join(name)) {
             files.push(copy(data, into, name)?);
@@ -187,17 +213,22 @@ fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
     }
     let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
     if let Some((&newest, sealed)) = names.split_last() {
-        for segment in sealed {
-            match copy(data, into, &name(*segment)) {
-                Err(_) if !is_there(&segment_path(&journal, *segment)) => {}
-                copied => files.push(copied?),
+        for &segment in sealed {
+            match Folder(journal.clone()).read(segment, 2 * JOURNAL_SEGMENT_BYTES as u64, &mut bytes) {
+                Ok(()) => files.push(write(&*bytes, into, &name(segment))?),
+                Err(_) if !is_there(&segment_path(&journal, segment)) => {}
+                Err(error) => left_out.push(RecoverError::Read { segment, error }),
             }
         }
         let bytes = so_far(&journal, newest).map_err(|error| journal_refused(&journal, &error))?;
         files.push(write(&*bytes, into, &name(newest))?);
     }
-    File::open(&target).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(target.display()))?;
-    Ok(files)
+    sync(&target)?;
+    Ok((files, left_out))
+}
+
+fn sync(folder: &Path) -> Result<(), Ended> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(folder.display()))
 }
 
 /// A segment's file, as a manifest names it.
@@ -224,7 +255,8 @@ fn so_far(journal: &Path, newest: u64) -> Result<Vec<u8>, RecoverError> {
 /// Copies a file of one folder into another, and says what it was.
 pub(super) fn copy(from: &Path, into: &Path, name: &str) -> Result<Copied, Ended> {
     let path = from.join(name);
-    write(regular_file::open(&path).map_err(Fatal::File.at(path.display()))?, into, name)
+    let failed = |error: io::Error| (state::unread(&error), format!("{}: {error}", path.display()));
+    write(regular_file::open(&path).map_err(failed)?, into, name)
 }
 
 fn write(mut from: impl Read, into: &Path, name: &str) -> Result<Copied, Ended> {

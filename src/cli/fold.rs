@@ -33,7 +33,7 @@ use crate::observe::Folding;
 use crate::registry::data_folder::SNAPSHOT_FILE;
 use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
-use crate::sys::background;
+use crate::sys::{background, regular_file};
 
 /// How often is looked whether a fold is due.
 const LOOK: Duration = Duration::from_millis(500);
@@ -112,6 +112,9 @@ impl Durable {
         let journal = state::journal_folder(&config.data);
         let cpu = config.journal_cpu.map(usize::from);
         writer::make_folder(&journal).map_err(Fatal::Folder.at(journal.display()))?;
+        let mut retention = Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now(), doubted: None };
+        let scan_ms = u64::from(config.journal_scan_days) * 86_400_000;
+        delete_old(&journal, replayed.folded_to, &mut retention, scan_ms);
         let writer = Writer::choose(&journal, cpu);
         let on = cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
         eprintln!("onecode: journal: {writer}{on}");
@@ -137,14 +140,14 @@ impl Durable {
             folding: folding.clone(),
             stopping: stopping.clone(),
             key_id,
-            scan_ms: u64::from(config.journal_scan_days) * 86_400_000,
+            scan_ms,
             disk_bytes_max: config.journal_disk_bytes_max,
             bytes_before: 0,
             last: Instant::now(),
             owes,
             purges: 0,
             owes_purge,
-            retention: Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now(), doubted: None },
+            retention,
             check_until,
             checked_to: 0,
         };
@@ -196,6 +199,8 @@ impl Folder {
 
     /// Tells of a segment that nothing can be done about, once.
     fn tell_damage(&self, segment: u64, error: &RecoverError) {
+        // It may be the next one, without which the end of this one is not known.
+        let segment = error.segment().unwrap_or(segment);
         let mut damaged = self.folding.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         if damaged.insert(segment, error.to_string()).is_none() {
             eprintln!("onecode: warning: {}: {error}; all else goes on", self.journal.display());
@@ -218,7 +223,7 @@ impl Folder {
         // A segment's worth since the last fold, else one that frees nothing would follow the other.
         let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.scan_bytes_max()
             && unfolded >= JOURNAL_SEGMENT_BYTES as u64 / 2;
-        let old = unfolded > 0 && self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
+        let old = self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
         let purge = self.owes_purge || self.purges_asked() > self.purges;
         if self.owes || purge || pressed || old || unfolded >= JOURNAL_UNFOLDED_BYTES_MAX {
             (self.bytes_before, self.last) = (written, Instant::now());
@@ -336,6 +341,22 @@ impl Folder {
 
     fn told(&self, error: &io::Error) -> String {
         format!("{}: {error}", self.journal.display())
+    }
+}
+
+/// Deletes what is folded and old before the journal begins a segment, which on a full disk it could not; and where
+/// nothing is to be folded, be it since less is to be kept from now on.
+fn delete_old(journal: &Path, folded_to: u64, retention: &mut Retention, scan_ms: u64) {
+    let until_unix_ms = retention.now_ms(super::now().unix_ms, Instant::now()).saturating_sub(scan_ms);
+    // The snapshot that has it in it must be in place after a loss of power, too.
+    let deleted = regular_file::sync_folder_of(journal)
+        .and_then(|()| rewrite::delete_old(&mut recover::Folder(journal.to_owned()), folded_to, until_unix_ms));
+    match deleted {
+        Ok(0) => {}
+        Ok(deleted) => {
+            eprintln!("onecode: journal: {} deleted, folded and old", super::counted(deleted as u64, "segment"))
+        }
+        Err(error) => eprintln!("onecode: warning: {}: old segments stay: {error}", journal.display()),
     }
 }
 

@@ -18,7 +18,6 @@ use crate::code::claims::Issuer;
 use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::recover::segment_path;
-use crate::journal::segment::HeaderError;
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::words::Status;
 
@@ -26,8 +25,8 @@ use crate::words::Status;
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "It reads what was on disk when it began, all that was acknowledged by then included. Of a journal that is damaged \
-     inspect and verify name each file, offset and record, read on behind it, and end with 1; export ends with 78, as does \
-     all with one that is newer than this program."
+     each names file, offset and record on stderr, reads on behind it, and ends with 1; one that is newer than this \
+     program is 78."
 ))]
 pub struct Args {
     #[command(subcommand)]
@@ -45,7 +44,7 @@ enum Command {
     Inspect,
     /// Read everything and check it; an unfinished last append is told, and no damage
     Verify,
-    /// Write scans, or changes of status, as CSV or NDJSON
+    /// Write scans, changes of status or the audit, as CSV or NDJSON
     #[command(
         after_help = "Residents are named by resident number, never by ID number; a scan's resident is told where \
                             the keys of this server open its code. A scan that came twice is written once. All that \
@@ -85,6 +84,8 @@ enum What {
     Scans,
     /// Changes of status, by the time they were accepted
     Statuses,
+    /// Operators' calls, by their time
+    Audit,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
@@ -119,6 +120,7 @@ struct Segment {
     test: u64,
     bytes: u64,
     sealed: bool,
+    damaged: bool,
     created: String,
     kinds: BTreeMap<&'static str, u64>,
 }
@@ -127,36 +129,22 @@ struct Segment {
 type Survey = (Vec<Segment>, Option<End>, Vec<String>);
 
 fn survey(folder: &Path) -> Result<Survey, Ended> {
-    let (mut segments, mut damaged, mut after) = (BTreeMap::<u64, Segment>::new(), Vec::new(), None);
-    let mut each = |entry: &Entry<'_>| {
+    let mut segments = BTreeMap::<u64, Segment>::new();
+    let each = |entry: &Entry<'_>| {
         let segment = segments.entry(entry.segment).or_default();
         segment.last = entry.stored.sequence;
         segment.records += 1;
         segment.test += u64::from(entry.record.is_test());
         *segment.kinds.entry(entry.record.into()).or_default() += 1;
     };
-    let listed = || reading::names(folder).map_err(Fatal::File.at(folder.display()));
-    // Behind what is damaged it goes on with the next segment.
-    let end = loop {
-        let error = match reading::read(folder, after, &mut each) {
-            Ok(end) => break Some(end),
-            Err(error) => error,
-        };
-        let from = match error {
-            RecoverError::Gap { segment, .. } => segment,
-            RecoverError::Damaged { segment, .. } | RecoverError::Read { segment, .. } => segment + 1,
-            RecoverError::Header { segment, error: HeaderError::NotASegment | HeaderError::Damaged } => segment + 1,
-            _ => return Err(state::journal_refused(folder, &error)),
-        };
-        damaged.push(error.to_string());
-        let Some(next) = listed()?.into_iter().find(|name| *name >= from) else { break None };
-        after = Some(next - 1);
-    };
-    let names = listed()?;
+    let refused = |error: RecoverError| state::journal_refused(folder, &error);
+    let (end, damaged) = reading::read_on(folder, each).map_err(refused)?;
+    let names = reading::names(folder).map_err(Fatal::File.at(folder.display()))?;
     let newest = names.last().copied();
     for name in names {
         let segment = segments.entry(name).or_default();
         (segment.first, segment.sealed) = (name, newest != Some(name));
+        segment.damaged = damaged.iter().any(|error| error.segment() == Some(name));
         if let Ok(header) = reading::header(folder, name) {
             segment.created = rfc3339(header.created_unix_ms / 1_000);
             segment.sealed |= header.dense.is_some();
@@ -165,7 +153,7 @@ fn survey(folder: &Path) -> Result<Survey, Ended> {
         segment.bytes = path.metadata().map_or(0, |file| file.len());
         segment.segment = path.file_name().unwrap_or_default().display().to_string();
     }
-    Ok((segments.into_values().collect(), end, damaged))
+    Ok((segments.into_values().collect(), end, damaged.iter().map(ToString::to_string).collect()))
 }
 
 fn inspect(folder: &Path, json: bool) -> Done {
@@ -179,7 +167,11 @@ fn inspect(folder: &Path, json: bool) -> Done {
         let kinds: Vec<String> = segment.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let Segment { segment: name, first, last, records, test, bytes, sealed, created, .. } = segment;
         let state = if *sealed { "sealed" } else { "open" };
-        let range = if *records == 0 { "empty".to_owned() } else { format!("{first} to {last}") };
+        let range = match (*records, segment.damaged) {
+            (0, false) => "empty".to_owned(),
+            (0, true) => "nothing of it can be read".to_owned(),
+            (_, damaged) => format!("{first} to {last}{}", if damaged { " can be read" } else { "" }),
+        };
         let kinds = kinds.join(", ");
         lines += &format!("{name} {state} {bytes} bytes, since {created}: {range}; test {test}; {kinds}\n");
     }
@@ -220,8 +212,11 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
         (_, true) => Format::Ndjson,
         (format, false) => format.unwrap_or(Format::Csv),
     };
-    if export.what == What::Statuses && export.place.is_some() {
-        return Err((Fatal::Usage, "--place is of scans; changes of status have none".to_owned()));
+    if export.what != What::Scans && export.place.is_some() {
+        return Err((Fatal::Usage, "--place is of scans; changes of status and calls have none".to_owned()));
+    }
+    if export.what == What::Audit && export.resident.is_some() {
+        return Err((Fatal::Usage, "--resident is of scans and changes of status; calls have none".to_owned()));
     }
     let issuer = Keyring::open(&config.keys_dir).ok().and_then(|keyring| Issuer::new(&keyring, &config.issuer).ok());
     if issuer.is_none() && export.what == What::Scans {
@@ -234,17 +229,19 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
     let refused = |error: RecoverError| state::journal_refused(folder, &error);
     let mut purged = 0;
     if export.test {
-        reading::read(folder, None, |entry| {
+        let (_, damaged) = reading::read_on(folder, |entry| {
             if matches!(entry.record, Record::PurgeTest { .. }) {
                 purged = entry.stored.sequence;
             }
         })
         .map_err(refused)?;
+        // What cannot be read may be a removal.
+        purged = damaged.iter().filter_map(RecoverError::segment).fold(purged, u64::max);
     }
     let failed = Fatal::File.at("standard output");
     let mut out = Output::new(format, export.what.fields()).map_err(&failed)?;
     let (mut seen, mut written) = (Seen::default(), Ok(()));
-    let end = reading::read(folder, None, |entry| {
+    let read = reading::read_on(folder, |entry| {
         let record = &entry.record;
         if !seen.is_news(record) {
             return;
@@ -255,15 +252,17 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
         }
     });
     written.and_then(|()| out.flush()).map_err(failed)?;
-    end.map_err(refused)?;
-    Ok(ExitCode::SUCCESS)
+    let (_, damaged) = read.map_err(refused)?;
+    damaged.iter().for_each(|what| eprintln!("onecode: journal: {what}"));
+    Ok(ExitCode::from(u8::from(!damaged.is_empty())))
 }
 
 impl What {
-    fn fields(self) -> [&'static str; 9] {
+    fn fields(self) -> &'static [&'static str] {
         match self {
-            What::Scans => ["at", "place", "result", "resident", "cti", "id", "device", "received", "test"],
-            What::Statuses => ["at", "resident", "status", "version", "removed", "region", "author", "reason", "test"],
+            What::Scans => &["at", "place", "result", "resident", "cti", "id", "device", "received", "test"],
+            What::Statuses => &["at", "resident", "status", "version", "removed", "region", "author", "reason", "test"],
+            What::Audit => &["at", "author", "action", "detail"],
         }
     }
 }
@@ -299,7 +298,7 @@ impl Seen {
 
 impl Export {
     /// What is told of a record, in the order of the fields; `None` if it is not asked for.
-    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>) -> Option<[Value; 9]> {
+    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>) -> Option<Vec<Value>> {
         let in_time = |ms: u64| {
             self.from.is_none_or(|from| ms >= from.saturating_mul(1_000))
                 && self.to.is_none_or(|to| ms < to.saturating_mul(1_000))
@@ -314,7 +313,7 @@ impl Export {
                 });
                 let at_place = self.place.as_deref().is_none_or(|wanted| wanted == place);
                 (at_place && in_time(at_ms) && is_them(resident)).then(|| {
-                    [
+                    vec![
                         time(at_ms),
                         place.into(),
                         result.into(),
@@ -330,7 +329,7 @@ impl Export {
             Record::Status { resident, version, status, remove, test, region, at_ms, author, reason, .. }
                 if self.what == What::Statuses && in_time(at_ms) && is_them(Some(resident.0)) =>
             {
-                Some([
+                Some(vec![
                     time(at_ms),
                     format!("{:016x}", resident.0).into(),
                     (!remove).then_some(Status::word(status)).into(),
@@ -342,6 +341,9 @@ impl Export {
                     test.into(),
                 ])
             }
+            Record::Audit { at_ms, author, action, detail } if self.what == What::Audit && in_time(at_ms) => {
+                Some(vec![time(at_ms), author.into(), action.into(), detail.into()])
+            }
             _ => None,
         }
     }
@@ -352,22 +354,22 @@ const FORMULA_BEGINS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋'
 /// What an export writes to.
 enum Output {
     Csv(Box<csv::Writer<io::Stdout>>),
-    Ndjson(BufWriter<io::Stdout>, [&'static str; 9]),
+    Ndjson(BufWriter<io::Stdout>, &'static [&'static str]),
 }
 
 impl Output {
-    fn new(format: Format, fields: [&'static str; 9]) -> io::Result<Output> {
+    fn new(format: Format, fields: &'static [&'static str]) -> io::Result<Output> {
         if format == Format::Ndjson {
             return Ok(Output::Ndjson(BufWriter::new(io::stdout()), fields));
         }
-        let mut csv = csv::Writer::from_writer(io::stdout());
+        let mut csv = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(io::stdout());
         csv.write_record(fields)?;
         Ok(Output::Csv(Box::new(csv)))
     }
 
-    fn write(&mut self, values: [Value; 9]) -> io::Result<()> {
+    fn write(&mut self, values: Vec<Value>) -> io::Result<()> {
         match self {
-            Output::Csv(csv) => Ok(csv.write_record(values.map(cell))?),
+            Output::Csv(csv) => Ok(csv.write_record(values.into_iter().map(cell))?),
             Output::Ndjson(lines, fields) => {
                 writeln!(lines, "{}", fields.iter().copied().zip(values).collect::<Value>())
             }
@@ -382,10 +384,15 @@ impl Output {
     }
 }
 
-/// A value in CSV. A spreadsheet would run a text that begins as a formula does (OWASP, "CSV Injection").
+/// A value in CSV. A spreadsheet would run a text that begins as a formula does, be it behind what it passes over (OWASP,
+/// "CSV Injection").
 fn cell(value: Value) -> String {
+    let is_passed_over = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
+    let is_formula = |text: &str| {
+        [text, text.trim_start_matches(is_passed_over)].iter().any(|text| text.starts_with(FORMULA_BEGINS))
+    };
     match value {
-        Value::String(text) if text.starts_with(FORMULA_BEGINS) => format!("'{text}"),
+        Value::String(text) if is_formula(&text) => format!("'{text}"),
         Value::String(text) => text,
         Value::Null => String::new(),
         other => other.to_string(),
@@ -407,7 +414,9 @@ mod tests {
 
     #[test]
     fn no_cell_begins_as_a_formula_does() {
-        for text in ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "＝1"] {
+        for text in
+            ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " +1", "\0=1", "\u{feff}@1", "\u{3000}＝1", "＝1"]
+        {
             assert_eq!(cell(text.into()), format!("'{text}"));
         }
         for (value, written) in

@@ -24,7 +24,8 @@ use crate::sys::regular_file;
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "The data folder must be empty, but for its keys. Every file is checked against the manifest, and the state against \
-     its hash: what is no backup, or a damaged one, is 78. `onecode keys import` puts back the keys."
+     its hash: what is no backup, or a damaged one, is 78. `onecode keys import` puts back the keys. With 1 all of the \
+     backup is there, and that already lacked scans and calls: stderr names where."
 ))]
 pub struct Args {
     /// The backup
@@ -103,7 +104,8 @@ fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended
     let key_id = u64::from_str_radix(&manifest.hash_key_id, 16).map(u64::to_be_bytes);
     let key_id = key_id.map_err(Fatal::Configuration.at("hash_key_id of the manifest"))?;
     let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0))?;
-    if (state::hash(&table), replayed.end.next - 1) != (manifest.state_sha256.clone(), manifest.last_record) {
+    let Manifest { state_sha256, last_record, residents, .. } = manifest;
+    if (&state::hash(&table), replayed.end.next - 1, table.len() as u64) != (state_sha256, *last_record, *residents) {
         return Err(damaged("its state is not what the manifest says"));
     }
     Ok(())

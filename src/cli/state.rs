@@ -1,6 +1,7 @@
 //! From a data folder to the state that it holds, in memory: the snapshot, then every record of the journal that is not
 //! in it. Beside that, how large the registry is, and the warning before it is full.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -64,6 +65,8 @@ pub(super) fn check_new(data: &Path) -> Result<(), Ended> {
 /// What a journal had to add to a snapshot.
 #[derive(Default)]
 pub(super) struct Replayed {
+    /// The last record that was in the snapshot.
+    pub folded_to: u64,
     /// When the snapshot was made; of none: now.
     pub folded_unix_ms: u64,
     /// Where the journal ends.
@@ -96,7 +99,7 @@ pub(super) fn open(
         (empty(room(0, 0)?)?, 0, super::now().unix_ms)
     };
     let replayed = replay(&table, &journal_folder(data), folded_to)?;
-    Ok((table, Replayed { folded_unix_ms, ..replayed }))
+    Ok((table, Replayed { folded_to, folded_unix_ms, ..replayed }))
 }
 
 /// Applies the records after `folded_to`, and says what they were and how long that took.
@@ -168,7 +171,7 @@ pub(super) fn settle(table: &Table, began: Instant) {
 }
 
 /// Says once, on stderr, when the registry is nearly full.
-pub(super) fn watch(table: Arc<Table>) -> std::io::Result<()> {
+pub(super) fn watch(table: Arc<Table>) -> io::Result<()> {
     let watch = move || {
         while !table.is_nearly_full() {
             thread::sleep(LOOK);
@@ -196,20 +199,29 @@ fn on_all_cpus<T: Send>(part: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// An unfinished last append, in words.
+/// An unfinished last append, in words that hold beside a process that writes it, too.
 pub(super) fn told_torn(torn: &Torn) -> String {
     let name = segment_path(Path::new(""), torn.segment);
     format!(
-        "an unfinished last append, never acknowledged, is left out ({}, offset {}, record {})",
+        "an unfinished last append, cut off or under way and so not acknowledged, is left out ({}, offset {}, record {})",
         name.display(),
         torn.offset,
         torn.sequence
     )
 }
 
+/// The end of a command that cannot read a file it needs: what is missing, or something else, is not the system's fault.
+pub(super) fn unread(error: &io::Error) -> Fatal {
+    let by_system = error.raw_os_error().is_some() && error.kind() != io::ErrorKind::NotFound;
+    if by_system { Fatal::File } else { Fatal::Configuration }
+}
+
 pub(super) fn journal_refused(folder: &Path, error: &RecoverError) -> Ended {
-    let unread = matches!(error, RecoverError::Io(_) | RecoverError::Read { .. });
-    (if unread { Fatal::File } else { Fatal::Configuration }, format!("{}: {error}", folder.display()))
+    let fatal = match error {
+        RecoverError::Io(error) | RecoverError::Read { error, .. } => unread(error),
+        _ => Fatal::Configuration,
+    };
+    (fatal, format!("{}: {error}", folder.display()))
 }
 
 /// The id of the hash key that a snapshot was made with; `None` where there is no snapshot.

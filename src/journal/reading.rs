@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::recover::{End, Entry, Folder, RecoverError, Source, read_header, recover, segment_path};
-use super::segment::{HEADER_BYTES, Header};
+use super::segment::{HEADER_BYTES, Header, HeaderError};
 use crate::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_READINGS_MAX};
 use crate::sys::regular_file;
 
@@ -90,6 +90,37 @@ pub fn read(folder: &Path, after: Option<u64>, mut each: impl FnMut(&Entry<'_>))
         }
     }
     unreachable!("the last reading returns")
+}
+
+/// [`read`] of all that is left of a journal: behind what is damaged it goes on with the next segment. Returns where the
+/// journal ends, if its last segment can be read, and what is damaged.
+///
+/// # Errors
+/// The journal is newer than this program, or the folder cannot be read.
+pub fn read_on(
+    folder: &Path,
+    mut each: impl FnMut(&Entry<'_>),
+) -> Result<(Option<End>, Vec<RecoverError>), RecoverError> {
+    let (mut after, mut damaged) = (None, Vec::new());
+    loop {
+        let error = match read(folder, after, &mut each) {
+            Ok(end) => return Ok((Some(end), damaged)),
+            Err(error) => error,
+        };
+        let from = match error {
+            RecoverError::Gap { segment, .. } => Some(segment),
+            RecoverError::Damaged { segment, .. }
+            | RecoverError::Read { segment, .. }
+            | RecoverError::Header { segment, error: HeaderError::NotASegment | HeaderError::Damaged } => {
+                segment.checked_add(1)
+            }
+            _ => return Err(error),
+        };
+        damaged.push(error);
+        let next = names(folder)?.into_iter().find(|name| from.is_some_and(|from| *name >= from));
+        let Some(next) = next else { return Ok((None, damaged)) };
+        after = Some(next.saturating_sub(1));
+    }
 }
 
 /// The header of a segment.

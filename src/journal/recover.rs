@@ -152,6 +152,19 @@ pub enum RecoverError {
     Record { segment: u64, offset: usize, sequence: u64, error: DecodeError },
 }
 
+impl RecoverError {
+    /// The segment that cannot be read as a whole, if there is such a one.
+    pub fn segment(&self) -> Option<u64> {
+        match *self {
+            RecoverError::Io(_) | RecoverError::Gap { .. } => None,
+            RecoverError::Read { segment, .. }
+            | RecoverError::Header { segment, .. }
+            | RecoverError::Damaged { segment, .. }
+            | RecoverError::Record { segment, .. } => Some(segment),
+        }
+    }
+}
+
 /// Reads all records after sequence `after` and hands them to `each`, in order. `None`: from the oldest that is left.
 ///
 /// # Errors
@@ -217,14 +230,16 @@ fn read_segment(
     each: &mut impl FnMut(&Entry<'_>),
 ) -> Result<End, RecoverError> {
     let name = header.first;
-    let follows = successor.map(|next| read_header(source, next, bytes)).transpose()?.and_then(|next| next.previous);
+    let follows = successor.map(|next| read_header(source, next, bytes));
     source.read(name, header.bytes, bytes).map_err(|error| RecoverError::Read { segment: name, error })?;
     let segment = Segment { name, after, reader: Reader { bytes, header } };
-    match (header.dense, follows, successor) {
-        (Some((last, known)), ..) => segment.read_to(known, Some(last), each),
-        (None, Some((id, known)), _) if id == header.id => segment.read_to(known, None, each),
-        (None, _, None) => segment.read_last(each),
-        (None, _, Some(successor)) => Err(RecoverError::Gap { segment: successor, sequence: name }),
+    match (header.dense, follows) {
+        (Some((last, known)), _) => segment.read_to(known, Some(last), each),
+        (None, None) => segment.read_last(each),
+        (None, Some(follows)) => match follows.as_ref().map(|follows| follows.previous) {
+            Ok(Some((id, known))) if id == header.id => segment.read_to(known, None, each),
+            _ => Err(segment.read_as_far_as_it_goes(follows, successor.unwrap_or(name), each)?),
+        },
     }
 }
 
@@ -264,6 +279,31 @@ impl<'a> Segment<'a> {
         }
         let previous = Some(Previous { trim: None, id: header.id, end: known });
         Ok(End { next: last.map_or(next, |last| last + 1), previous, ..End::default() })
+    }
+
+    /// Reads a segment of which the one that follows does not say where it ends, up to its last whole batch; says why
+    /// there is no going on.
+    fn read_as_far_as_it_goes(
+        &self,
+        follows: Result<Header, RecoverError>,
+        successor: u64,
+        each: &mut impl FnMut(&Entry<'_>),
+    ) -> Result<RecoverError, RecoverError> {
+        let (mut at, mut next, mut records) = (HEADER_BYTES, self.name, Vec::new());
+        let broken = loop {
+            match self.reader.batch(at, next, &mut records) {
+                Ok(end) => at = end,
+                Err(broken) => break broken,
+            }
+            next = records.last().map_or(next, |record| record.sequence + 1);
+            self.hand_over(&mut records, each)?;
+        };
+        Ok(match follows {
+            Ok(_) => RecoverError::Gap { segment: successor, sequence: next },
+            // All that is not in the next one is here, or nothing more ever was.
+            Err(error) if next >= successor || is_zero(self.reader.bytes.get(at..).unwrap_or_default()) => error,
+            Err(_) => self.damaged(broken),
+        })
     }
 
     /// Reads the last segment, whose end must be found.
