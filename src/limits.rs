@@ -175,6 +175,8 @@ pub const HISTORY_CHANGES_MAX: usize = 16_384;
 pub const AUDIT_ENTRIES_MAX: usize = 4_096;
 /// Operators' calls that one `GET /admin/audit` gives where its `limit` says nothing.
 pub const AUDIT_ENTRIES_DEFAULT: usize = 100;
+/// Between two refusals of one caller that are written down: the rest are counted in the next one.
+pub const AUDIT_REFUSAL_MS_MIN: u64 = 1_000;
 /// A verdict waits this long for its record to be on disk, then it goes out unrecorded: a door does not wait longer.
 pub const SCAN_RECORD_MS_MAX: u64 = 1_000;
 /// How long writes of test residents are put off while all of them are being removed, should that never end.

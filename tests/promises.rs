@@ -9,12 +9,14 @@ mod support;
 use std::collections::BTreeMap;
 
 use onecode::journal::Record;
+use onecode::service::callers::Callers;
 use onecode::words::Status;
 use serde_json::Value;
-use support::Host;
+use sha2::{Digest, Sha256};
 use support::lines::*;
 use support::sim::Client as SimClient;
-use support::simulated::{RESIDENTS, Simulated};
+use support::simulated::{RESIDENTS, Simulated, settings_for};
+use support::{Host, bearer, get};
 
 /// The server's own allocator: it keeps the memory of one simulated process for the next, which is most of the time.
 #[global_allocator]
@@ -123,4 +125,24 @@ fn no_acknowledged_write_is_missing_from_the_disk_whatever_happens() {
 fn a_journal_that_lies_is_caught() {
     let caught = (0..40).filter(|seed| !run(*seed, true).is_empty()).count();
     assert!(caught >= 10, "of 40 runs with a journal that acknowledges before its sync {caught} were caught");
+}
+
+#[test]
+fn the_refusals_of_one_caller_push_no_other_call_out_of_the_audit() {
+    let hash: String = Sha256::digest("ops").iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = format!("[[token]]\nname = \"ops\"\nscopes = [\"read\"]\nsha256 = \"{hash}\"\n");
+    let settings = settings_for(None, Callers::from_toml(&token).unwrap());
+    let process = Simulated::with(0, settings, 2, 4_096);
+    let admin = |request: String| process.client_of(process.admin).ask(request.replace("test\r\n", "127.0.0.1\r\n"));
+    let fields = format!("Content-Type: application/x-ndjson\r\n{}", bearer("ops"));
+    let refuse = || {
+        let refused = admin(lines("/admin/residents", &fields, &status_line(1, "red", version(1))));
+        assert_eq!(refused.problem(), "scope-missing");
+    };
+    (0..101).for_each(|_| refuse());
+    process.sim.borrow_mut().advance(1_000);
+    refuse();
+    let audit = admin(get("/admin/audit", &bearer("ops"))).json();
+    let details: Vec<_> = audit.as_array().unwrap().iter().map(|entry| entry["detail"].as_str().unwrap()).collect();
+    assert_eq!(details, ["refused: scope-missing, and 100 more since the last", "refused: scope-missing"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! Writes and look-ups are in the audit, by the name of their caller, on disk before their answer; what only reads
 //! figures (`/metrics`, `/status.json`, `/admin/audit`) is not. A call of a known caller that was refused is written
-//! there behind its answer, and so are the counts of a caller's lines; what strangers try is only counted.
+//! there behind its answer, one a second, and so are the counts of a caller's lines; what strangers try is only counted.
 
 use std::sync::Arc;
 
@@ -40,8 +40,11 @@ impl Service {
     ) -> Result<T, Problem> {
         let (author, may) = self.parts.settings.callers.find(head, Scope::Residents)?;
         let done = if may { act(self, &author) } else { Err(problem::SCOPE_MISSING) };
-        if let Err(Problem { word, status: ..500, .. }) = done {
-            self.note(reply.now, reply.asker, &author, action, &format!("refused: {word}"));
+        if let Err(Problem { word, status: ..500, .. }) = done
+            && let Some(unwritten) = self.writes.refused(reply.now, &author)
+        {
+            let more = if unwritten > 0 { format!(", and {unwritten} more since the last") } else { String::new() };
+            self.note(reply.now, reply.asker, &author, action, &format!("refused: {word}{more}"));
         }
         done
     }

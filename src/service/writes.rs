@@ -10,7 +10,10 @@ use std::sync::Arc;
 use super::problem::{self, Problem};
 use super::{Answer, Ask, Service};
 use crate::journal::{Port, Record, Refused};
-use crate::limits::{AUDIT_ENTRIES_MAX, HISTORY_CHANGES_MAX, SCAN_RECORD_MS_MAX, TEST_HOLD_MS_MAX};
+use crate::limits::{
+    ADMIN_TOKENS_MAX, AUDIT_ENTRIES_MAX, AUDIT_REFUSAL_MS_MIN, HISTORY_CHANGES_MAX, SCAN_RECORD_MS_MAX,
+    TEST_HOLD_MS_MAX,
+};
 use crate::registry::table::{Place, Record as Known, Saying, Statement};
 use crate::words::{Now, ResidentNumber, Status};
 
@@ -193,12 +196,30 @@ pub(super) struct Writes {
     purging: Option<(Asker, usize, usize)>,
     /// Removals of test data that were asked for here.
     purges: u64,
+    /// By caller: until when no refusal is written down, in monotonic milliseconds, and how many so were not.
+    refusals: HashMap<Arc<str>, (u64, u64)>,
 }
 
 impl Writes {
     pub(super) fn new(port: Port, past: Past) -> Writes {
-        let (waiting, added) = (VecDeque::new(), HashMap::new());
-        Writes { port, waiting, past, added, hold_test_until_ms: 0, purging: None, purges: 0 }
+        let (waiting, added, refusals) = (VecDeque::new(), HashMap::new(), HashMap::new());
+        Writes { port, waiting, past, added, hold_test_until_ms: 0, purging: None, purges: 0, refusals }
+    }
+
+    /// Whether a caller's refusal is to be written down, so that no caller's push the others' calls out of what is
+    /// remembered: then how many were not since the last one that was.
+    pub(super) fn refused(&mut self, now: Now, caller: &Arc<str>) -> Option<u64> {
+        if self.refusals.len() > ADMIN_TOKENS_MAX {
+            // Names of tokens files that were read before.
+            self.refusals.clear();
+        }
+        let (until_ms, unwritten) = self.refusals.entry(caller.clone()).or_default();
+        if now.mono_ms() < *until_ms {
+            *unwritten += 1;
+            return None;
+        }
+        *until_ms = now.mono_ms() + AUDIT_REFUSAL_MS_MIN;
+        Some(std::mem::take(unwritten))
     }
 
     pub(super) fn is_failed(&self) -> bool {
