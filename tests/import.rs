@@ -177,14 +177,19 @@ fn replace_takes_the_file_as_the_whole() {
         3,
         0,
     );
+    // What is older undoes nothing.
     let output = site.import(csv(&[(2, "red,1700000000001"), (4, "red,1700000000001")]), &["--replace"]);
     assert_taken(&output, 2, 0);
-    assert_eq!(["inserted", "updated", "removed", "residents"].map(|name| count(&output, name)), [1, 1, 2, 2]);
-    // The same file again changes nothing and says so; one that differs in the status alone is an update.
-    let output = site.import(csv(&[(2, "red,1700000000001"), (4, "green,1700000000001")]), &["--replace"]);
+    let names = ["inserted", "older", "kept", "removed", "residents"];
+    assert_eq!(names.map(|name| count(&output, name)), [1, 1, 2, 0, 4]);
+    let output = site.import(csv(&[(2, "red,1700000000011"), (4, "red,1700000000011")]), &["--replace"]);
     assert_taken(&output, 2, 0);
-    assert_eq!(["duplicates", "updated", "conflicts", "inserted"].map(|name| count(&output, name)), [1, 1, 0, 0]);
-    let twice = [(2, "red,1700000000001"), (2, "green,1700000000001"), (2, "red,1700000000001")];
+    assert_eq!(["inserted", "updated", "removed", "residents"].map(|name| count(&output, name)), [0, 2, 2, 2]);
+    // The same file again changes nothing and says so; of one that differs in the status alone the stricter stands.
+    let output = site.import(csv(&[(2, "red,1700000000011"), (4, "green,1700000000011")]), &["--replace"]);
+    assert_taken(&output, 2, 0);
+    assert_eq!(["duplicates", "updated", "conflicts", "inserted"].map(|name| count(&output, name)), [1, 0, 1, 0]);
+    let twice = [(2, "red,1700000000011"), (2, "green,1700000000011"), (2, "red,1700000000011")];
     let output = site.import(csv(&twice), &[]);
     assert_taken(&output, 3, 0);
     assert_eq!(["duplicates", "conflicts"].map(|name| count(&output, name)), [2, 1], "each row is counted once");

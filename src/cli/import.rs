@@ -43,7 +43,10 @@ pub struct Args {
     file: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Take the file as the whole: who is not in it is removed
+    /// Take the file as the whole as of its newest row: who is not in it is removed
+    ///
+    /// What is newer than a row stays, as without it; so does who is not in the file and of whom something newer is held
+    /// than its newest row (they are counted as kept), and who was removed stays so but for a newer row.
     #[arg(long)]
     replace: bool,
     /// Where wrong rows are listed by line, column and reason [default: rejects.csv in the data folder]
@@ -97,7 +100,7 @@ pub fn run(args: &Args) -> Done {
         let were = if report.rejected == 1 { "was" } else { "were" };
         format!("{} {were} rejected, see {}", counted(report.rejected, "row"), rejects_path.display())
     });
-    if args.replace && table.is_empty() {
+    if args.replace && report.rows == report.rejected {
         rejects.keep().map_err(rejects_failed)?;
         let seen = rejected.unwrap_or_else(|| "it has no row".to_owned());
         let reason = format!("{}: --replace would leave nobody in the registry: {seen}", args.file.display());
@@ -239,6 +242,7 @@ fn told(report: &Report, residents: usize, json: bool) -> String {
         ("conflicts", report.conflicts),
         ("rejected", report.rejected),
         ("removed", report.removed),
+        ("kept", report.kept),
         ("residents", residents as u64),
     ];
     if json {

@@ -25,25 +25,26 @@ use time::format_description::well_known::Rfc3339;
 use super::id_number::{HashKey, IdNumber, IdNumberError};
 use super::table::{Record, Table};
 use crate::limits::IMPORT_ROW_BYTES_MAX;
-use crate::words::Status;
+use crate::words::{ResidentNumber, Status};
 
 /// How a file is taken.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
     /// Newer rows replace what the registry holds, which otherwise stays.
     Merge,
-    /// The file is the whole: who is not in it is gone, who is in it keeps only the session number.
+    /// The file is the whole as of its newest row: who is not in it is gone, unless something newer than that is held
+    /// of them; who is in it keeps what is as new as their row, else only the session number.
     Replace,
 }
 
-/// What became of the rows: `rows` is the sum of all the others but `removed`.
+/// What became of the rows: `rows` is the sum of all the others but `removed` and `kept`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Report {
     /// Rows read, without the header and empty lines.
     pub rows: u64,
     /// Rows about somebody not in the registry before, nor in a row above.
     pub inserted: u64,
-    /// Rows newer than what was held or, when the file replaces, different.
+    /// Rows newer than what was held.
     pub updated: u64,
     /// Rows older than what was held: ignored.
     pub older: u64,
@@ -55,6 +56,8 @@ pub struct Report {
     pub rejected: u64,
     /// Residents that were in the registry and are not in the file, when it replaces.
     pub removed: u64,
+    /// Such residents of whom something is held that is newer than all of the file: they stay.
+    pub kept: u64,
 }
 
 /// A row that was not taken.
@@ -124,7 +127,7 @@ pub fn import(
         Mode::Merge => (held, None),
         Mode::Replace => (Table::new(rows_expected).map_err(ImportError::Memory)?, Some(held)),
     };
-    let mut merger = Merger { table, before, columns, versions, report: Report::default() };
+    let mut merger = Merger { table, before, newest: 0, columns, versions, report: Report::default() };
     loop {
         reader.get_mut().left = 2 * BUFFER_BYTES;
         let begins = reader.position().clone();
@@ -149,13 +152,15 @@ pub fn import(
             reject(&Reject { line, column, reason }).map_err(ImportError::Rejects)?;
         }
     }
-    Ok(merger.finish())
+    merger.finish().map_err(ImportError::Memory)
 }
 
 struct Merger {
     table: Table,
     /// The registry that is being replaced.
     before: Option<Table>,
+    /// The greatest version of a row.
+    newest: u64,
     columns: Columns,
     versions: RangeInclusive<u64>,
     report: Report,
@@ -167,6 +172,8 @@ impl Merger {
         if !self.versions.contains(&new.version) {
             return Err((NAMES[UPDATED_AT], Reason::UpdatedAtRange));
         }
+        self.newest = self.newest.max(new.version);
+        self.bring_over(&new);
         let Some(held) = self.table.read(new.resident) else {
             let removed = self.table.removed(new.resident);
             if removed.is_some_and(|removed| removed.version >= new.version) {
@@ -174,11 +181,7 @@ impl Merger {
                 return Ok(());
             }
             new.session = removed.map_or_else(|| self.session_before(&new), |removed| removed.session);
-            match self.before.as_ref().and_then(|before| before.read(new.resident)) {
-                None => self.report.inserted += 1,
-                Some(before) if before == new => self.report.duplicates += 1,
-                Some(_) => self.report.updated += 1,
-            }
+            self.report.inserted += 1;
             self.write(&new);
             return Ok(());
         };
@@ -186,10 +189,11 @@ impl Merger {
             return Err((NAMES[ID_NUMBER], Reason::NumberTaken));
         }
         new.session = held.session;
-        if self.columns.places[REGION].is_none() {
+        let stays = self.before.is_none() || new.version == held.version;
+        if self.columns.places[REGION].is_none() && stays {
             new.region = held.region;
         }
-        if self.columns.places[TEST].is_none() {
+        if self.columns.places[TEST].is_none() && stays {
             new.test = held.test;
         }
         let strictness = |record: &Record| (record.version, record.status as u8, record.region, record.test);
@@ -205,15 +209,19 @@ impl Merger {
         Ok(())
     }
 
-    /// The session number of somebody new in the table: the one from before, so that who stays is not signed out.
+    /// Takes into the table what the one that is being replaced says of this person.
+    fn bring_over(&self, new: &Record) {
+        let Some(before) = &self.before else { return };
+        if self.table.row(new.resident).is_none() {
+            self.table.fill(before.row(new.resident).filter(|[_, check, ..]| *check == new.check).into_iter());
+        }
+    }
+
+    /// The session number of somebody new in the table. Where somebody else had this resident number, none of those
+    /// sessions may open this record.
     fn session_before(&self, new: &Record) -> u32 {
         let held = |before: &Table| before.read(new.resident).or_else(|| before.removed(new.resident));
-        match self.before.as_ref().and_then(held) {
-            Some(held) if held.check == new.check => held.session,
-            // Somebody else had this resident number: none of those sessions may open this record.
-            Some(held) => held.session.wrapping_add(1),
-            None => 0,
-        }
+        self.before.as_ref().and_then(held).map_or(0, |held| held.session.wrapping_add(1))
     }
 
     fn write(&mut self, record: &Record) {
@@ -229,12 +237,23 @@ impl Merger {
         Ok(())
     }
 
-    fn finish(mut self) -> (Table, Report) {
-        if let Some(before) = self.before {
-            let removed = before.sorted().filter(|record| self.table.read(record.resident).is_none()).count();
-            self.report.removed = removed as u64;
+    fn finish(mut self) -> io::Result<(Table, Report)> {
+        let Some(before) = self.before.take() else { return Ok((self.table, self.report)) };
+        for row @ [number, _, version, ..] in before.rows() {
+            let resident = ResidentNumber(number);
+            let is_held = before.read(resident).is_some();
+            if self.table.row(resident).is_some() {
+                continue;
+            }
+            if is_held && version <= self.newest {
+                self.report.removed += 1;
+                continue;
+            }
+            self.report.kept += u64::from(is_held);
+            self.make_room()?;
+            self.table.fill([row].into_iter());
         }
-        (self.table, self.report)
+        Ok((self.table, self.report))
     }
 }
 
@@ -633,13 +652,47 @@ mod tests {
 
     #[test]
     fn replacing_takes_the_file_as_the_whole_but_for_sessions() {
-        let (table, ..) = fresh(rows(HEADER_5, &[(1, "green,9,610100,"), (2, "green,9,,"), (3, "green,9,,")]));
+        let (table, ..) = fresh(rows(HEADER_5, &[(1, "green,1,610100,"), (2, "green,1,,"), (3, "green,1,,")]));
         raise_session(&table, held(&table, 1).resident);
         let (table, report, _) = run(rows(HEADER, &[(1, "red,2"), (4, "green,2")]), table, Mode::Replace).unwrap();
         assert_eq!(report, Report { rows: 2, inserted: 1, updated: 1, removed: 2, ..Report::default() });
         assert_eq!(table.len(), 2);
         let stays = held(&table, 1);
         assert_eq!((stays.status, stays.version, stays.region, stays.session), (Status::Red, 2, 0, 1));
+    }
+
+    #[test]
+    fn replacing_undoes_nothing_that_is_newer_than_the_file() {
+        let numbers: Vec<_> = (1..=60).map(|n| (n, if n % 2 == 0 { "green,9,610100," } else { "green,1,," })).collect();
+        let (table, ..) = fresh(rows(HEADER_5, &numbers));
+        let remove = |n: u32, version| {
+            let Record { resident, check, .. } = held(&table, n);
+            let place = table.reserve(resident).unwrap();
+            let saying = crate::registry::table::Saying::Removed;
+            let statement =
+                crate::registry::table::Statement { resident, check, version, saying, test: false, region: 0 };
+            assert!(table.apply(&statement, place));
+        };
+        raise_session(&table, held(&table, 4).resident);
+        remove(1, 4);
+        remove(3, 9);
+        remove(5, 9);
+        // 1 was removed before its row, 3 after it, as 5, who is not in the file; 2 and 4 are known better.
+        let file = [(1, "red,5"), (2, "red,5"), (3, "red,5"), (7, "green,1"), (99, "red,5")];
+        let (table, report, _) = run(rows(HEADER, &file), table, Mode::Replace).unwrap();
+        let expected = Report { rows: 5, inserted: 2, older: 2, duplicates: 1, removed: 26, kept: 29, ..report };
+        assert_eq!(report, expected);
+        assert_eq!(
+            (held(&table, 1).status, held(&table, 2).version, held(&table, 2).region),
+            (Status::Red, 9, 610_100)
+        );
+        assert_eq!(held(&table, 4).session, 1);
+        let resident = |n| KEY.number(&demo::id_number(n)).0;
+        assert!([3, 5].iter().all(|n| table.removed(resident(*n)).is_some() && table.read(resident(*n)).is_none()));
+        assert!(table.read(resident(9)).is_none() && table.removed(resident(9)).is_none());
+        // Nor does an older row bring back 5 later.
+        let (table, report, _) = run(rows(HEADER, &[(5, "red,8"), (7, "green,1")]), table, Mode::Merge).unwrap();
+        assert_eq!((report.older, report.duplicates, table.len()), (1, 1, 33));
     }
 
     #[test]
