@@ -243,11 +243,8 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
     let (mut seen, mut written) = (Seen::default(), Ok(()));
     let read = reading::read_on(folder, |entry| {
         let record = &entry.record;
-        if !seen.is_news(record) {
-            return;
-        }
         if written.is_ok() && (!record.is_test() || (export.test && entry.stored.sequence > purged)) {
-            let values = export.values(record, issuer.as_ref());
+            let values = export.values(record, issuer.as_ref(), &mut seen);
             written = values.map_or(Ok(()), |values| out.write(values));
         }
     });
@@ -267,38 +264,25 @@ impl What {
     }
 }
 
-/// What was read already, as far as what follows depends on it.
+/// What was told already, as far as what follows depends on it.
 #[derive(Default)]
 struct Seen {
     scans: HashSet<[u8; 16]>,
-    /// By resident, the version that stands, and whether it is test data.
-    versions: HashMap<u64, (u64, bool)>,
+    /// By resident, the version that stands.
+    versions: HashMap<u64, u64>,
 }
 
 impl Seen {
-    /// Whether a record changes anything: no scan that has come before, and no statement that was answered `ignored`.
-    fn is_news(&mut self, record: &Record<'_>) -> bool {
-        match *record {
-            Record::Scan { id, .. } => self.scans.insert(id),
-            Record::Status { resident, version, test, .. } => {
-                let is_news = self.versions.get(&resident.0).is_none_or(|(known, _)| version > *known);
-                if is_news {
-                    self.versions.insert(resident.0, (version, test));
-                }
-                is_news
-            }
-            Record::PurgeTest { .. } => {
-                self.versions.retain(|_, (_, test)| !*test);
-                true
-            }
-            Record::Sessions { .. } | Record::Audit { .. } => true,
-        }
+    /// Whether a statement changes anything; one that does not was answered `ignored`.
+    fn is_news(&mut self, resident: u64, version: u64) -> bool {
+        let known = self.versions.entry(resident).or_default();
+        version > std::mem::replace(known, version.max(*known))
     }
 }
 
 impl Export {
-    /// What is told of a record, in the order of the fields; `None` if it is not asked for.
-    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>) -> Option<Vec<Value>> {
+    /// What is told of a record, in the order of the fields; `None` if it is not asked for, or no news.
+    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>, seen: &mut Seen) -> Option<Vec<Value>> {
         let in_time = |ms: u64| {
             self.from.is_none_or(|from| ms >= from.saturating_mul(1_000))
                 && self.to.is_none_or(|to| ms < to.saturating_mul(1_000))
@@ -312,7 +296,7 @@ impl Export {
                     (age_s <= 2 * CODE_AGE_S_MAX).then_some(opened.resident.0)
                 });
                 let at_place = self.place.as_deref().is_none_or(|wanted| wanted == place);
-                (at_place && in_time(at_ms) && is_them(resident)).then(|| {
+                (at_place && in_time(at_ms) && is_them(resident) && seen.scans.insert(id)).then(|| {
                     vec![
                         time(at_ms),
                         place.into(),
@@ -327,19 +311,21 @@ impl Export {
                 })
             }
             Record::Status { resident, version, status, remove, test, region, at_ms, author, reason, .. }
-                if self.what == What::Statuses && in_time(at_ms) && is_them(Some(resident.0)) =>
+                if self.what == What::Statuses && is_them(Some(resident.0)) =>
             {
-                Some(vec![
-                    time(at_ms),
-                    format!("{:016x}", resident.0).into(),
-                    (!remove).then_some(Status::word(status)).into(),
-                    version.into(),
-                    remove.into(),
-                    region.into(),
-                    author.into(),
-                    reason.into(),
-                    test.into(),
-                ])
+                (seen.is_news(resident.0, version) && in_time(at_ms)).then(|| {
+                    vec![
+                        time(at_ms),
+                        format!("{:016x}", resident.0).into(),
+                        (!remove).then_some(Status::word(status)).into(),
+                        version.into(),
+                        remove.into(),
+                        region.into(),
+                        author.into(),
+                        reason.into(),
+                        test.into(),
+                    ]
+                })
             }
             Record::Audit { at_ms, author, action, detail } if self.what == What::Audit && in_time(at_ms) => {
                 Some(vec![time(at_ms), author.into(), action.into(), detail.into()])
