@@ -4,17 +4,12 @@
 //! string has exactly one text, so that a code cannot be altered without being refused. It never trims and never folds
 //! spaces, which are ordinary characters of the alphabet. Called by `claims` and `verify`.
 
-use thiserror::Error;
-
 /// The characters in the order of their values, which are also those of QR alphanumeric mode (ISO/IEC 18004 table 5).
 pub(super) const ALPHABET: &[u8; 45] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
 
-/// No character of the alphabet has this value.
-const NONE: u8 = 0xff;
-
-/// The value of each character, `NONE` outside the alphabet.
+/// The value of each character, 255 outside the alphabet.
 const VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
+    let mut values = [u8::MAX; 256];
     let mut value = 0u8;
     while value < 45 {
         values[ALPHABET[value as usize] as usize] = value;
@@ -56,48 +51,28 @@ pub(super) fn values(pair: [u8; 2]) -> [u32; 3] {
     [low % 45, low / 45, group / (45 * 45)]
 }
 
-/// Writes the bytes of `text` at the start of `out` and returns how many there are.
-///
-/// # Errors
-/// Says which rule of RFC 9285 §4 and §6 the text breaks; `out` may then be partly written.
-pub fn decode(text: &[u8], out: &mut [u8]) -> Result<usize, DecodeError> {
+/// Writes the bytes of `text` at the start of `out` and returns how many there are. `None` where the text breaks a rule
+/// of RFC 9285 §4 and §6 or stands for more than `out` holds, which may then be partly written.
+pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
     let length = match text.len() % 3 {
-        1 => return Err(DecodeError::Length),
+        1 => return None,
         rest => text.len() / 3 * 2 + rest / 2,
     };
-    let out = out.get_mut(..length).ok_or(DecodeError::TooLong)?;
+    let out = out.get_mut(..length)?;
     let (triples, rest) = text.as_chunks::<3>();
     let (pairs, tail) = out.as_chunks_mut::<2>();
     for (triple, pair) in triples.iter().zip(pairs) {
         let group = value(triple[0])? + 45 * value(triple[1])? + 45 * 45 * value(triple[2])?;
-        *pair = u16::try_from(group).map_err(|_| DecodeError::Group)?.to_be_bytes();
+        *pair = u16::try_from(group).ok()?.to_be_bytes();
     }
     if let ([low, high], [last]) = (rest, tail) {
-        *last = u8::try_from(value(*low)? + 45 * value(*high)?).map_err(|_| DecodeError::Group)?;
+        *last = u8::try_from(value(*low)? + 45 * value(*high)?).ok()?;
     }
-    Ok(length)
+    Some(length)
 }
 
-pub(super) fn value(character: u8) -> Result<u32, DecodeError> {
-    match VALUES[usize::from(character)] {
-        NONE => Err(DecodeError::Character),
-        value => Ok(u32::from(value)),
-    }
-}
-
-/// Why a text is not Base45.
-#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum DecodeError {
-    #[error("the length leaves one character over")]
-    Length,
-    #[error("a character outside the Base45 alphabet")]
-    Character,
-    /// A group of three above 65535, or of two above 255.
-    #[error("a group stands for more than its bytes can hold")]
-    Group,
-    #[error("more bytes than are accepted")]
-    TooLong,
+pub(super) fn value(character: u8) -> Option<u32> {
+    Some(VALUES[usize::from(character)]).filter(|value| *value < 45).map(u32::from)
 }
 
 #[cfg(test)]
@@ -111,7 +86,7 @@ mod tests {
         String::from_utf8(out[..length].to_vec()).unwrap()
     }
 
-    fn decoded(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    fn decoded(text: &[u8]) -> Option<Vec<u8>> {
         let mut out = [0; 600];
         decode(text, &mut out).map(|length| out[..length].to_vec())
     }
@@ -134,22 +109,22 @@ mod tests {
 
     #[test]
     fn what_no_encoder_writes_is_refused() {
-        assert_eq!(decoded(b"GGW"), Err(DecodeError::Group));
-        assert_eq!(decoded(b":::"), Err(DecodeError::Group));
-        assert_eq!(decoded(b"U5"), Ok(vec![255]));
-        assert_eq!(decoded(b"V5"), Err(DecodeError::Group));
-        assert_eq!(decoded(b"::"), Err(DecodeError::Group));
-        assert_eq!(decoded(b"B"), Err(DecodeError::Length));
-        assert_eq!(decoded(b"BB8B"), Err(DecodeError::Length));
+        assert_eq!(decoded(b"GGW"), None);
+        assert_eq!(decoded(b":::"), None);
+        assert_eq!(decoded(b"U5"), Some(vec![255]));
+        assert_eq!(decoded(b"V5"), None);
+        assert_eq!(decoded(b"::"), None);
+        assert_eq!(decoded(b"B"), None);
+        assert_eq!(decoded(b"BB8B"), None);
         for text in ["bb8", "B\nB", "B\u{e9}", "B_8", "BB8\0\0\0"] {
-            assert_eq!(decoded(text.as_bytes()), Err(DecodeError::Character), "{text:?}");
+            assert_eq!(decoded(text.as_bytes()), None, "{text:?}");
         }
     }
 
     #[test]
     fn more_than_the_buffer_holds_is_refused_not_cut() {
-        assert_eq!(decode(b"BB8BB8", &mut [0; 3]), Err(DecodeError::TooLong));
-        assert_eq!(decode(b"BB8BB8", &mut [0; 4]), Ok(4));
+        assert_eq!(decode(b"BB8BB8", &mut [0; 3]), None);
+        assert_eq!(decode(b"BB8BB8", &mut [0; 4]), Some(4));
     }
 
     proptest! {
@@ -163,7 +138,7 @@ mod tests {
 
         #[test]
         fn what_decodes_encodes_to_itself(text in "[0-9A-Z $%*+./:-]{0,60}") {
-            if let Ok(bytes) = decoded(text.as_bytes()) {
+            if let Some(bytes) = decoded(text.as_bytes()) {
                 prop_assert_eq!(encoded(&bytes), text);
             }
         }

@@ -22,6 +22,7 @@ use thiserror::Error;
 use super::base45;
 use super::keyring::{Env, Keyring, SigningKey};
 use super::qr::{Painter, SYMBOL_CHARS_MAX, Symbol};
+use crate::limits::ISSUER_BYTES_MAX;
 use crate::sys::ed25519::{SIGNATURE_BYTES, Signer};
 use crate::words::{ResidentNumber, Status};
 
@@ -31,8 +32,6 @@ pub const DEFAULT_ISSUER: &str = "CN-610100";
 pub const PREFIX: &[u8; 4] = b"OC1:";
 /// The longest code: what its symbol holds.
 pub const CODE_CHARS_MAX: usize = SYMBOL_CHARS_MAX;
-/// The longest issuer name, in bytes: one more makes a code of 222 characters.
-pub const ISSUER_BYTES_MAX: usize = 20;
 
 /// The signed payload without the issuer's name: map head, exp, iat, cti, status, and the name's own key and head.
 const PAYLOAD_BYTES: usize = 39;
@@ -44,7 +43,6 @@ const SIGNED_HEAD: &[u8; 12] = b"\x84\x6aSignature1";
 const SIGNED_BYTES_MAX: usize = SIGNED_HEAD.len() + 14 + 1 + 2 + PAYLOAD_BYTES + ISSUER_BYTES_MAX;
 
 const _: () = assert!(PREFIX.len() + base45::encoded_len(CODE_BYTES_MAX) <= CODE_CHARS_MAX);
-const _: () = assert!(PREFIX.len() + base45::encoded_len(CODE_BYTES_MAX + 1) > CODE_CHARS_MAX);
 
 /// Where the variable fields stand, counted from the first byte of exp's key.
 const EXP: usize = 2;
@@ -117,10 +115,14 @@ impl Issuer {
     /// # Errors
     /// The name cannot stand in a code, or an environment has no key that is not revoked.
     pub fn new(keyring: &Keyring, issuer: &str) -> Result<Issuer, IssuerError> {
-        check_issuer(issuer)?;
+        // RFC 8392 §2 makes a text with a colon a URI; a region code is none, and nothing else needs quoting anywhere.
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if !(1..=ISSUER_BYTES_MAX).contains(&issuer.len()) || !issuer.bytes().all(allowed) {
+            return Err(IssuerError::Name);
+        }
         let templates = |env: Env| {
-            let mut keys: Vec<_> = keyring.signing_keys().iter().filter(|key| key.env == env).collect();
-            keys.retain(|key| key.revoked.is_none());
+            let usable = |key: &&SigningKey| key.env == env && key.revoked.is_none();
+            let mut keys: Vec<_> = keyring.signing_keys().iter().filter(usable).collect();
             keys.sort_by_key(|key| std::cmp::Reverse(key.age()));
             if keys.is_empty() {
                 return Err(IssuerError::NoKey(env));
@@ -177,21 +179,6 @@ impl Issuer {
         let mut block = Block::<Aes128>::from(words.to_be_bytes());
         self.cti.encrypt_block(&mut block);
         block.into()
-    }
-}
-
-/// A name that can stand in `iss`: 1 to [`ISSUER_BYTES_MAX`] ASCII letters, digits, `-`, `.` or `_`.
-///
-/// RFC 8392 §2 makes a text with a colon a URI; a region code is none, and nothing else needs quoting anywhere.
-///
-/// # Errors
-/// [`IssuerError::Name`].
-pub fn check_issuer(issuer: &str) -> Result<(), IssuerError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if (1..=ISSUER_BYTES_MAX).contains(&issuer.len()) && issuer.bytes().all(allowed) {
-        Ok(())
-    } else {
-        Err(IssuerError::Name)
     }
 }
 
@@ -271,8 +258,8 @@ const fn constant_bytes(issuer_bytes: usize) -> usize {
 
 /// The payload as a byte string, with zeros in the variable fields.
 fn payload_template(issuer: &str) -> Vec<u8> {
-    // At most 59 and 20, so each length is one byte and the name's head is one as well.
-    let length = u8::try_from(PAYLOAD_BYTES + issuer.len()).expect("a checked name has at most 20 bytes");
+    // At most 53 and 14, so each length is one byte and the name's head is one as well.
+    let length = u8::try_from(PAYLOAD_BYTES + issuer.len()).expect("a checked name has at most 14 bytes");
     let name_head = 0x60 + (length - 39);
     let mut payload = vec![0x58, length, 0xa5, 0x01, name_head];
     payload.extend_from_slice(issuer.as_bytes());
@@ -442,8 +429,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_name_that_does_not_fit_is_refused() {
-        for name in ["", "CN-610100-ABCDEFGHIJK", "CN 610100", "CN\"", "a:b", "陕西"] {
-            assert_eq!(check_issuer(name), Err(IssuerError::Name), "{name}");
+        for name in ["", "CN-610100-ABCDE", "CN 610100", "CN\"", "a:b", "陕西"] {
+            assert_eq!(Issuer::new(&keyring(), name).err(), Some(IssuerError::Name), "{name}");
         }
     }
 }

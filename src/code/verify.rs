@@ -7,11 +7,13 @@
 //!
 //! Codes of ours are decoded strictly: one text for each signed code, so that a code cannot be dressed up as another.
 
+use minicbor::decode::Error;
+use minicbor::encode::{Encoder, write::Cursor};
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr};
 
 use super::base45;
-use super::cbor::{ARRAY, CborError, Decoder, MAP, TAG};
+use super::cbor::{only_item, pairs};
 use super::claims::PREFIX;
 use super::keyring::Env;
 use super::trust::{Trust, TrustedKey};
@@ -146,21 +148,19 @@ impl<'a> Code<'a> {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
-        let length = base45::decode(text.strip_prefix(PREFIX)?, buffer).ok()?;
+        let length = base45::decode(text.strip_prefix(PREFIX)?, buffer)?;
         Code::read(&buffer[..length]).ok()
     }
 
-    fn read(bytes: &'a [u8]) -> Result<Code<'a>, CborError> {
-        let mut outer = Decoder::new(bytes);
+    fn read(bytes: &'a [u8]) -> Result<Code<'a>, Error> {
+        let mut outer = only_item(bytes)?;
         // RFC 9052 §2: tag 18 is COSE_Sign1, an array of four. Ours has nothing unprotected.
-        let framed = outer.argument(TAG)? == 18 && outer.argument(ARRAY)? == 4;
+        let framed = outer.tag()?.as_u64() == 18 && outer.array()? == Some(4);
         let protected = outer.bytes()?;
-        let bare = outer.argument(MAP)? == 0;
-        let payload = outer.bytes()?;
-        let signature = outer.bytes()?;
-        outer.end()?;
+        let bare = outer.map()? == Some(0);
+        let (payload, signature) = (outer.bytes()?, outer.bytes()?);
         if !framed || !bare || signature.len() != 64 {
-            return Err(CborError::Kind);
+            return Err(Error::message("not of our profile"));
         }
         let (alg, kid) = read_protected(protected)?;
         let (iss, cti, status, env) = (String::new(), [0; 16], Status::Unknown, Env::Prod);
@@ -170,31 +170,28 @@ impl<'a> Code<'a> {
         Ok(code)
     }
 
-    fn read_payload(&mut self) -> Result<(), CborError> {
-        let mut payload = Decoder::new(self.payload);
-        let mut previous: &[u8] = &[];
-        let mut required = 0;
-        for _ in 0..payload.argument(MAP)? {
+    fn read_payload(&mut self) -> Result<(), Error> {
+        let (claims, mut required) = (&mut self.claims, 0);
+        pairs(self.payload, |key, mut value| {
             required += 1;
-            match payload.key(&mut previous)? {
-                [0x01] => self.iss = payload.text()?,
-                [0x04] => self.claims.exp = payload.uint()?,
-                [0x06] => self.claims.iat = payload.uint()?,
-                [0x07] => self.claims.cti = payload.bytes()?.try_into().map_err(|_| CborError::Kind)?,
-                STATUS_KEY => self.claims.status = read_status(&mut payload)?,
+            match key {
+                [0x01] => self.iss = value.str()?,
+                [0x04] => claims.exp = value.u64()?,
+                [0x06] => claims.iat = value.u64()?,
+                [0x07] => claims.cti = value.bytes()?.try_into().map_err(|_| Error::message("a cti of 16 bytes"))?,
+                // Any value that is not one of ours is unknown.
+                STATUS_KEY => claims.status = value.u64().map_or(Status::Unknown, Status::from_claim),
                 [0x05] => {
-                    self.claims.nbf = Some(payload.uint()?);
+                    claims.nbf = Some(value.u64()?);
                     required -= 1;
                 }
                 // A claim that a later profile adds says nothing against the others (RFC 8392 §3).
-                _ => {
-                    payload.skip()?;
-                    required -= 1;
-                }
+                _ => required -= 1,
             }
-        }
+            Ok(())
+        })?;
         // No key stands twice, so five of the five that every code of ours has are all of them.
-        if required == 5 { payload.end() } else { Err(CborError::Kind) }
+        if required == 5 { Ok(()) } else { Err(Error::message("a claim is missing")) }
     }
 
     /// The key that made the signature, if the list has it.
@@ -207,57 +204,30 @@ impl<'a> Code<'a> {
     /// The Sig_structure of RFC 9052 §4.4, in `buffer`. It fits: a text's bytes are a third fewer than its characters,
     /// and this adds at most 19.
     fn signed<'b>(&self, buffer: &'b mut [u8; TEXT_BYTES_MAX]) -> Option<&'b [u8]> {
-        let (protected, protected_bytes) = byte_string_head(self.protected.len())?;
-        let (payload, payload_bytes) = byte_string_head(self.payload.len())?;
-        let mut at = 0;
-        for part in [
-            &b"\x84\x6aSignature1"[..],
-            &protected[..protected_bytes],
-            self.protected,
-            &[0x40],
-            &payload[..payload_bytes],
-            self.payload,
-        ] {
-            buffer.get_mut(at..at + part.len())?.copy_from_slice(part);
-            at += part.len();
-        }
-        Some(&buffer[..at])
+        let mut encoder = Encoder::new(Cursor::new(&mut buffer[..]));
+        encoder
+            .array(4)
+            .and_then(|parts| parts.str("Signature1")?.bytes(self.protected)?.bytes(b"")?.bytes(self.payload))
+            .ok()?;
+        let length = encoder.writer().position();
+        Some(&buffer[..length])
     }
 }
 
 /// The algorithm and the key id of a protected header. Other parameters are passed over, but `crit` (2) names some that
 /// must be understood, and none is (RFC 9052 §3.1).
-fn read_protected(protected: &[u8]) -> Result<(i64, &[u8]), CborError> {
-    let mut header = Decoder::new(protected);
-    let mut previous: &[u8] = &[];
+fn read_protected(protected: &[u8]) -> Result<(i64, &[u8]), Error> {
     let (mut alg, mut kid) = (None, None);
-    for _ in 0..header.argument(MAP)? {
-        match header.key(&mut previous)? {
-            [0x01] => alg = Some(header.int()?),
-            [0x02] => return Err(CborError::Kind),
-            [0x04] => kid = Some(header.bytes()?),
-            _ => header.skip()?,
+    pairs(protected, |key, mut value| {
+        match key {
+            [0x01] => alg = Some(value.i64()?),
+            [0x02] => return Err(Error::message("a critical parameter")),
+            [0x04] => kid = Some(value.bytes()?),
+            _ => {}
         }
-    }
-    header.end()?;
-    alg.zip(kid).ok_or(CborError::Kind)
-}
-
-/// Any well-formed value that is not one of ours is unknown.
-fn read_status(payload: &mut Decoder<'_>) -> Result<Status, CborError> {
-    let mut value = payload.clone();
-    payload.skip()?;
-    Ok(value.uint().map_or(Status::Unknown, Status::from_claim))
-}
-
-/// The shortest head of a byte string of that length, up to 65535, and how many bytes that is.
-fn byte_string_head(length: usize) -> Option<([u8; 3], usize)> {
-    let [high, low] = u16::try_from(length).ok()?.to_be_bytes();
-    Some(match length {
-        0..24 => ([0x40 | low, 0, 0], 1),
-        24..256 => ([0x58, low, 0], 2),
-        _ => ([0x59, high, low], 3),
-    })
+        Ok(())
+    })?;
+    alg.zip(kid).ok_or(Error::message("no algorithm, or no key id"))
 }
 
 #[cfg(test)]
@@ -303,9 +273,14 @@ mod tests {
 
     /// A code signed over any header and payload, so that only the decoder stands between it and `valid`.
     fn forged(protected: &[u8], unprotected: &[u8], payload: &[u8]) -> String {
-        let head = |bytes: &[u8]| byte_string_head(bytes.len()).map(|(head, length)| head[..length].to_vec()).unwrap();
-        let parts = [&head(protected)[..], protected].concat();
-        let body = [&head(payload)[..], payload].concat();
+        let string = |bytes: &[u8]| {
+            let mut out = [0; 600];
+            let mut encoder = Encoder::new(Cursor::new(&mut out[..]));
+            encoder.bytes(bytes).unwrap();
+            let length = encoder.writer().position();
+            out[..length].to_vec()
+        };
+        let (parts, body) = (string(protected), string(payload));
         let signed = [b"\x84\x6aSignature1", &parts[..], &[0x40], &body].concat();
         let signature = signer().sign(&signed);
         text_of(&[&[0xd2, 0x84], &parts[..], unprotected, &body, &[0x58, 0x40], signature.as_ref()].concat())

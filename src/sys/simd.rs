@@ -1,19 +1,11 @@
-//! The vector kernels: XOR of table rows, bits picked by a plan, and Base64; AVX-512, AVX2 and portable.
+//! The vector kernels: XOR of table rows, and bits picked by a plan; AVX-512, AVX2 and portable.
 //!
 //! Outward everything is safe. A [`Level`] can only be had for instructions that this CPU has, so whoever holds one may
 //! call every kernel with it. All levels give the same bytes, and a test runs each level that the machine has. It knows
 //! nothing of QR symbols. Called by `code`.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 /// Bits that a [`Pick`] gives, in bytes.
 pub const PICKED_BYTES: usize = 304;
-/// Bytes that [`Level::base64`] encodes, of a buffer of [`PICKED_BYTES`].
-pub const BASE64_BYTES: usize = 301;
-/// What they become: one byte is left over from the groups of three, so two `=` close it.
-pub const BASE64_CHARS: usize = BASE64_BYTES.div_ceil(3) * 4;
-
 const SLOTS: usize = PICKED_BYTES * 8;
 
 /// One row of a XOR table.
@@ -120,18 +112,6 @@ impl Level {
             Kind::Avx512 => unsafe { x86::pick_avx512(plan, source, out) },
         }
     }
-
-    /// Writes the first [`BASE64_BYTES`] of `bytes` in Base64 (RFC 4648 §4), with padding.
-    pub fn base64(self, bytes: &[u8; PICKED_BYTES], out: &mut [u8; BASE64_CHARS]) {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: this kind is only made where these three were detected.
-            Kind::Avx512 => unsafe { x86::base64_avx512(bytes, out) },
-            _ => {
-                STANDARD.encode_slice(&bytes[..BASE64_BYTES], out).expect("the buffer has the length of the encoding");
-            }
-        }
-    }
 }
 
 #[inline(always)]
@@ -161,7 +141,7 @@ fn pick(plan: &Pick, source: &[u8; 256], out: &mut [u8; PICKED_BYTES]) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BASE64_CHARS, ByteRows, PICKED_BYTES, Pick, Row, SLOTS};
+    use super::{ByteRows, PICKED_BYTES, Pick, Row, SLOTS};
 
     #[target_feature(enable = "avx2")]
     pub(super) fn xor_rows(rows: &[ByteRows], bytes: &[u8], sum: &mut Row) {
@@ -201,42 +181,6 @@ mod x86 {
         }
     }
 
-    /// Muła and Lemire, "Base64 encoding and decoding at almost the speed of a memory copy" (2019), section 3.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-    pub(super) fn base64_avx512(bytes: &[u8; PICKED_BYTES], out: &mut [u8; BASE64_CHARS]) {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        // Of each three bytes a b c: b a c b, in which the four values of six bits lie without a gap.
-        const SPREAD: [u8; 64] = {
-            let mut spread = [0; 64];
-            let mut group = 0;
-            while group < 16 {
-                let from = group as u8 * 3;
-                (spread[4 * group], spread[4 * group + 1]) = (from + 1, from);
-                (spread[4 * group + 2], spread[4 * group + 3]) = (from + 2, from + 1);
-                group += 1;
-            }
-            spread
-        };
-        let (alphabet, spread) = (load_512(ALPHABET), load_512(&SPREAD));
-        let shifts = _mm512_set1_epi64(0x3036_242a_1016_040a);
-        let encode = |bytes| {
-            let values = _mm512_multishift_epi64_epi8(shifts, _mm512_permutexvar_epi8(spread, bytes));
-            _mm512_permutexvar_epi8(values, alphabet)
-        };
-        let (blocks, rest) = out.as_chunks_mut::<64>();
-        for (place, block) in blocks.iter_mut().enumerate() {
-            let from = bytes[48 * place..].first_chunk::<64>().expect("the sixth block ends with the buffer");
-            store_512(block, encode(load_512(from)));
-        }
-        // Thirteen bytes are left: 18 characters and the padding.
-        let mut last = [0; 64];
-        last[..13].copy_from_slice(&bytes[288..301]);
-        let mut text = [0; 64];
-        store_512(&mut text, encode(load_512(&last)));
-        text[18..20].copy_from_slice(b"==");
-        rest.copy_from_slice(&text[..20]);
-    }
-
     #[target_feature(enable = "avx2")]
     fn load_256(bytes: &[u8; 32]) -> __m256i {
         // SAFETY: the reference is good for 32 bytes, and the load asks for no alignment.
@@ -247,12 +191,6 @@ mod x86 {
     fn load_512(bytes: &[u8; 64]) -> __m512i {
         // SAFETY: the reference is good for 64 bytes, and the load asks for no alignment.
         unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    fn store_512(out: &mut [u8; 64], value: __m512i) {
-        // SAFETY: the reference is good for 64 bytes, and the store asks for no alignment.
-        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), value) }
     }
 }
 
@@ -289,13 +227,11 @@ mod tests {
                 }
             }
             for level in Level::all() {
-                let (mut out, mut sum, mut text) = ([0; PICKED_BYTES], first_sum, [0; BASE64_CHARS]);
+                let (mut out, mut sum) = ([0; PICKED_BYTES], first_sum);
                 level.pick(&plan, &source, &mut out);
                 assert_eq!(out, expected, "{level:?}");
                 level.xor_rows(&rows, &source, &mut sum);
                 assert_eq!(sum, expected_sum, "{level:?}");
-                level.base64(&ground, &mut text);
-                assert_eq!(text, STANDARD.encode(&ground[..BASE64_BYTES]).as_bytes(), "{level:?}");
             }
         }
     }

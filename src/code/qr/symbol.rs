@@ -4,8 +4,6 @@
 //! all codes of a key begin and end with is written once: a copy of such a beginning goes on where it stopped, and the
 //! correction words of what never changes are folded into one constant. Written by `claims`, read by the painter.
 
-use thiserror::Error;
-
 use super::tables::{BLOCK_COUNT, DATA_BYTES};
 use crate::code::base45::{self, ALPHABET};
 use crate::sys::simd::Row;
@@ -63,18 +61,16 @@ impl Symbol {
         }
     }
 
-    /// The whole symbol of `text`.
-    ///
-    /// # Errors
-    /// The text is longer than the symbol holds, or has a character outside the alphanumeric set.
-    pub fn of(text: &[u8]) -> Result<Symbol, SymbolError> {
+    /// The whole symbol of `text`; `None` where that is longer than the symbol holds, or has a character outside the
+    /// alphanumeric set.
+    pub fn of(text: &[u8]) -> Option<Symbol> {
         if text.len() > SYMBOL_CHARS_MAX {
-            return Err(SymbolError);
+            return None;
         }
         let mut symbol = Symbol::begin(text.len());
         symbol.push_text(text)?;
         symbol.close();
-        Ok(symbol)
+        Some(symbol)
     }
 
     /// A symbol that will hold `chars` characters, at most [`SYMBOL_CHARS_MAX`].
@@ -85,15 +81,13 @@ impl Symbol {
         symbol
     }
 
-    /// Appends characters; an odd number of them only at the end of the symbol.
-    ///
-    /// # Errors
-    /// A character is not of the alphanumeric set.
+    /// Appends characters; an odd number of them only at the end of the symbol. `None` where one is not of the
+    /// alphanumeric set.
     ///
     /// # Panics
     /// When the symbol is full.
-    pub fn push_text(&mut self, text: &[u8]) -> Result<(), SymbolError> {
-        let value = |character: u8| base45::value(character).map(u64::from).map_err(|_| SymbolError);
+    pub fn push_text(&mut self, text: &[u8]) -> Option<()> {
+        let value = |character: u8| base45::value(character).map(u64::from);
         let (pairs, rest) = text.as_chunks::<2>();
         for [first, second] in pairs {
             self.end.push(&mut self.data, 45 * value(*first)? + value(*second)?, 11);
@@ -101,7 +95,7 @@ impl Symbol {
         for last in rest {
             self.end.push(&mut self.data, value(*last)?, 6);
         }
-        Ok(())
+        Some(())
     }
 
     /// Appends `bytes` in Base45, writes the same characters at the start of `text` and returns how many they are.
@@ -151,8 +145,3 @@ impl Symbol {
         &self.data[..DATA_BYTES]
     }
 }
-
-/// The text does not fit the symbol or its alphabet.
-#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[error("a code has at most {SYMBOL_CHARS_MAX} characters, all of them alphanumeric in the sense of QR")]
-pub struct SymbolError;
