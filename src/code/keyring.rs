@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::{DecodeError, Engine};
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::Display;
 use thiserror::Error;
@@ -37,10 +38,29 @@ const RETIREMENT_OVERLAP_S: u64 = 86_400;
 /// Fills a buffer with random bytes: the operating system's in commands, a seeded source in tests.
 pub type Random = fn(&mut [u8]) -> io::Result<()>;
 
+/// Bytes as unpadded base64url in JSON.
+pub(super) mod base64url {
+    use super::*;
+
+    pub fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let mut bytes = [0; N];
+        match URL_SAFE_NO_PAD.decode_slice(text.as_bytes(), &mut bytes) {
+            Ok(length) if length == N => Ok(bytes),
+            _ => Err(serde::de::Error::custom(format_args!("not base64url of {N} bytes"))),
+        }
+    }
+}
+
 /// `N` secret bytes, wiped when dropped and never printed.
-#[derive(Clone, derive_more::Debug, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, derive_more::Debug, Zeroize, ZeroizeOnDrop, Serialize, Deserialize)]
 #[debug("Secret")]
-pub struct Secret<const N: usize>([u8; N]);
+#[serde(transparent)]
+pub struct Secret<const N: usize>(#[serde(with = "base64url")] [u8; N]);
 
 impl<const N: usize> Secret<N> {
     /// The bytes, for the one computation that needs them.
@@ -55,37 +75,17 @@ impl<const N: usize> Secret<N> {
     }
 }
 
-impl<const N: usize> Serialize for Secret<N> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0)))
-    }
-}
-
-impl<'de, const N: usize> Deserialize<'de> for Secret<N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret<N>, D::Error> {
-        let text = Zeroizing::new(String::deserialize(deserializer)?);
-        let mut secret = Secret([0; N]);
-        match URL_SAFE_NO_PAD.decode_slice(text.as_bytes(), &mut secret.0) {
-            Ok(length) if length == N => Ok(secret),
-            _ => Err(serde::de::Error::custom(format_args!("a secret is not base64url of {N} bytes"))),
-        }
-    }
-}
-
 /// A key id: the first 8 bytes of the RFC 9679 thumbprint of the public key; base64url in text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Kid(pub [u8; 8]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Kid(#[serde(with = "base64url")] pub [u8; 8]);
 
 impl Kid {
     /// The key id of an Ed25519 public key.
     pub fn of(public_key: &[u8; 32]) -> Kid {
         // RFC 9679 §3: SHA-256 of the deterministic encoding of {1: 1 (OKP), -1: 6 (Ed25519), -2: x}.
-        let mut cose_key = [0u8; 40];
-        cose_key[..8].copy_from_slice(&[0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20]);
-        cose_key[8..].copy_from_slice(public_key);
-        let mut kid = [0; 8];
-        kid.copy_from_slice(&digest(&SHA256, &cose_key).as_ref()[..8]);
-        Kid(kid)
+        let cose_key = [&[0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20], &public_key[..]].concat();
+        Kid(*digest(&SHA256, &cose_key).as_ref().first_chunk().expect("32 bytes"))
     }
 }
 
@@ -96,34 +96,20 @@ impl fmt::Display for Kid {
 }
 
 impl FromStr for Kid {
-    type Err = DecodeError;
+    type Err = serde::de::value::Error;
 
     fn from_str(text: &str) -> Result<Kid, Self::Err> {
-        let kid =
-            URL_SAFE_NO_PAD.decode(text)?.try_into().map_err(|kid: Vec<u8>| DecodeError::InvalidLength(kid.len()))?;
-        Ok(Kid(kid))
-    }
-}
-
-impl Serialize for Kid {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Kid {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Kid, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| serde::de::Error::custom("a key id is not base64url of 8 bytes"))
+        base64url::deserialize(text.into_deserializer()).map(Kid)
     }
 }
 
 /// Whose codes a key signs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, Display)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Env {
     /// Residents.
+    #[default]
     Prod,
     /// Test residents: pages show TEST, never green.
     Test,
@@ -388,8 +374,7 @@ impl Keyring {
     /// # Errors
     /// As [`Keyring::open`], the folder cannot be written, or the random source fails.
     pub fn open_or_create(folder: &Path, now_unix_s: u64, random: Random) -> Result<Keyring, KeyringError> {
-        make_folder(folder)?;
-        let _lock = lock(folder)?;
+        let _lock = make_and_lock(folder)?;
         match Keyring::open(folder) {
             Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 let keyring = Keyring::generate(now_unix_s, random)?;
@@ -422,8 +407,7 @@ impl Keyring {
     /// # Errors
     /// There is a keyring, it is of another format or cannot be reached, or the folder cannot be written.
     pub fn restore(&self, folder: &Path) -> Result<(), KeyringError> {
-        make_folder(folder)?;
-        let _lock = lock(folder)?;
+        let _lock = make_and_lock(folder)?;
         match Keyring::open(folder) {
             Ok(_) => Err(KeyringError::There { path: folder.join(KEYRING_FILE) }),
             Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => self.write(folder),
@@ -474,31 +458,28 @@ fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(),
     }
 }
 
-/// Makes the folder if it is missing, 0700.
-fn make_folder(folder: &Path) -> Result<(), KeyringError> {
-    let failed = |error| KeyringError::Folder { path: folder.to_path_buf(), error };
-    if !folder.is_dir() {
-        if let Some(parent) = folder.parent() {
-            fs::create_dir_all(parent).map_err(failed)?;
+/// Makes the folder if it is missing, 0700, and holds its lock until the returned handle is dropped.
+fn make_and_lock(folder: &Path) -> Result<File, KeyringError> {
+    let made = || {
+        if let Some(parent) = folder.parent().filter(|_| !folder.is_dir()) {
+            fs::create_dir_all(parent)?;
+            match DirBuilder::new().mode(0o700).create(folder) {
+                // By another process, or it is a file, which opens no folder's keyring.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
         }
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    let metadata = fs::metadata(folder).map_err(failed)?;
-    if !metadata.is_dir() {
-        return Err(failed(io::ErrorKind::NotADirectory.into()));
-    }
-    check_private(folder, &metadata, 0o700)
+        let metadata = fs::metadata(folder)?;
+        if metadata.is_dir() { Ok(metadata) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    };
+    let metadata = made().map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })?;
+    check_private(folder, &metadata, 0o700)?;
+    lock(folder)
 }
 
-/// Holds the folder's lock until the returned handle is dropped.
 fn lock(folder: &Path) -> Result<File, KeyringError> {
-    let failed = |error| KeyringError::Folder { path: folder.to_path_buf(), error };
-    let handle = File::open(folder).map_err(failed)?;
-    handle.lock().map_err(failed)?;
-    Ok(handle)
+    let locked = File::open(folder).and_then(|handle| handle.lock().map(|()| handle));
+    locked.map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })
 }
 
 /// Why a keyring could not be read, made or replaced.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::keyring::{Keyring, KeyringError, Random};
+use super::keyring::{Keyring, KeyringError, Random, base64url};
 
 /// The shortest passphrase accepted for sealing, in bytes: what guards the keys of a city is a sentence, not a word.
 pub const PASSPHRASE_BYTES_MIN: usize = 12;
@@ -28,7 +28,6 @@ pub const PASSPHRASE_BYTES_MIN: usize = 12;
 const ITERATIONS: u32 = 600_000;
 /// A file that asks for more would only hold up whoever opens it.
 const ITERATIONS_MAX: u32 = 100_000_000;
-const SALT_BYTES: usize = 16;
 const FORMAT: &str = "onecode sealed keyring";
 const VERSION: u32 = 1;
 const KDF: &str = "PBKDF2-HMAC-SHA256";
@@ -43,9 +42,11 @@ struct Envelope {
     version: u32,
     kdf: String,
     iterations: u32,
-    salt: String,
+    #[serde(with = "base64url")]
+    salt: [u8; 16],
     aead: String,
-    nonce: String,
+    #[serde(with = "base64url")]
+    nonce: [u8; NONCE_LEN],
     sealed: String,
 }
 
@@ -57,12 +58,12 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
         return Err(SealedError::Passphrase);
     }
-    let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_LEN]);
+    let (mut salt, mut nonce) = ([0; 16], [0; NONCE_LEN]);
     random(&mut salt)
         .and_then(|()| random(&mut nonce))
         .map_err(|error| SealedError::Keyring(KeyringError::Random(error)))?;
     let mut content = keyring.to_json();
-    derive(passphrase, &salt, ITERATIONS)?
+    derive(passphrase, &salt, ITERATIONS)
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut *content)
         .map_err(|_| SealedError::Damaged)?;
     let envelope = Envelope {
@@ -70,14 +71,13 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
         version: VERSION,
         kdf: KDF.to_owned(),
         iterations: ITERATIONS,
-        salt: URL_SAFE_NO_PAD.encode(salt),
+        salt,
         aead: AEAD.to_owned(),
-        nonce: URL_SAFE_NO_PAD.encode(nonce),
+        nonce,
         sealed: URL_SAFE_NO_PAD.encode(&*content),
     };
-    let mut json = serde_json::to_vec(&envelope).map_err(|_| SealedError::Damaged)?;
-    json.push(b'\n');
-    Ok(json)
+    let json = serde_json::to_string(&envelope).expect("strings and numbers are always JSON");
+    Ok(format!("{json}\n").into_bytes())
 }
 
 /// Opens what [`seal`] made.
@@ -87,30 +87,25 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
 /// that this version does not read.
 pub fn open_sealed(sealed: &[u8], passphrase: &[u8]) -> Result<Keyring, SealedError> {
     let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| SealedError::Damaged)?;
-    if envelope.format != FORMAT || envelope.kdf != KDF || envelope.aead != AEAD {
+    let Envelope { format, version, kdf, iterations, aead, .. } = &envelope;
+    if (&**format, &**kdf, &**aead) != (FORMAT, KDF, AEAD) || !(ITERATIONS..=ITERATIONS_MAX).contains(iterations) {
         return Err(SealedError::Damaged);
     }
-    if envelope.version != VERSION {
-        return Err(SealedError::Version(envelope.version));
+    if *version != VERSION {
+        return Err(SealedError::Version(*version));
     }
-    if !(ITERATIONS..=ITERATIONS_MAX).contains(&envelope.iterations) {
-        return Err(SealedError::Damaged);
-    }
-    let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| SealedError::Damaged);
-    let nonce: [u8; NONCE_LEN] = decoded(&envelope.nonce)?.try_into().map_err(|_| SealedError::Damaged)?;
-    let mut content = Zeroizing::new(decoded(&envelope.sealed)?);
-    let opened = derive(passphrase, &decoded(&envelope.salt)?, envelope.iterations)?
-        .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut content)
+    let mut content = URL_SAFE_NO_PAD.decode(&envelope.sealed).map(Zeroizing::new).map_err(|_| SealedError::Damaged)?;
+    let opened = derive(passphrase, &envelope.salt, envelope.iterations)
+        .open_in_place(Nonce::assume_unique_for_key(envelope.nonce), Aad::from(PURPOSE), &mut content)
         .map_err(|_| SealedError::Refused)?;
     Keyring::from_json(opened).map_err(SealedError::Keyring)
 }
 
-fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> Result<LessSafeKey, SealedError> {
-    let iterations = NonZeroU32::new(iterations).ok_or(SealedError::Damaged)?;
+fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> LessSafeKey {
+    let iterations = NonZeroU32::new(iterations).expect("at least ITERATIONS");
     let mut key = Zeroizing::new([0; 32]);
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, passphrase, &mut *key);
-    let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| SealedError::Damaged)?;
-    Ok(LessSafeKey::new(key))
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key).expect("a key of 32 bytes"))
 }
 
 /// Why a keyring could not be sealed or opened.
