@@ -1,9 +1,8 @@
-//! The writer as a state machine: what to do with the disk next, and what follows from how that went.
+//! The writer: what is done with the disk, in which order, and what follows from how that went.
 //!
 //! It takes records from the lanes in turns, puts a batch together, has it written, has it synced after the whole of
 //! it is reported written, and only then says so to the lanes. Between batches it prepares the next segment. It does
-//! one thing at a time and touches no file: a writer, or the simulated disk of the tests, calls [`Log::next`], does
-//! that, and calls [`Log::done`] with the outcome.
+//! one thing at a time and touches no file: [`Files`] does, a writer's or the simulated disk of the tests.
 //!
 //! The first write or sync of a batch that fails, or a batch for which no segment can be had, ends it: nothing is
 //! written, synced or acknowledged after that. A next segment that cannot be prepared ahead of its time is removed and
@@ -28,28 +27,30 @@ pub enum Target {
     Spare,
 }
 
-/// What to do next.
-#[derive(PartialEq, Eq, Debug)]
-pub enum Step<'a> {
-    /// Make the spare file, empty; remove one that is there.
-    Create,
-    /// Write to a file; the outcome is how many bytes, which may be fewer. Offset and length are whole blocks.
-    Write { target: Target, offset: u64, bytes: &'a [u8] },
-    /// Have all of a file's bytes on disk (fdatasync(2)). Never asked again after a failure.
-    Sync { target: Target },
-    /// Give the spare file the name of a segment and sync the folder, then note durably that it is the newest one; it is
-    /// the current file from then on. Only then, and without harm if that fails, cut the file `trim` to a length.
-    Adopt {
-        name: u64,
-        /// A segment that has ended, and its length.
-        trim: Option<(u64, u64)>,
-    },
-    /// Remove the spare file. A failure harms nothing.
-    Remove,
-    /// Nothing to do until the bell rings, or so many milliseconds have passed; `None`: until it rings.
-    Wait(Option<u64>),
-    /// Nothing to do any more.
-    End,
+/// The files that a log writes.
+pub trait Files {
+    /// Makes the spare file, empty; removes one that is there.
+    async fn create(&mut self) -> io::Result<()>;
+
+    /// Writes to a file and says how many bytes, which may be fewer. Offset and length are whole blocks.
+    async fn write(&mut self, target: Target, offset: usize, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Has all of a file's bytes on disk (fdatasync(2)). Never asked again after a failure.
+    async fn sync(&mut self, target: Target) -> io::Result<()>;
+
+    /// Gives the spare file the name of a segment and syncs the folder, then notes durably that it is the newest one; it
+    /// is the current file from then on. Only then, and without harm if that fails, cuts a segment that has ended to its
+    /// length: the name and the length in `trim`.
+    async fn adopt(&mut self, name: u64, trim: Option<(u64, u64)>) -> io::Result<()>;
+
+    /// Removes the spare file. A failure harms nothing.
+    async fn remove(&mut self);
+
+    /// Waits until the bell rings, at most so many milliseconds; not at all where the log [is not idle](Log::is_idle).
+    async fn wait(&mut self, ms: Option<u64>, log: &Log);
+
+    /// Milliseconds since 1970. Only noted in a new segment's header.
+    fn unix_ms(&self) -> u64;
 }
 
 /// What the journal's thread counts, and what others ask of it.
@@ -114,40 +115,17 @@ struct Current {
 }
 
 /// How far the next segment is.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Spare {
     Missing,
     Zeroed(usize),
     Ready,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Doing {
-    Choosing,
-    Creating,
-    /// So many bytes are.
-    Zeroing(usize),
-    SyncingSpare,
-    /// The header and, at start, the batch behind it; so much is written.
-    Heading(usize),
-    SyncingHead,
-    Adopting,
-    Writing(usize),
-    Syncing,
-    Removing,
-    Waiting,
-    Ended,
-}
-
 /// The writer's state.
 pub struct Log {
     parts: Parts,
-    doing: Doing,
     current: Option<Current>,
     spare: Spare,
-    /// The next segment's header, then what it begins with.
-    head: Vec<u8>,
-    head_id: u64,
     batch: Batch,
     /// Records of each lane in the batch, and on disk.
     taken: Vec<u64>,
@@ -156,9 +134,6 @@ pub struct Log {
     next: u64,
     /// Records have been written since the last mark.
     unmarked: bool,
-    /// A step for the next segment is due before the next batch.
-    owes_spare: bool,
-    waited: bool,
 }
 
 static ZEROS: [u8; JOURNAL_ZEROS_BYTES] = [0; JOURNAL_ZEROS_BYTES];
@@ -166,192 +141,133 @@ static ZEROS: [u8; JOURNAL_ZEROS_BYTES] = [0; JOURNAL_ZEROS_BYTES];
 impl Log {
     /// A log that goes on where the journal ended. It begins a segment of its own before anything else.
     pub fn new(parts: Parts) -> Log {
-        let lanes = parts.lanes.len();
-        Log {
-            doing: Doing::Choosing,
-            current: None,
-            spare: Spare::Missing,
-            head: Vec::new(),
-            head_id: 0,
-            batch: Batch::new(),
-            taken: vec![0; lanes],
-            durable: vec![0; lanes],
-            turn: 0,
-            next: parts.end.next,
-            unmarked: false,
-            owes_spare: false,
-            waited: false,
-            parts,
-        }
+        let (lanes, next) = (parts.lanes.len(), parts.end.next);
+        let (taken, durable) = (vec![0; lanes], vec![0; lanes]);
+        let (current, spare, batch) = (None, Spare::Missing, Batch::new());
+        Log { parts, current, spare, batch, taken, durable, turn: 0, next, unmarked: false }
     }
 
     /// Whether a wait would be for nothing: records lie in the lanes, or something is asked.
     pub fn is_idle(&self) -> bool {
-        let Counters { stopping, sealing, .. } = &*self.parts.counters;
-        let asked = stopping.load(Ordering::Relaxed) || (sealing.load(Ordering::Relaxed) && self.current_has_records());
-        !asked && self.parts.lanes.iter().all(|lane| lane.depth() == 0)
+        let asked = self.parts.counters.stopping.load(Ordering::Relaxed) || self.is_to_seal();
+        !asked && self.lanes_are_empty()
     }
 
-    /// What to do next. `unix_ms` is only noted in a new segment's header.
-    pub fn next(&mut self, unix_ms: u64) -> Step<'_> {
-        if self.doing == Doing::Choosing {
-            self.doing = self.choose(unix_ms);
-        }
-        let current = self.current.as_ref().map_or(0, |current| current.offset);
-        match self.doing {
-            Doing::Creating => Step::Create,
-            Doing::Zeroing(from) => {
-                let bytes = &ZEROS[..JOURNAL_ZEROS_BYTES.min(self.parts.segment_bytes - from)];
-                Step::Write { target: Target::Spare, offset: from as u64, bytes }
-            }
-            Doing::SyncingSpare | Doing::SyncingHead => Step::Sync { target: Target::Spare },
-            Doing::Heading(from) => {
-                Step::Write { target: Target::Spare, offset: from as u64, bytes: &self.head[from..] }
-            }
-            Doing::Adopting => {
-                let trim = self.parts.end.previous.and_then(|previous| Some((previous.trim?, previous.end)));
-                Step::Adopt { name: self.head_name(), trim }
-            }
-            Doing::Writing(from) => Step::Write {
-                target: Target::Current,
-                offset: (current + from) as u64,
-                bytes: &self.batch.close()[from..],
-            },
-            Doing::Syncing => Step::Sync { target: Target::Current },
-            Doing::Removing => Step::Remove,
-            Doing::Waiting => Step::Wait(self.unmarked.then_some(JOURNAL_MARK_MS)),
-            Doing::Choosing | Doing::Ended => Step::End,
+    /// Runs until the journal is to end, or has failed.
+    pub async fn run(mut self, files: &mut impl Files) {
+        let Err(error) = self.work(files).await else { return };
+        eprintln!("onecode: the journal has failed, nothing is accepted until a restart: {error}");
+        self.parts.counters.failed.store(true, Ordering::Release);
+        for (index, lane) in self.parts.lanes.iter().enumerate() {
+            lane.set_failed();
+            (self.parts.ring)(index);
         }
     }
 
-    /// How the last step went: for a write how many bytes, else any number.
-    pub fn done(&mut self, outcome: io::Result<usize>) {
-        let (from, length) = match self.doing {
-            Doing::Zeroing(from) => (from, self.parts.segment_bytes),
-            Doing::Heading(from) => (from, self.head.len()),
-            Doing::Writing(from) => (from, self.batch.close().len()),
-            _ => (0, 0),
+    async fn work(&mut self, files: &mut impl Files) -> io::Result<()> {
+        let counters = self.parts.counters.clone();
+        // A step for the next segment is due before the next batch; nothing has come for a while.
+        let (mut owes_spare, mut has_waited) = (false, false);
+        loop {
+            let (owed, waited) = (std::mem::take(&mut owes_spare), std::mem::take(&mut has_waited));
+            let stopping = counters.stopping.load(Ordering::Acquire);
+            if stopping && self.current.is_none() && self.lanes_are_empty() {
+                return Ok(());
+            }
+            if self.is_to_seal() || !self.has_room() {
+                if !self.prepare(files).await? {
+                    self.begin_segment(files).await?;
+                }
+                continue;
+            }
+            counters.sealing.store(false, Ordering::Release);
+            let refused = counters.spare_refused.load(Ordering::Relaxed);
+            if owed && !refused && self.prepare(files).await? {
+                continue;
+            }
+            self.gather();
+            if self.batch.records() > 0 {
+                self.commit(files).await?;
+                owes_spare = true;
+            } else if self.unmarked && (stopping || waited) {
+                let id = self.current.as_ref().map_or(0, |current| current.id);
+                self.batch.mark(id, self.next - 1);
+                self.commit(files).await?;
+            } else if stopping {
+                return Ok(());
+            } else if refused || !self.prepare(files).await? {
+                files.wait(self.unmarked.then_some(JOURNAL_MARK_MS), self).await;
+                has_waited = true;
+            }
+        }
+    }
+
+    /// Does the next step for the next segment; `false`: it is ready.
+    async fn prepare(&mut self, files: &mut impl Files) -> io::Result<bool> {
+        let bytes = self.parts.segment_bytes;
+        let done = match self.spare {
+            Spare::Ready => return Ok(false),
+            Spare::Missing => files.create().await.map(|()| Spare::Zeroed(0)),
+            Spare::Zeroed(from) if from < bytes => {
+                let zeros = &ZEROS[..JOURNAL_ZEROS_BYTES.min(bytes - from)];
+                let written = files.write(Target::Spare, from, zeros).await;
+                written.and_then(|written| progress(from, written, bytes)).map(Spare::Zeroed)
+            }
+            Spare::Zeroed(_) => files.sync(Target::Spare).await.map(|()| Spare::Ready),
         };
-        let Some(done) = outcome.ok().and_then(|written| progress(from, written, length)) else {
-            return self.failed();
-        };
-        self.doing = match self.doing {
-            Doing::Creating | Doing::Zeroing(_) => {
-                self.spare = Spare::Zeroed(done);
-                Doing::Choosing
+        let counters = &self.parts.counters;
+        match done {
+            Err(error) if self.has_room() => {
+                // There is room yet. Whatever was taken of a full disk is given back.
+                eprintln!("onecode: the journal's next segment cannot be prepared yet: {error}");
+                counters.spare_refused.store(true, Ordering::Relaxed);
+                counters.sealing.store(false, Ordering::Release);
+                self.spare = Spare::Missing;
+                files.remove().await;
             }
-            Doing::SyncingSpare => {
-                self.spare = Spare::Ready;
-                self.parts.counters.spare_refused.store(false, Ordering::Relaxed);
-                Doing::Choosing
-            }
-            Doing::Heading(_) if done < length => Doing::Heading(done),
-            Doing::Heading(_) => Doing::SyncingHead,
-            Doing::SyncingHead => Doing::Adopting,
-            Doing::Adopting => self.adopted(),
-            Doing::Writing(_) if done < length => Doing::Writing(done),
-            Doing::Writing(_) => Doing::Syncing,
-            Doing::Syncing => self.synced(),
-            Doing::Waiting => {
-                self.waited = true;
-                Doing::Choosing
-            }
-            Doing::Removing => Doing::Choosing,
-            Doing::Choosing | Doing::Ended => self.doing,
-        };
+            done => self.spare = done?,
+        }
+        if matches!(self.spare, Spare::Ready) {
+            counters.spare_refused.store(false, Ordering::Relaxed);
+        }
+        Ok(true)
     }
 
-    fn choose(&mut self, unix_ms: u64) -> Doing {
-        let stopping = self.parts.counters.stopping.load(Ordering::Acquire);
-        let waited = std::mem::take(&mut self.waited);
-        if stopping && self.current.is_none() && self.parts.lanes.iter().all(|lane| lane.depth() == 0) {
-            return Doing::Ended;
-        }
-        let sealing = self.parts.counters.sealing.load(Ordering::Acquire) && self.current_has_records();
-        if sealing || !self.has_room() {
-            return self.spare_step().unwrap_or_else(|| self.begin_head(unix_ms));
-        }
-        self.parts.counters.sealing.store(false, Ordering::Release);
-        let refused = self.parts.counters.spare_refused.load(Ordering::Relaxed);
-        if std::mem::take(&mut self.owes_spare)
-            && !refused
-            && let Some(step) = self.spare_step()
-        {
-            return step;
-        }
-        self.gather();
-        if self.batch.records() > 0 {
-            self.owes_spare = true;
-            return Doing::Writing(0);
-        }
-        // Nothing has come for a while, or ever will.
-        if self.unmarked && (stopping || waited) {
-            let id = self.current.as_ref().map_or(0, |current| current.id);
-            self.batch.mark(id, self.next - 1);
-            return Doing::Writing(0);
-        }
-        if stopping {
-            return Doing::Ended;
-        }
-        if !refused && let Some(step) = self.spare_step() {
-            return step;
-        }
-        Doing::Waiting
-    }
-
-    /// What the next segment wants next; `None`: it is ready.
-    fn spare_step(&self) -> Option<Doing> {
-        match self.spare {
-            Spare::Missing => Some(Doing::Creating),
-            Spare::Zeroed(bytes) if bytes < self.parts.segment_bytes => Some(Doing::Zeroing(bytes)),
-            Spare::Zeroed(_) => Some(Doing::SyncingSpare),
-            Spare::Ready => None,
-        }
-    }
-
-    /// Puts together what the next segment begins with.
-    fn begin_head(&mut self, unix_ms: u64) -> Doing {
+    /// Goes on in the next segment, which is ready.
+    async fn begin_segment(&mut self, files: &mut impl Files) -> io::Result<()> {
+        let (id, name) = (self.parts.random.u64(1..), self.next - self.parts.end.tail.len() as u64);
+        let end = &mut self.parts.end;
         if let Some(Current { name, id, offset }) = self.current {
-            self.parts.end.previous = Some(Previous { trim: Some(name), id, end: offset as u64 });
+            end.previous = Some(Previous { trim: Some(name), id, end: offset as u64 });
         }
-        self.head_id = self.parts.random.u64(1..);
         let header = Header {
-            id: self.head_id,
-            first: self.head_name(),
-            previous: self.parts.end.previous.map(|previous| (previous.id, previous.end)),
-            created_unix_ms: unix_ms,
+            id,
+            first: name,
+            previous: end.previous.map(|previous| (previous.id, previous.end)),
+            created_unix_ms: files.unix_ms(),
             bytes: self.parts.segment_bytes as u64,
             dense: None,
         };
-        self.head.clear();
-        self.head.extend(header.encode());
         self.batch.clear();
-        for (sequence, (origin, record)) in (self.head_name()..).zip(&self.parts.end.tail) {
-            self.batch.push(self.head_id, sequence, *origin, record);
+        for (sequence, (origin, record)) in (name..).zip(&end.tail) {
+            self.batch.push(id, sequence, *origin, record);
         }
-        self.head.extend(self.batch.close());
+        let head = [&header.encode(), self.batch.close()].concat();
         self.batch.clear();
-        Doing::Heading(0)
-    }
-
-    /// The sequence that the next segment begins with.
-    fn head_name(&self) -> u64 {
-        self.next - self.parts.end.tail.len() as u64
-    }
-
-    fn adopted(&mut self) -> Doing {
-        let name = self.head_name();
-        self.current = Some(Current { name, id: self.head_id, offset: self.head.len() });
-        self.unmarked |= !self.parts.end.tail.is_empty();
-        self.parts.end.tail.clear();
+        write_all(files, Target::Spare, 0, &head).await?;
+        files.sync(Target::Spare).await?;
+        files.adopt(name, end.previous.and_then(|previous| Some((previous.trim?, previous.end)))).await?;
+        self.current = Some(Current { name, id, offset: head.len() });
+        self.unmarked |= !end.tail.is_empty();
+        end.tail.clear();
         self.spare = Spare::Missing;
         let counters = &self.parts.counters;
         counters.sealing.store(false, Ordering::Release);
         counters.sealed_to.store(name, Ordering::Release);
         counters.durable_to.store(self.next - 1, Ordering::Release);
         counters.segments.fetch_add(1, Ordering::Relaxed);
-        counters.bytes.fetch_add(self.head.len() as u64, Ordering::Relaxed);
-        Doing::Choosing
+        counters.bytes.fetch_add(head.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes from the lanes in turns, until they are empty or the batch is full.
@@ -378,15 +294,17 @@ impl Log {
         }
     }
 
-    /// A batch, or a mark, is on disk.
-    fn synced(&mut self) -> Doing {
-        let counters = &self.parts.counters;
-        let (bytes, records) = (self.batch.close().len(), self.batch.records());
-        counters.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.unmarked = records > 0;
+    /// Has the batch, or a mark, on disk, and says so.
+    async fn commit(&mut self, files: &mut impl Files) -> io::Result<()> {
+        let (counters, records) = (&self.parts.counters, self.batch.records());
+        let bytes = self.batch.close();
         if let Some(current) = &mut self.current {
-            current.offset += bytes;
+            write_all(files, Target::Current, current.offset, bytes).await?;
+            files.sync(Target::Current).await?;
+            current.offset += bytes.len();
         }
+        counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.unmarked = records > 0;
         if records > 0 {
             counters.batches.fetch_add(1, Ordering::Relaxed);
             counters.records.fetch_add(records, Ordering::Relaxed);
@@ -400,27 +318,7 @@ impl Log {
             // After the lanes: who reads it finds in them all that it counts.
             counters.durable_to.store(self.next - 1, Ordering::Release);
         }
-        Doing::Choosing
-    }
-
-    fn failed(&mut self) {
-        let for_spare = matches!(self.doing, Doing::Creating | Doing::Zeroing(_) | Doing::SyncingSpare);
-        if self.doing == Doing::Removing {
-            self.doing = Doing::Choosing;
-        } else if for_spare && self.has_room() {
-            // There is room yet. Whatever was taken of a full disk is given back.
-            self.parts.counters.spare_refused.store(true, Ordering::Relaxed);
-            self.parts.counters.sealing.store(false, Ordering::Release);
-            self.spare = Spare::Missing;
-            self.doing = Doing::Removing;
-        } else if self.doing != Doing::Waiting {
-            self.doing = Doing::Ended;
-            self.parts.counters.failed.store(true, Ordering::Release);
-            for (index, lane) in self.parts.lanes.iter().enumerate() {
-                lane.set_failed();
-                (self.parts.ring)(index);
-            }
-        }
+        Ok(())
     }
 
     /// Bytes left in the current segment.
@@ -433,20 +331,39 @@ impl Log {
         self.room() >= JOURNAL_BATCH_BYTES_MAX.min(self.parts.segment_bytes / 2)
     }
 
-    fn current_has_records(&self) -> bool {
-        self.current.as_ref().is_some_and(|current| current.name < self.next)
+    /// Whether the current segment is to stay as it is, and has something that could.
+    fn is_to_seal(&self) -> bool {
+        let has_records = self.current.as_ref().is_some_and(|current| current.name < self.next);
+        has_records && self.parts.counters.sealing.load(Ordering::Acquire)
+    }
+
+    fn lanes_are_empty(&self) -> bool {
+        self.parts.lanes.iter().all(|lane| lane.depth() == 0)
     }
 }
 
+async fn write_all(files: &mut impl Files, target: Target, offset: usize, bytes: &[u8]) -> io::Result<()> {
+    let mut from = 0;
+    while from < bytes.len() {
+        let written = files.write(target, offset + from, &bytes[from..]).await?;
+        from = progress(from, written, bytes.len())?;
+    }
+    Ok(())
+}
+
 /// Where to go on after a write of `length` bytes in all, of which those from `from` on were asked for and `written`
-/// reported: at a boundary, as direct I/O wants it. `None`: it does not get on.
-fn progress(from: usize, written: usize, length: usize) -> Option<usize> {
+/// reported: at a boundary, as direct I/O wants it.
+fn progress(from: usize, written: usize, length: usize) -> io::Result<usize> {
     let reached = from + written;
     if reached >= length {
-        return Some(length);
+        return Ok(length);
     }
     // The rest of a block is written again with the block, which holds nothing that was acknowledged.
-    (written > 0).then_some(reached / JOURNAL_BLOCK_BYTES * JOURNAL_BLOCK_BYTES)
+    if written > 0 {
+        Ok(reached / JOURNAL_BLOCK_BYTES * JOURNAL_BLOCK_BYTES)
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }
 
 const _: () = assert!(HEADER_BYTES == block_up(HEADER_BYTES));

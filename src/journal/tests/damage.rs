@@ -13,7 +13,7 @@ use crate::journal::segment::{Header, Stored};
 /// acknowledgement.
 fn journal(marked: bool) -> (Disk, History) {
     let mut machine = Machine::fresh(11);
-    for _ in 0..14 {
+    for _ in 0..13 {
         (0..15).for_each(|number| machine.append(number % LANES));
         (0..6).for_each(|_| {
             machine.step(&mut |_, _| {});

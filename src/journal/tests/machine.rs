@@ -1,11 +1,16 @@
 //! A process with a journal on the simulated disk, and the checker of what a later one finds.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 
 use super::disk::{Disk, HEAD, SNAPSHOT};
-use crate::journal::log::{Counters, Log, Parts, Step, Target};
+use crate::journal::log::{Counters, Files, Log, Parts, Target};
 use crate::journal::recover::recover;
 use crate::journal::{End, Lane, Port, Record, RecoverError};
 use crate::words::ResidentNumber;
@@ -57,9 +62,70 @@ pub struct History {
     pub base: [u64; LANES],
 }
 
+/// What the log asks of its files, one thing at a time.
+enum Step {
+    Create,
+    Write { target: Target, offset: usize, bytes: Vec<u8> },
+    Sync { target: Target },
+    Adopt { name: u64, trim: Option<(u64, u64)> },
+    Remove,
+    Wait,
+}
+
+/// Where the log and the machine meet: what is asked and not yet done, and how it went.
+#[derive(Default)]
+struct Seam {
+    asked: Option<Step>,
+    outcome: Option<io::Result<usize>>,
+    clock: u64,
+}
+
+impl Seam {
+    async fn ask(seam: &RefCell<Seam>, step: Step) -> io::Result<usize> {
+        seam.borrow_mut().asked = Some(step);
+        poll_fn(|_| seam.borrow_mut().outcome.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+}
+
+impl Files for Rc<RefCell<Seam>> {
+    async fn create(&mut self) -> io::Result<()> {
+        Seam::ask(self, Step::Create).await.map(drop)
+    }
+
+    async fn write(&mut self, target: Target, offset: usize, bytes: &[u8]) -> io::Result<usize> {
+        Seam::ask(self, Step::Write { target, offset, bytes: bytes.to_vec() }).await
+    }
+
+    async fn sync(&mut self, target: Target) -> io::Result<()> {
+        Seam::ask(self, Step::Sync { target }).await.map(drop)
+    }
+
+    async fn adopt(&mut self, name: u64, trim: Option<(u64, u64)>) -> io::Result<()> {
+        Seam::ask(self, Step::Adopt { name, trim }).await.map(drop)
+    }
+
+    async fn remove(&mut self) {
+        let _ = Seam::ask(self, Step::Remove).await;
+    }
+
+    async fn wait(&mut self, _: Option<u64>, log: &Log) {
+        if log.is_idle() {
+            let _ = Seam::ask(self, Step::Wait).await;
+        }
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.borrow().clock
+    }
+}
+
 pub struct Machine {
     pub disk: Disk,
-    pub log: Log,
+    /// `None`: it has ended.
+    log: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    seam: Rc<RefCell<Seam>>,
+    /// Something has come since the log has looked, or it has been said that it waits: its next wait is over.
+    rung: bool,
     pub counters: Arc<Counters>,
     pub history: History,
     pub random: fastrand::Rng,
@@ -70,7 +136,6 @@ pub struct Machine {
     /// What folds have done: snapshots written, segments rewritten, segments deleted.
     pub folds: [u64; 3],
     ports: Vec<Port>,
-    clock: u64,
 }
 
 impl Machine {
@@ -88,8 +153,11 @@ impl Machine {
         };
         let ports = lanes.into_iter().map(Port::new).collect();
         let random = fastrand::Rng::with_seed(seed ^ 1);
-        let (log, clock, broken, fault) = (Log::new(parts), 1_000_000, Broken::Nothing, None);
-        Machine { disk, log, counters, history, random, broken, fault, calls: 0, folds: [0; 3], ports, clock }
+        let seam = Rc::new(RefCell::new(Seam { clock: 1_000_000, ..Seam::default() }));
+        let (log, mut files) = (Log::new(parts), seam.clone());
+        let log: Option<Pin<Box<dyn Future<Output = ()>>>> = Some(Box::pin(async move { log.run(&mut files).await }));
+        let (rung, calls, broken, fault, folds) = (false, 0, Broken::Nothing, None, [0; 3]);
+        Machine { disk, log, seam, rung, counters, history, random, broken, fault, calls, folds, ports }
     }
 
     /// An empty disk.
@@ -100,6 +168,7 @@ impl Machine {
     /// Appends one record to a lane, unless it is refused.
     pub fn append(&mut self, lane: usize) {
         let number = self.history.appended[lane];
+        self.rung = true;
         if self.ports[lane].append(&record(lane, number, &text(number))).is_ok() {
             self.history.appended[lane] += 1;
         }
@@ -107,14 +176,22 @@ impl Machine {
 
     /// Does one step of the log; `boundary` is called after each change of the disk. `false`: there is nothing to do.
     pub fn step(&mut self, boundary: &mut dyn FnMut(&Disk, &History)) -> bool {
-        let step = self.log.next(self.clock);
-        let step = match step {
-            Step::Wait(_) => {
-                self.log.done(Ok(0));
+        if self.calls == 0 {
+            self.go_on();
+        }
+        if self.rung && self.seam.borrow_mut().asked.take_if(|step| matches!(step, Step::Wait)).is_some() {
+            self.seam.borrow_mut().outcome = Some(Ok(0));
+            self.go_on();
+        }
+        let asked = self.seam.borrow_mut().asked.take();
+        let step = match asked {
+            Some(Step::Wait) => {
+                self.seam.borrow_mut().asked = Some(Step::Wait);
+                self.rung = true;
                 return false;
             }
-            Step::End => return false,
-            step => step,
+            None => return false,
+            Some(step) => step,
         };
         self.calls += 1;
         let fault = self.fault.filter(|(at, _)| *at == self.calls).map(|(_, fault)| fault);
@@ -122,13 +199,23 @@ impl Machine {
             boundary(disk, &self.history);
         });
         if fault == Some(Fault::Delay) {
-            self.clock = 5;
+            self.seam.borrow_mut().clock = 5;
             (0..500).for_each(|number| self.append(number % LANES));
         }
-        self.log.done(outcome);
+        self.seam.borrow_mut().outcome = Some(outcome);
+        self.go_on();
         self.hear();
         boundary(&self.disk, &self.history);
         true
+    }
+
+    /// Lets the log go on to what it asks next.
+    fn go_on(&mut self) {
+        self.rung = false;
+        let Some(log) = &mut self.log else { return };
+        if log.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            self.log = None;
+        }
     }
 
     /// What the shards learn from their lanes.
@@ -147,6 +234,7 @@ impl Machine {
     /// Runs until nothing is left to do.
     pub fn finish(&mut self, boundary: &mut dyn FnMut(&Disk, &History)) {
         self.counters.stopping.store(true, Ordering::Relaxed);
+        self.rung = true;
         while self.step(boundary) {}
     }
 }
@@ -154,7 +242,7 @@ impl Machine {
 /// Does one step on the disk, as a writer would.
 fn act(
     disk: &mut Disk,
-    step: Step<'_>,
+    step: Step,
     broken: Broken,
     fault: Option<Fault>,
     random: &mut fastrand::Rng,
@@ -173,7 +261,7 @@ fn act(
                 Some(Fault::Delay) | None => bytes.len(),
                 Some(_) => random.usize(1..bytes.len() / 512) * 512,
             };
-            disk.write(target == Target::Spare, offset, &bytes[..short]);
+            disk.write(target == Target::Spare, offset as u64, &bytes[..short]);
             return outcome.map(|_| if broken == Broken::TakesShortForWhole { bytes.len() } else { short });
         }
         Step::Sync { target } => {
@@ -206,7 +294,7 @@ fn act(
                 }
             }
         }
-        Step::Wait(_) | Step::End => unreachable!("seen by the caller"),
+        Step::Wait => unreachable!("seen by the caller"),
     }
     outcome
 }

@@ -3,19 +3,19 @@
 //! One executor, made at start and kept, with one task that does one thing at a time. While that task has nothing to
 //! write, its whole thread parks (see [`Doorbell`](crate::journal::Doorbell)): there is nothing else in its rings.
 
-use std::fs::OpenOptions;
+use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
 
-use glommio::io::{DmaFile, OpenOptions as DmaOptions};
+use glommio::io::{DmaFile, OpenOptions};
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 
-use super::buffered::unix_ms;
-use super::{Files, Thread, adopt, remove_spare, spare_path};
-use crate::journal::log::{Counters, Step, Target};
+use super::{Disk, File, spare_path};
+use crate::journal::log::{Files as _, Log, Target};
 use crate::limits::JOURNAL_BLOCK_BYTES;
+use crate::sys::regular_file;
 
 /// Locked memory for the buffers of small writes; larger ones come from the heap. Under the usual limit of 8 MiB.
 const IO_MEMORY_BYTES: usize = 1 << 20;
@@ -44,54 +44,32 @@ fn plain(error: GlommioError<()>) -> io::Error {
     }
 }
 
-impl Files<DmaFile> {
-    async fn act(&mut self, step: &Step<'_>, counters: &Counters) -> io::Result<usize> {
-        match *step {
-            Step::Create => {
-                close(self.spare.take()).await;
-                remove_spare(&self.folder)?;
-                self.spare = Some(create(&spare_path(&self.folder)).await?);
-            }
-            Step::Write { target, offset, bytes } => {
-                let file = self.file(target)?;
-                let mut buffer = file.alloc_dma_buffer(bytes.len());
-                buffer.as_bytes_mut().copy_from_slice(bytes);
-                return file.write_at(buffer, offset).await.map_err(plain);
-            }
-            Step::Sync { target } => {
-                let began = Instant::now();
-                self.file(target)?.fdatasync().await.map_err(plain)?;
-                counters.synced(began.elapsed().as_micros() as u64);
-            }
-            Step::Adopt { name, trim } => {
-                adopt(&self.folder, name, trim)?;
-                close(std::mem::replace(&mut self.current, self.spare.take())).await;
-            }
-            Step::Remove => {
-                close(self.spare.take()).await;
-                remove_spare(&self.folder)?;
-            }
-            Step::Wait(_) | Step::End => {}
+impl File for DmaFile {
+    const IS_BUFFERED: bool = false;
+
+    async fn create(path: &Path) -> io::Result<DmaFile> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let file = options.dma_open(path).await.map_err(plain)?;
+        if file.alignment() > JOURNAL_BLOCK_BYTES as u64 {
+            File::close(file).await;
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the device has blocks of more than 4 KiB"));
         }
-        Ok(0)
+        Ok(file)
     }
-}
 
-async fn create(path: &Path) -> io::Result<DmaFile> {
-    let mut options = DmaOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let file = options.dma_open(path).await.map_err(plain)?;
-    if file.alignment() > JOURNAL_BLOCK_BYTES as u64 {
-        close(Some(file)).await;
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the device has blocks of more than 4 KiB"));
+    async fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<usize> {
+        let mut buffer = self.alloc_dma_buffer(bytes.len());
+        buffer.as_bytes_mut().copy_from_slice(bytes);
+        self.write_at(buffer, offset as u64).await.map_err(plain)
     }
-    Ok(file)
-}
 
-/// All that was to be on disk has been synced: how closing goes says nothing of it.
-async fn close(file: Option<DmaFile>) {
-    if let Some(file) = file {
-        let _ = file.close().await;
+    async fn sync(&self) -> io::Result<()> {
+        self.fdatasync().await.map_err(plain)
+    }
+
+    async fn close(self) {
+        let _ = self.close().await;
     }
 }
 
@@ -99,25 +77,12 @@ async fn close(file: Option<DmaFile>) {
 ///
 /// # Errors
 /// The executor cannot be made.
-pub(super) fn run(mut thread: Thread) -> io::Result<()> {
-    executor(thread.cpu)?.run(async move {
-        let mut files = Files::of(&thread.folder);
-        loop {
-            let outcome = match thread.log.next(unix_ms()) {
-                Step::End => {
-                    close(files.current.take()).await;
-                    close(files.spare.take()).await;
-                    return Ok(());
-                }
-                Step::Wait(ms) => {
-                    thread.wait(ms);
-                    Ok(0)
-                }
-                step => files.act(&step, &thread.counters).await,
-            };
-            thread.done(outcome);
-        }
-    })
+pub(super) fn run(log: Log, mut disk: Disk<DmaFile>, cpu: Option<usize>) -> io::Result<()> {
+    executor(cpu)?.run(async move {
+        log.run(&mut disk).await;
+        disk.close().await;
+    });
+    Ok(())
 }
 
 /// Does once, in this folder, what the writer does: a ring, direct I/O, a sync.
@@ -128,23 +93,22 @@ pub(super) fn run(mut thread: Thread) -> io::Result<()> {
 /// # Panics
 /// glommio may, on a system that it does not expect.
 pub(super) fn probe(folder: &Path, cpu: Option<usize>) -> io::Result<()> {
-    remove_spare(folder)?;
     let path = spare_path(folder);
+    regular_file::remove(&path)?;
     // glommio does without direct I/O on tmpfs, and says nothing.
-    let direct = OpenOptions::new().write(true).create(true).truncate(false).custom_flags(libc::O_DIRECT).open(&path);
+    let direct = fs::File::options().write(true).create(true).truncate(false).custom_flags(libc::O_DIRECT).open(&path);
     direct.map_err(|error| io::Error::new(error.kind(), format!("no direct I/O: {error}")))?;
     let result = executor(cpu)?.run(async {
-        let mut files = Files::of(folder);
-        let counters = Counters::default();
-        files.act(&Step::Create, &counters).await?;
-        let bytes = &[0; JOURNAL_BLOCK_BYTES];
-        let written = files.act(&Step::Write { target: Target::Spare, offset: 0, bytes }, &counters).await?;
-        if written != bytes.len() {
+        let mut disk = Disk::<DmaFile>::new(folder, &Arc::default(), &Arc::default());
+        disk.create().await?;
+        let written = disk.write(Target::Spare, 0, &[0; JOURNAL_BLOCK_BYTES]).await?;
+        if written != JOURNAL_BLOCK_BYTES {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        files.act(&Step::Sync { target: Target::Spare }, &counters).await?;
-        files.act(&Step::Remove, &counters).await.map(drop)
+        disk.sync(Target::Spare).await?;
+        disk.close().await;
+        Ok(())
     });
-    let _ = remove_spare(folder);
+    let _ = regular_file::remove(&path);
     result
 }

@@ -1,19 +1,20 @@
-//! The journal's thread: the log's state machine over real files, on glommio or buffered.
+//! The journal's thread: the log over real files, on glommio or buffered.
 
-mod buffered;
 mod glommio;
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::log::{Counters, Log, Parts, Target};
+use super::log::{Counters, Files, Log, Parts, Target};
 use super::port::{Doorbell, Lane};
 use super::recover::{End, segment_path, write_head};
 use crate::limits::JOURNAL_SEGMENT_BYTES;
@@ -103,18 +104,20 @@ pub fn start(
         random: fastrand::Rng::with_seed(seed),
         segment_bytes: JOURNAL_SEGMENT_BYTES,
     };
-    let own = Thread {
-        folder: folder.to_owned(),
-        cpu,
-        log: Log::new(parts),
-        doorbell: doorbell.clone(),
-        counters: counters.clone(),
-    };
-    let writer = writer.clone();
-    let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || match writer {
-        // It has just been tried; that it cannot run now is a fatal surprise, and a panic ends the process.
-        Writer::Glommio => glommio::run(own).expect("glommio runs as it did when it was tried"),
-        Writer::Buffered(_) => buffered::run(own),
+    let (log, folder, bell, counts) = (Log::new(parts), folder.to_owned(), doorbell.clone(), counters.clone());
+    let is_buffered = matches!(writer, Writer::Buffered(_));
+    let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || {
+        if is_buffered {
+            let mut disk = Disk::<fs::File>::new(&folder, &bell, &counts);
+            // Nothing of it waits but in the kernel.
+            let Poll::Ready(()) = pin!(log.run(&mut disk)).poll(&mut Context::from_waker(Waker::noop())) else {
+                unreachable!("a buffered file is always ready")
+            };
+        } else {
+            // It has just been tried; that it cannot run now is a fatal surprise, and a panic ends the process.
+            glommio::run(log, Disk::new(&folder, &bell, &counts), cpu)
+                .expect("glommio runs as it did when it was tried");
+        }
     })?;
     Ok(Handle { doorbell, counters, thread })
 }
@@ -132,69 +135,120 @@ impl Handle {
     }
 }
 
-/// The files of a journal, as one thread writes them.
-struct Files<F> {
+/// A file of the journal, as one of the writers writes it.
+trait File: Sized {
+    /// Whether a write goes to the page cache: all of a new segment would else go to the disk with the sync of some
+    /// batch, which then waits.
+    const IS_BUFFERED: bool;
+
+    async fn create(path: &Path) -> io::Result<Self>;
+    async fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<usize>;
+    async fn sync(&self) -> io::Result<()>;
+    /// All that was to be on disk has been synced: how closing goes says nothing of it.
+    async fn close(self);
+}
+
+/// The buffered writer's: `pwrite` into the page cache and `fdatasync`, where glommio cannot run.
+impl File for fs::File {
+    const IS_BUFFERED: bool = true;
+
+    async fn create(path: &Path) -> io::Result<fs::File> {
+        fs::File::options().write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    async fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<usize> {
+        self.write_at(bytes, offset as u64)
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    async fn close(self) {}
+}
+
+/// The files of a journal, and what wakes their thread.
+struct Disk<F> {
     folder: PathBuf,
+    doorbell: Arc<Doorbell>,
+    counters: Arc<Counters>,
     current: Option<F>,
     spare: Option<F>,
 }
 
-impl<F> Files<F> {
-    fn of(folder: &Path) -> Files<F> {
-        Files { folder: folder.to_owned(), current: None, spare: None }
+impl<F: File> Disk<F> {
+    fn new(folder: &Path, doorbell: &Arc<Doorbell>, counters: &Arc<Counters>) -> Disk<F> {
+        let (doorbell, counters) = (doorbell.clone(), counters.clone());
+        Disk { folder: folder.to_owned(), doorbell, counters, current: None, spare: None }
     }
 
     fn file(&self, target: Target) -> io::Result<&F> {
         let file = if target == Target::Current { &self.current } else { &self.spare };
         file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+
+    async fn close(&mut self) {
+        for file in [self.current.take(), self.spare.take()].into_iter().flatten() {
+            file.close().await;
+        }
+    }
 }
 
-/// What the thread itself has.
-struct Thread {
-    folder: PathBuf,
-    cpu: Option<usize>,
-    log: Log,
-    doorbell: Arc<Doorbell>,
-    counters: Arc<Counters>,
-}
-
-impl Thread {
-    /// See `Step::Wait`.
-    fn wait(&self, ms: Option<u64>) {
-        self.doorbell.wait(ms.map_or(Duration::MAX, Duration::from_millis), || self.log.is_idle());
+impl<F: File> Files for Disk<F> {
+    async fn create(&mut self) -> io::Result<()> {
+        self.remove().await;
+        self.spare = Some(F::create(&spare_path(&self.folder)).await?);
+        Ok(())
     }
 
-    /// Tells the log how a step went, and the operator that it was the last.
-    fn done(&mut self, outcome: io::Result<usize>) {
-        let reason = outcome.as_ref().err().map(ToString::to_string);
-        let had_failed = self.counters.failed.load(Ordering::Relaxed);
-        self.log.done(outcome);
-        let Some(reason) = reason else { return };
-        if self.counters.failed.load(Ordering::Relaxed) && !had_failed {
-            eprintln!("onecode: the journal has failed, nothing is accepted until a restart: {reason}");
-        } else if self.counters.spare_refused.load(Ordering::Relaxed) {
-            eprintln!("onecode: the journal's next segment cannot be prepared yet: {reason}");
+    async fn write(&mut self, target: Target, offset: usize, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file(target)?.write(offset, bytes).await?;
+        if F::IS_BUFFERED && target == Target::Spare {
+            self.sync(target).await?;
         }
+        Ok(written)
+    }
+
+    async fn sync(&mut self, target: Target) -> io::Result<()> {
+        let began = Instant::now();
+        let result = self.file(target)?.sync().await;
+        self.counters.synced(began.elapsed().as_micros() as u64);
+        result
+    }
+
+    async fn adopt(&mut self, name: u64, trim: Option<(u64, u64)>) -> io::Result<()> {
+        fs::rename(spare_path(&self.folder), segment_path(&self.folder, name))?;
+        fs::File::open(&self.folder)?.sync_all()?;
+        write_head(&self.folder, name)?;
+        if let Some((name, bytes)) = trim {
+            // Only gives space back; the next segment says where this one ends.
+            let ended = fs::File::options().write(true).open(segment_path(&self.folder, name));
+            let _ = ended.and_then(|file| file.set_len(bytes));
+        }
+        if let Some(ended) = std::mem::replace(&mut self.current, self.spare.take()) {
+            ended.close().await;
+        }
+        Ok(())
+    }
+
+    async fn remove(&mut self) {
+        if let Some(spare) = self.spare.take() {
+            spare.close().await;
+        }
+        // Where it stays, no other can be made.
+        let _ = regular_file::remove(&spare_path(&self.folder));
+    }
+
+    async fn wait(&mut self, ms: Option<u64>, log: &Log) {
+        self.doorbell.wait(ms.map_or(Duration::MAX, Duration::from_millis), || log.is_idle());
+    }
+
+    fn unix_ms(&self) -> u64 {
+        // 0 for a clock before 1970.
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
 }
 
 fn spare_path(folder: &Path) -> PathBuf {
     folder.join(SPARE_FILE)
-}
-
-fn remove_spare(folder: &Path) -> io::Result<()> {
-    regular_file::remove(&spare_path(folder))
-}
-
-/// See `Step::Adopt`.
-fn adopt(folder: &Path, name: u64, trim: Option<(u64, u64)>) -> io::Result<()> {
-    fs::rename(spare_path(folder), segment_path(folder, name))?;
-    File::open(folder)?.sync_all()?;
-    write_head(folder, name)?;
-    if let Some((name, bytes)) = trim {
-        // Only gives space back; the next segment says where this one ends.
-        let _ = OpenOptions::new().write(true).open(segment_path(folder, name)).and_then(|file| file.set_len(bytes));
-    }
-    Ok(())
 }
