@@ -6,46 +6,32 @@
 //!
 //! So every record that was acknowledged before the reading began is read; of later ones perhaps some, in order.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::recover::{End, Entry, Folder, RecoverError, Source, read_header, recover, segment_path};
 use super::segment::{HEADER_BYTES, Header, HeaderError};
 use crate::limits::{JOURNAL_BLOCK_BYTES, JOURNAL_READINGS_MAX};
 use crate::sys::regular_file;
 
-/// A journal's folder in use.
-struct Live {
-    folder: PathBuf,
-    newest: u64,
-    /// The segment read last: a header and what follows it are then of one file, whatever takes its name.
-    open: Option<(u64, File)>,
-}
+/// A journal's folder in use, and its newest segment.
+struct Live(Folder, u64);
 
 impl Source for Live {
     fn head(&mut self) -> io::Result<Option<u64>> {
-        Folder(self.folder.clone()).head()
+        self.0.head()
     }
 
     fn list(&mut self) -> io::Result<Vec<u64>> {
-        let names = names(&self.folder)?;
-        self.newest = names.last().copied().unwrap_or(0);
-        Ok(names)
+        self.0.list().inspect(|names| self.1 = names.last().copied().unwrap_or(0))
     }
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
-        if self.open.as_ref().is_none_or(|(open, _)| *open != name) {
-            self.open = Some((name, regular_file::open(&segment_path(&self.folder, name))?));
-        }
-        let Some((_, file)) = &self.open else { return Ok(()) };
-        let length = usize::try_from(bytes.min(file.metadata()?.len())).map_err(io::Error::other)?;
-        into.clear();
-        into.resize(length, 0);
-        file.read_exact_at(into, 0)?;
-        if name == self.newest && length > HEADER_BYTES {
+        self.0.read(name, bytes, into)?;
+        if name == self.1 && into.len() > HEADER_BYTES {
             // Once more, and now from the page cache, into which a reading backwards would come one block at a time.
+            let file = regular_file::open(&segment_path(&self.0.0, name))?;
             for (index, block) in into.chunks_mut(JOURNAL_BLOCK_BYTES).enumerate().rev() {
                 file.read_exact_at(block, (index * JOURNAL_BLOCK_BYTES) as u64)?;
             }
@@ -78,7 +64,7 @@ pub fn read(folder: &Path, after: Option<u64>, mut each: impl FnMut(&Entry<'_>))
         let oldest = before.first().map_or(0, |(name, _)| *name);
         // What the fold has deleted since the last attempt is not waited for.
         let from = if reading > 1 { last.filter(|last| oldest <= last + 1) } else { last };
-        let mut source = Live { folder: folder.to_owned(), newest: 0, open: None };
+        let mut source = Live(Folder(folder.to_owned()), 0);
         let end = recover(&mut source, from, |entry| {
             if last.is_none_or(|last| last < entry.stored.sequence) {
                 last = Some(entry.stored.sequence);

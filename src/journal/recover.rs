@@ -229,18 +229,84 @@ fn read_segment(
     bytes: &mut Vec<u8>,
     each: &mut impl FnMut(&Entry<'_>),
 ) -> Result<End, RecoverError> {
-    let name = header.first;
-    let follows = successor.map(|next| read_header(source, next, bytes));
-    source.read(name, header.bytes, bytes).map_err(|error| RecoverError::Read { segment: name, error })?;
-    let segment = Segment { name, after, reader: Reader { bytes, header } };
-    match (header.dense, follows) {
-        (Some((last, known)), _) => segment.read_to(known, Some(last), each),
-        (None, None) => segment.read_last(each),
-        (None, Some(follows)) => match follows.as_ref().map(|follows| follows.previous) {
-            Ok(Some((id, known))) if id == header.id => segment.read_to(known, None, each),
-            _ => Err(segment.read_as_far_as_it_goes(follows, successor.unwrap_or(name), each)?),
-        },
+    let (segment, id) = (header.first, header.id);
+    let follows = successor.map(|next| (next, read_header(source, next, bytes)));
+    source.read(segment, header.bytes, bytes).map_err(|error| RecoverError::Read { segment, error })?;
+    let damaged = |Broken { offset, sequence, what }| RecoverError::Damaged { segment, offset, sequence, what };
+    // A segment that was rewritten says where it ends, and with which sequence; of any other the next one says it.
+    let (last, known) = match (header.dense, &follows) {
+        (Some((last, end)), _) => (Some(last), Some(end)),
+        (None, Some((_, Ok(Header { previous: Some((before, end)), .. })))) if *before == id => (None, Some(*end)),
+        _ => (None, None),
+    };
+    let known = known.map(|end| usize::try_from(end).unwrap_or(usize::MAX));
+    let is_newest = known.is_none() && follows.is_none();
+    if is_newest && (bytes.len() as u64) < header.bytes.max(HEADER_BYTES as u64) {
+        let what = "the file is shorter than it was made";
+        return Err(damaged(Broken { offset: bytes.len(), sequence: segment, what }));
     }
+    let reader = Reader { bytes, header };
+    let (mut at, mut next, mut records) = (HEADER_BYTES, segment, Vec::new());
+    // Up to `kept` all is known to be on disk; the tail is what comes after it. A mark itself is not kept: it may lie in
+    // the page cache only.
+    let (mut kept, mut tail, mut torn, mut wrong) = (HEADER_BYTES, Vec::new(), None, None);
+    while wrong.is_none() && known.map_or_else(|| !is_zero(bytes.get(at..).unwrap_or_default()), |end| at < end) {
+        // This batch was begun, so the ones before it were synced.
+        kept = at;
+        let expected = next;
+        match reader.batch(at, next, &mut records) {
+            Ok(end) => at = end,
+            Err(broken) => wrong = Some(broken),
+        }
+        next = records.last().map_or(next, |record| record.sequence + 1);
+        if is_newest {
+            tail = records.iter().map(|record| (record.origin, record.bytes.into())).collect();
+        }
+        hand_over(segment, after, &mut records, each)?;
+        if let Some(broken) = wrong.filter(|_| is_newest) {
+            if let Some(what) = reader.judge(kept, expected, broken) {
+                return Err(damaged(Broken { what, ..broken }));
+            }
+            torn = Some(Torn { segment, offset: broken.offset, sequence: broken.sequence });
+        }
+    }
+    let previous = match (known, follows) {
+        (Some(end), _) => {
+            let elsewhere = at != end || end > bytes.len() || last.is_some_and(|last| next > last + 1);
+            let what = "it does not end where it should";
+            let ends_elsewhere = elsewhere.then_some(Broken { offset: at, sequence: next, what });
+            if let Some(broken) = wrong.or(ends_elsewhere) {
+                return Err(damaged(broken));
+            }
+            Some(Previous { trim: None, id, end: end as u64 })
+        }
+        (None, Some((successor, Ok(_)))) => return Err(RecoverError::Gap { segment: successor, sequence: next }),
+        // All that is not in the next one is here, or nothing more ever was; else this one is damaged, too.
+        (None, Some((successor, Err(error)))) => {
+            return Err(wrong.filter(|_| next < successor).map_or(error, damaged));
+        }
+        (None, None) if kept > HEADER_BYTES => Some(Previous { trim: Some(segment), id, end: kept as u64 }),
+        // Where nothing stays in this segment, the next one has its name and takes its place.
+        (None, None) => header.previous.map(|(id, end)| Previous { trim: None, id, end }),
+    };
+    Ok(End { next: last.map_or(next, |last| last + 1), previous, tail, torn })
+}
+
+fn hand_over(
+    segment: u64,
+    after: u64,
+    records: &mut Vec<Stored<'_>>,
+    each: &mut impl FnMut(&Entry<'_>),
+) -> Result<(), RecoverError> {
+    for stored in records.drain(..) {
+        let (offset, sequence) = (stored.offset, stored.sequence);
+        let unknown = |error| RecoverError::Record { segment, offset, sequence, error };
+        let record = Record::decode(stored.bytes).map_err(unknown)?;
+        if sequence > after {
+            each(&Entry { segment, stored, record });
+        }
+    }
+    Ok(())
 }
 
 /// The header of a segment.
@@ -251,116 +317,5 @@ pub fn read_header(source: &mut dyn Source, name: u64, bytes: &mut Vec<u8>) -> R
         Ok(header) if header.first == name => Ok(header),
         Ok(_) => Err(RecoverError::Header { segment: name, error: HeaderError::NotASegment }),
         Err(error) => Err(RecoverError::Header { segment: name, error }),
-    }
-}
-
-/// A segment in memory.
-struct Segment<'a> {
-    name: u64,
-    after: u64,
-    reader: Reader<'a>,
-}
-
-impl<'a> Segment<'a> {
-    /// Reads a segment whose end is known.
-    fn read_to(&self, known: u64, last: Option<u64>, each: &mut impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
-        let header = self.reader.header;
-        let end = usize::try_from(known).unwrap_or(usize::MAX);
-        let (mut at, mut next) = (HEADER_BYTES, header.first);
-        let mut records = Vec::new();
-        while at < end {
-            at = self.reader.batch(at, next, &mut records).map_err(|broken| self.damaged(broken))?;
-            next = records.last().map_or(next, |record| record.sequence + 1);
-            self.hand_over(&mut records, each)?;
-        }
-        let found_last = last.is_none_or(|last| next <= last + 1);
-        if at != end || end > self.reader.bytes.len() || !found_last {
-            return Err(self.damaged(Broken { offset: at, sequence: next, what: "it does not end where it should" }));
-        }
-        let previous = Some(Previous { trim: None, id: header.id, end: known });
-        Ok(End { next: last.map_or(next, |last| last + 1), previous, ..End::default() })
-    }
-
-    /// Reads a segment of which the one that follows does not say where it ends, up to its last whole batch; says why
-    /// there is no going on.
-    fn read_as_far_as_it_goes(
-        &self,
-        follows: Result<Header, RecoverError>,
-        successor: u64,
-        each: &mut impl FnMut(&Entry<'_>),
-    ) -> Result<RecoverError, RecoverError> {
-        let (mut at, mut next, mut records) = (HEADER_BYTES, self.name, Vec::new());
-        let broken = loop {
-            match self.reader.batch(at, next, &mut records) {
-                Ok(end) => at = end,
-                Err(broken) => break broken,
-            }
-            next = records.last().map_or(next, |record| record.sequence + 1);
-            self.hand_over(&mut records, each)?;
-        };
-        Ok(match follows {
-            Ok(_) => RecoverError::Gap { segment: successor, sequence: next },
-            // All that is not in the next one is here, or nothing more ever was.
-            Err(error) if next >= successor || is_zero(self.reader.bytes.get(at..).unwrap_or_default()) => error,
-            Err(_) => self.damaged(broken),
-        })
-    }
-
-    /// Reads the last segment, whose end must be found.
-    fn read_last(&self, each: &mut impl FnMut(&Entry<'_>)) -> Result<End, RecoverError> {
-        let Reader { bytes, header } = self.reader;
-        if (bytes.len() as u64) < header.bytes.max(HEADER_BYTES as u64) {
-            let what = "the file is shorter than it was made";
-            return Err(self.damaged(Broken { offset: bytes.len(), sequence: header.first, what }));
-        }
-        let (mut at, mut next, mut torn) = (HEADER_BYTES, header.first, None);
-        // Up to `kept` all is known to be on disk; the tail is what comes after it. A mark itself is not kept: it may
-        // lie in the page cache only.
-        let (mut kept, mut tail) = (HEADER_BYTES, Vec::new());
-        while !is_zero(&bytes[at..]) {
-            // This batch was begun, so the ones before it were synced.
-            kept = at;
-            let mut records = Vec::new();
-            match self.reader.batch(at, next, &mut records) {
-                Ok(end) => at = end,
-                Err(broken) => {
-                    if let Some(what) = self.reader.judge(at, next, broken) {
-                        return Err(self.damaged(Broken { what, ..broken }));
-                    }
-                    torn = Some(Torn { segment: self.name, offset: broken.offset, sequence: broken.sequence });
-                }
-            }
-            next += records.len() as u64;
-            tail = records.iter().map(|record| (record.origin, record.bytes.into())).collect();
-            self.hand_over(&mut records, each)?;
-            if torn.is_some() {
-                break;
-            }
-        }
-        // Where nothing stays in this segment, the next one has its name and takes its place.
-        let previous = if kept > HEADER_BYTES {
-            Some(Previous { trim: Some(self.name), id: header.id, end: kept as u64 })
-        } else {
-            header.previous.map(|(id, end)| Previous { trim: None, id, end })
-        };
-        Ok(End { next, previous, tail, torn })
-    }
-
-    fn hand_over(&self, records: &mut Vec<Stored<'a>>, each: &mut impl FnMut(&Entry<'_>)) -> Result<(), RecoverError> {
-        let segment = self.name;
-        for stored in records.drain(..) {
-            let (offset, sequence) = (stored.offset, stored.sequence);
-            let unknown = |error| RecoverError::Record { segment, offset, sequence, error };
-            let record = Record::decode(stored.bytes).map_err(unknown)?;
-            if sequence > self.after {
-                each(&Entry { segment, stored, record });
-            }
-        }
-        Ok(())
-    }
-
-    fn damaged(&self, broken: Broken) -> RecoverError {
-        let Broken { offset, sequence, what } = broken;
-        RecoverError::Damaged { segment: self.name, offset, sequence, what }
     }
 }
