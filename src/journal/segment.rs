@@ -4,7 +4,7 @@
 //! header   4 KiB, little-endian: 0 magic "onecodej" · 8 version u32 · 12 flags u32 (1 dense) · 16 id u64 ·
 //!          24 first sequence u64 · 32 previous segment's id u64 (0: none) · 40 its end u64 · 48 made at, Unix ms u64 ·
 //!          56 length of the file u64 · 64 last sequence u64 · 72 end u64 (both of a dense segment, else 0) · zeros ·
-//!          4092 CRC32C of all before it
+//!          4092 CRC32C of all before it (magic, version and this stay where they are in later versions)
 //! batches  each from a 4 KiB boundary on: records without gaps, then 0xa5 to the next boundary
 //! record   0 CRC32C of 4..32 · 4 CRC32C of the payload · 8 sequence u64 · 16 segment's id u64 ·
 //!          24 bytes of payload u16 · 26 origin u16 · 28 zero u16 · 30 flags (1 first, 2 last of its batch) · 31 kind ·
@@ -116,31 +116,24 @@ impl Header {
         }
         let block = bytes.get(..HEADER_BYTES).ok_or(HeaderError::Damaged)?;
         let mut fields = &block[8..];
-        let (version, flags) = (fields.get_u32_le(), fields.get_u32_le());
-        let checksum = (&block[HEADER_BYTES - 4..]).get_u32_le();
-        // A later version may keep its checksum elsewhere; a flipped bit in ours is no later version.
-        if version != VERSION && checksum != checksum_with(block, VERSION) {
-            return Err(HeaderError::Version(version));
-        }
-        if checksum != crc32c::crc32c(&block[..HEADER_BYTES - 4]) || version != VERSION || flags & !DENSE != 0 {
+        // In all versions: a flipped bit in the version is no later one.
+        if (&block[HEADER_BYTES - 4..]).get_u32_le() != crc32c::crc32c(&block[..HEADER_BYTES - 4]) {
             return Err(HeaderError::Damaged);
+        }
+        let (version, flags) = (fields.get_u32_le(), fields.get_u32_le());
+        if version != VERSION {
+            return Err(HeaderError::Version(version));
         }
         let [id, first, previous, previous_end, created_unix_ms, bytes, last, end] =
             std::array::from_fn(|_| fields.get_u64_le());
         // The numbers behind them must be numbers, too.
-        if first.max(last) == u64::MAX {
+        if flags & !DENSE != 0 || first.max(last) == u64::MAX {
             return Err(HeaderError::Damaged);
         }
         let previous = (previous != 0).then_some((previous, previous_end));
         let dense = (flags & DENSE != 0).then_some((last, end));
         Ok(Header { id, first, previous, created_unix_ms, bytes, dense })
     }
-}
-
-/// The checksum that this header would have, were it of that version.
-fn checksum_with(block: &[u8], version: u32) -> u32 {
-    let front = crc32c::crc32c_append(crc32c::crc32c(&block[..8]), &version.to_le_bytes());
-    crc32c::crc32c_append(front, &block[12..HEADER_BYTES - 4])
 }
 
 /// A batch that is being put together.

@@ -2,7 +2,6 @@
 
 mod glommio;
 
-use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
@@ -13,6 +12,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use strum::Display;
 
 use super::log::{Counters, Files, Log, Parts, Target};
 use super::port::{Doorbell, Lane};
@@ -27,21 +28,14 @@ pub const PROBE_THREAD: &str = "journal-probe";
 const SPARE_FILE: &str = "next";
 
 /// Which writer runs, and why not the other.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Display)]
 pub enum Writer {
     /// glommio: direct I/O.
+    #[strum(to_string = "glommio (direct I/O)")]
     Glommio,
     /// Buffered writes, and why.
+    #[strum(to_string = "buffered (not glommio: {0})")]
     Buffered(String),
-}
-
-impl fmt::Display for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Writer::Glommio => f.write_str("glommio (direct I/O)"),
-            Writer::Buffered(why) => write!(f, "buffered (not glommio: {why})"),
-        }
-    }
 }
 
 impl Writer {
@@ -67,9 +61,6 @@ pub struct Handle {
 }
 
 /// Makes the journal's folder if it is missing (mode 0700).
-///
-/// # Errors
-/// What the system said.
 pub fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -83,9 +74,6 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
 /// kernel.
 ///
 /// A disk that refuses from the start is not an error here: the lanes are then told as after any failed write.
-///
-/// # Errors
-/// The system gives no thread, or no randomness.
 pub fn start(
     folder: &Path,
     writer: &Writer,
