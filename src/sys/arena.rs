@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::slice;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
+use procfs::process::Process;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -49,20 +50,12 @@ impl Pages {
 
     /// How many of its bytes are in huge pages by now (proc(5), `/proc/pid/smaps`); 0 where that cannot be read.
     pub fn huge_bytes(&self) -> usize {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-        let (mut inside, mut found) = (false, 0);
-        for line in smaps.lines() {
-            let mut words = line.split_ascii_whitespace();
-            let name = words.next().unwrap_or_default();
-            let hex = |text| usize::from_str_radix(text, 16).ok();
-            if let Some((from, to)) = name.split_once('-').and_then(|(from, to)| Some((hex(from)?, hex(to)?))) {
-                inside = from < self.start().addr() + self.bytes && self.start().addr() < to;
-            } else if inside && ["AnonHugePages:", "Private_Hugetlb:"].contains(&name) {
-                found += words.next().and_then(|kib| kib.parse::<usize>().ok()).unwrap_or(0) * 1_024;
-            }
-        }
+        let maps = Process::myself().and_then(|process| process.smaps());
+        let (start, end) = (self.start().addr() as u64, (self.start().addr() + self.bytes) as u64);
+        let ours = maps.iter().flatten().filter(|map| map.address.0 < end && start < map.address.1);
+        let huge = ours.flat_map(|map| ["AnonHugePages", "Private_Hugetlb"].map(|name| map.extension.map.get(name)));
         // The kernel shows neighbouring mappings as one.
-        found.min(self.bytes)
+        (huge.flatten().sum::<u64>() as usize).min(self.bytes)
     }
 }
 

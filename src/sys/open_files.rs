@@ -7,9 +7,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the soft limit to the hard one, which needs no privilege, and returns it. A login shell's soft limit is 1,024
 /// for the sake of programs that call `select(2)`; this one does not.
-///
-/// # Errors
-/// What the system said.
 pub fn raise_limit() -> io::Result<u64> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;

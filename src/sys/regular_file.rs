@@ -6,19 +6,14 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Opens a regular file, where `O_NONBLOCK` changes nothing.
-///
-/// # Errors
-/// What the system said, or that it is no regular file.
+/// Opens a regular file, where `O_NONBLOCK` changes nothing; an error where it is none.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
 }
 
-/// Opens a regular file to read and write it, made with the given mode where there is none.
-///
-/// # Errors
-/// What the system said, or that it is a link, or no regular file.
+/// Opens a regular file to read and write it, made with the given mode where there is none; an error
+/// where it is a link, or no regular file.
 pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(mode);
@@ -55,17 +50,11 @@ pub fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Resu
 }
 
 /// Removes a file, where there is one.
-///
-/// # Errors
-/// What the system said.
 pub fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
 /// Syncs the folder that a path lies in: what was made, renamed or removed there then stays so.
-///
-/// # Errors
-/// What the system said.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
