@@ -52,7 +52,7 @@ fn main() {
     let made = start.elapsed();
     println!("the tables were made in {:.2} ms", made.as_secs_f64() * 1e3);
 
-    let keyring = Keyring::generate(NOW.into(), |bytes| getrandom::fill(bytes).map_err(std::io::Error::other)).unwrap();
+    let keyring = Keyring::generate(NOW.into(), |bytes| getrandom::fill(bytes).unwrap());
     let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
     let codes: Vec<CodeBuffer> = (0..CODES)
         .map(|resident| {

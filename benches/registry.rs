@@ -5,7 +5,6 @@
 //! N residents and its keys, and prints sessions of some of them. scripts/bench/registry.py runs both.
 
 use std::hint::black_box;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -89,7 +88,7 @@ fn make(folder: &Path, residents: u32) {
     let now_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let folder = DataFolder::open(folder, std::process::id(), "bench registry").expect("the folder can be made");
     let keyring = Keyring::open_or_create(&folder.path().join("keys"), now_unix_ms / 1_000, |bytes| {
-        getrandom::fill(bytes).map_err(io::Error::other)
+        getrandom::fill(bytes).expect("the system gives random bytes");
     });
     let keyring = keyring.expect("keys can be made");
     let key = HashKey::new(*keyring.hash_key.expose());

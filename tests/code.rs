@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -22,8 +21,8 @@ use onecode::words::{ResidentNumber, Status};
 
 const RESIDENT: ResidentNumber = ResidentNumber(0xfeed_0000_0000_0001);
 
-fn os_random(bytes: &mut [u8]) -> io::Result<()> {
-    getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()))
+fn os_random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).unwrap();
 }
 
 fn now_unix_s() -> u64 {
@@ -59,7 +58,7 @@ fn a_code_in_all_its_forms_for_a_strangers_libraries() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop");
     fs::create_dir_all(&folder).unwrap();
     let now = u32::try_from(now_unix_s()).unwrap();
-    let keyring = Keyring::generate(now.into(), os_random).unwrap();
+    let keyring = Keyring::generate(now.into(), os_random);
     let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
     for (name, test) in [("prod", false), ("test", true)] {
         // Long enough for the reader to be started by hand.
@@ -96,7 +95,7 @@ fn codes_under_our_mask_and_under_the_best_one_for_a_reader() {
     let mut lines = String::new();
     let mut ours_is_best = 0;
     for key in 0..KEYS {
-        let keyring = Keyring::generate(now.into(), os_random).unwrap();
+        let keyring = Keyring::generate(now.into(), os_random);
         let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
         for resident in 0..CODES_PER_KEY {
             let mut code = CodeBuffer::default();

@@ -48,7 +48,7 @@ enum Command {
     /// Refuse everything that a key signed
     Revoke {
         /// The key's id, as `keys list` shows it
-        #[arg(value_name = "KID", allow_hyphen_values = true, value_parser = parse_kid)]
+        #[arg(value_name = "KID", allow_hyphen_values = true)]
         kid: Kid,
     },
     /// Write all keys, sealed under a passphrase
@@ -81,30 +81,24 @@ enum Rotated {
     Session,
 }
 
-pub fn run(args: Args) -> Done {
-    let config = args.place.load(&[])?;
-    if let Command::Import { file, passphrase_file } = &args.command {
-        let keyring = open_export(file, passphrase_file.as_deref())?;
-        super::check_keys_belong(&config, &keyring)?;
-        keyring.restore(&config.keys_dir)?;
-    }
-    super::check_keys_kept(&config)?;
-    execute(args.command, &config.keys_dir, args.json)
-}
-
-fn parse_kid(text: &str) -> Result<Kid, &'static str> {
-    text.parse().map_err(|_| "not a key id, which has 11 characters: `onecode keys list` shows them")
-}
-
 /// What is said when keys are changed: the server holds those that it has read.
 const RELOAD: &str = "a running server takes this up when it is sent SIGHUP";
 
-fn execute(command: Command, folder: &Path, json: bool) -> Done {
-    let now = super::now().unix_s();
-    match command {
+pub fn run(args: Args) -> Done {
+    let config = args.place.load(&[])?;
+    let (folder, now) = (&*config.keys_dir, super::now().unix_s());
+    if let Command::Import { file, passphrase_file } = &args.command {
+        let keyring = open_export(file, passphrase_file.as_deref())?;
+        super::check_keys_belong(&config, &keyring)?;
+        keyring.restore(folder)?;
+        eprintln!("onecode: the keys are restored; {RELOAD}");
+    }
+    super::check_keys_kept(&config)?;
+    match args.command {
+        Command::List | Command::Import { .. } => {}
         Command::Generate => {
             // On a copy first: a keyring in which nothing is missing is not written again.
-            if Keyring::open_or_create(folder, now, random)?.complete(now, random)? > 0 {
+            if Keyring::open_or_create(folder, now, random)?.complete(now, random) > 0 {
                 Keyring::update(folder, |keyring| keyring.complete(now, random))?;
             }
         }
@@ -117,8 +111,6 @@ fn execute(command: Command, folder: &Path, json: bool) -> Done {
             let epoch = Keyring::update(folder, |keyring| keyring.rotate_session(random))?;
             eprintln!("onecode: sessions of epochs before {epoch} are over; {RELOAD}");
         }
-        Command::List => {}
-        Command::Import { .. } => eprintln!("onecode: the keys are restored; {RELOAD}"),
         Command::Revoke { kid } => {
             if !Keyring::update(folder, |keyring| keyring.revoke(kid, now, random))? {
                 eprintln!("onecode: no key {kid} in {}: `keys list` shows them", folder.display());
@@ -131,7 +123,7 @@ fn execute(command: Command, folder: &Path, json: bool) -> Done {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    print(&Keyring::open(folder)?, now, json)?;
+    print(&Keyring::open(folder)?, now, args.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -207,12 +199,9 @@ fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>)
 fn first_line(input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut line = Zeroizing::new(Vec::with_capacity(4_096));
     input.take(4_096).read_until(b'\n', &mut line)?;
-    if line.ends_with(b"\n") {
-        line.pop();
-    }
-    if line.ends_with(b"\r") {
-        line.pop();
-    }
+    let whole = line.strip_suffix(b"\n").unwrap_or(&line);
+    let length = whole.strip_suffix(b"\r").unwrap_or(whole).len();
+    line.truncate(length);
     Ok(line)
 }
 

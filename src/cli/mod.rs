@@ -95,7 +95,6 @@ impl From<KeyringError> for Ended {
         let fatal = match &error {
             KeyringError::Io { error, .. } if error.kind() != io::ErrorKind::NotFound => Fatal::File,
             KeyringError::Folder { .. } => Fatal::Folder,
-            KeyringError::Random(_) => Fatal::System,
             _ => Fatal::Configuration,
         };
         (fatal, error.to_string())
@@ -274,8 +273,11 @@ fn parse_time(text: &str) -> Result<u64, String> {
 }
 
 /// Fills `bytes` from the system's generator; for keys.
-pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
-    getrandom::fill(bytes).map_err(io::Error::other)
+///
+/// # Panics
+/// When the system has none: nothing can then be done that needs a secret.
+pub(crate) fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the system gives random bytes");
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(super) fn make(
     started_unix_ms: u64,
 ) -> Result<Settings, Ended> {
     let issuer = Issuer::new(keyring, &config.issuer).map_err(Fatal::Configuration.ended())?;
-    let window = Window::new(config.code_window_s, config.code_life_s).map_err(Fatal::Configuration.ended())?;
+    let window = Window::new(config.code_window_s, config.code_life_s).expect("the configuration is checked");
     let session = keyring.session_key();
     let session_key = SessionKey::new(session.epoch, *session.key.expose())
         .ok_or("the session epoch of the keyring is beyond its range")

@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn keyring() -> Keyring {
-        Keyring::generate(IAT, super::super::random).unwrap()
+        Keyring::generate(IAT, super::super::random)
     }
 
     fn code(keyring: &Keyring, test: bool) -> String {

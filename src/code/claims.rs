@@ -33,16 +33,19 @@ pub const PREFIX: &[u8; 4] = b"OC1:";
 /// The longest code: what its symbol holds.
 pub const CODE_CHARS_MAX: usize = SYMBOL_CHARS_MAX;
 
-/// The signed payload without the issuer's name: map head, exp, iat, cti, status, and the name's own key and head.
-const PAYLOAD_BYTES: usize = 39;
-/// A code's bytes without the issuer's name.
-const CODE_BYTES: usize = 16 + 1 + 2 + PAYLOAD_BYTES + 2 + SIGNATURE_BYTES;
-const CODE_BYTES_MAX: usize = CODE_BYTES + ISSUER_BYTES_MAX;
-/// RFC 9052 §4.4: an array of 4, the context, the protected header, no external data, the payload.
+/// RFC 9052 §4.4: an array of 4, the context; then the protected header, no external data, the payload.
 const SIGNED_HEAD: &[u8; 12] = b"\x84\x6aSignature1";
-const SIGNED_BYTES_MAX: usize = SIGNED_HEAD.len() + 14 + 1 + 2 + PAYLOAD_BYTES + ISSUER_BYTES_MAX;
+/// The payload behind the issuer's name, with zeros in the variable fields.
+const FIELDS: [u8; 36] = *b"\x04\x1a\0\0\0\0\x06\x1a\0\0\0\0\x07\x50\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x3a\0\x01\0\0\0";
+/// Where a code begins in a template, and where the byte is that tells it from what is signed.
+const CODE: usize = SIGNED_HEAD.len() - 2;
+const UNPROTECTED: usize = SIGNED_HEAD.len() + 14;
+/// A template's bytes before the issuer's name, and all without it.
+const NAME: usize = UNPROTECTED + 6;
+const TEMPLATE_BYTES: usize = NAME + FIELDS.len() + 2 + SIGNATURE_BYTES;
+const TEMPLATE_BYTES_MAX: usize = TEMPLATE_BYTES + ISSUER_BYTES_MAX;
 
-const _: () = assert!(PREFIX.len() + base45::encoded_len(CODE_BYTES_MAX) <= CODE_CHARS_MAX);
+const _: () = assert!(PREFIX.len() + base45::encoded_len(TEMPLATE_BYTES_MAX - CODE) <= CODE_CHARS_MAX);
 
 /// Where the variable fields stand, counted from the first byte of exp's key.
 const EXP: usize = 2;
@@ -136,12 +139,6 @@ impl Issuer {
         })
     }
 
-    /// The length of every code of this issuer, in characters.
-    #[cfg(test)]
-    fn code_chars(&self) -> usize {
-        PREFIX.len() + base45::encoded_len(self.prod[0].code_bytes())
-    }
-
     /// Writes the code that `request` asks for; the same request and keyring always give the same code.
     pub fn issue(&self, request: &CodeRequest, out: &mut CodeBuffer) {
         self.write(request, &self.sign(request), out);
@@ -187,94 +184,81 @@ struct Template {
     signer: Signer,
     not_before: u64,
     issuer_bytes: usize,
-    /// What is signed, with gaps for the variable fields.
-    signed: [u8; SIGNED_BYTES_MAX],
-    /// The code's bytes, with gaps for the variable fields and the signature.
-    code: [u8; CODE_BYTES_MAX],
+    /// What is signed, and behind it the signature's head and room for it; with gaps for the variable fields. The code
+    /// is the same from [`CODE`] on but for three bytes.
+    bytes: [u8; TEMPLATE_BYTES_MAX],
     /// Text and symbol of the constant bytes at the start, as far as they fill pairs of groups of Base45.
     begun: CodeBuffer,
 }
 
 impl Template {
     fn new(key: &SigningKey, issuer: &str) -> Template {
-        let mut protected = [0x4d, 0xa2, 0x01, 0x27, 0x04, 0x48, 0, 0, 0, 0, 0, 0, 0, 0];
-        protected[6..].copy_from_slice(&key.kid.0);
-        let payload = payload_template(issuer);
-        let mut template = Template {
-            signer: key.signer(),
-            not_before: key.not_before,
-            issuer_bytes: issuer.len(),
-            signed: [0; SIGNED_BYTES_MAX],
-            code: [0; CODE_BYTES_MAX],
-            begun: CodeBuffer::default(),
-        };
-        fill(&mut template.signed, &[SIGNED_HEAD, &protected, &[0x40], &payload]);
-        fill(&mut template.code, &[&[0xd2, 0x84], &protected, &[0xa0], &payload, &[0x58, 0x40]]);
+        // At most 53 and 14, so each length is one byte and the name's head is one as well.
+        let length = u8::try_from(issuer.len()).expect("a checked name has at most 14 bytes");
+        let content = [
+            &SIGNED_HEAD[..],
+            &[0x4d, 0xa2, 0x01, 0x27, 0x04, 0x48],
+            &key.kid.0,
+            &[0x40, 0x58, length + 39, 0xa5, 0x01, 0x60 + length],
+            issuer.as_bytes(),
+            &FIELDS,
+            &[0x58, 0x40],
+        ]
+        .concat();
+        let mut bytes = [0; TEMPLATE_BYTES_MAX];
+        bytes[..content.len()].copy_from_slice(&content);
+        let (signer, begun) = (key.signer(), CodeBuffer::default());
+        let mut template = Template { signer, not_before: key.not_before, issuer_bytes: issuer.len(), bytes, begun };
+        let code = Template::code_of(bytes);
         let chars = PREFIX.len() + base45::encoded_len(template.code_bytes());
         let begun = &mut template.begun;
         begun.symbol = Symbol::begin(chars);
         begun.symbol.push_text(PREFIX).expect("the prefix is alphanumeric");
         begun.text[..PREFIX.len()].copy_from_slice(PREFIX);
-        let constant = &template.code[..constant_bytes(issuer.len())];
+        let constant = &code[CODE..][..constant_bytes(issuer.len())];
         begun.length = PREFIX.len() + begun.symbol.push_base45(constant, &mut begun.text[PREFIX.len()..]);
         Painter::default().settle(&mut begun.symbol, chars);
         template
     }
 
     const fn code_bytes(&self) -> usize {
-        CODE_BYTES + self.issuer_bytes
+        TEMPLATE_BYTES - CODE + self.issuer_bytes
     }
 
-    /// Where exp's key stands in `code`.
-    const fn fields_in_code(&self) -> usize {
-        22 + self.issuer_bytes
+    /// What is to be signed.
+    fn filled(&self, request: &CodeRequest, cti: &[u8; 16]) -> [u8; TEMPLATE_BYTES_MAX] {
+        let mut bytes = self.bytes;
+        patch(&mut bytes[NAME + self.issuer_bytes..], request, cti);
+        bytes
+    }
+
+    /// The code of what is to be signed: its tag and array, and an empty unprotected header.
+    fn code_of(mut bytes: [u8; TEMPLATE_BYTES_MAX]) -> [u8; TEMPLATE_BYTES_MAX] {
+        bytes[CODE..CODE + 2].copy_from_slice(&[0xd2, 0x84]);
+        bytes[UNPROTECTED] = 0xa0;
+        bytes
     }
 
     fn sign(&self, request: &CodeRequest, cti: &[u8; 16]) -> [u8; SIGNATURE_BYTES] {
-        let mut signed = self.signed;
-        let fields = SIGNED_HEAD.len() + 14 + 1 + 5 + self.issuer_bytes;
-        patch(&mut signed[fields..], request, cti);
-        self.signer.sign(&signed[..fields + STATUS + 1])
+        self.signer.sign(&self.filled(request, cti)[..NAME + self.issuer_bytes + FIELDS.len()])
     }
 
     fn write(&self, request: &CodeRequest, cti: &[u8; 16], signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
-        let mut code = self.code;
-        patch(&mut code[self.fields_in_code()..], request, cti);
-        let end = self.code_bytes();
+        let mut code = Template::code_of(self.filled(request, cti));
+        let end = CODE + self.code_bytes();
         code[end - SIGNATURE_BYTES..end].copy_from_slice(signature);
 
         *out = self.begun;
         let text = &mut out.text[self.begun.length..];
-        out.length += out.symbol.push_base45(&code[constant_bytes(self.issuer_bytes)..end], text);
+        out.length += out.symbol.push_base45(&code[CODE + constant_bytes(self.issuer_bytes)..end], text);
         out.symbol.close();
     }
 }
 
-/// The constant bytes at the start, up to exp's value, rounded down so that an even number of characters stands for
+/// A code's constant bytes at the start, up to exp's value, rounded down so that an even number of characters stands for
 /// them: a symbol takes its characters in pairs.
 const fn constant_bytes(issuer_bytes: usize) -> usize {
-    (22 + issuer_bytes + EXP) & !3
-}
-
-/// The payload as a byte string, with zeros in the variable fields.
-fn payload_template(issuer: &str) -> Vec<u8> {
-    // At most 53 and 14, so each length is one byte and the name's head is one as well.
-    let length = u8::try_from(PAYLOAD_BYTES + issuer.len()).expect("a checked name has at most 14 bytes");
-    let name_head = 0x60 + (length - 39);
-    let mut payload = vec![0x58, length, 0xa5, 0x01, name_head];
-    payload.extend_from_slice(issuer.as_bytes());
-    payload.extend_from_slice(&[0x04, 0x1a, 0, 0, 0, 0, 0x06, 0x1a, 0, 0, 0, 0, 0x07, 0x50]);
-    payload.extend_from_slice(&[0; 16]);
-    payload.extend_from_slice(&[0x3a, 0x00, 0x01, 0x00, 0x00, 0]);
-    payload
-}
-
-fn fill(out: &mut [u8], parts: &[&[u8]]) {
-    let mut at = 0;
-    for part in parts {
-        out[at..at + part.len()].copy_from_slice(part);
-        at += part.len();
-    }
+    (NAME - CODE + issuer_bytes + EXP) & !3
 }
 
 fn patch(fields: &mut [u8], request: &CodeRequest, cti: &[u8; 16]) {
@@ -342,8 +326,13 @@ pub(super) mod tests {
         code
     }
 
+    /// The length of every code of this issuer.
+    fn code_chars(issuer: &Issuer) -> usize {
+        PREFIX.len() + base45::encoded_len(issuer.prod[0].code_bytes())
+    }
+
     fn bytes(code: &CodeBuffer) -> Vec<u8> {
-        let mut bytes = [0; CODE_BYTES_MAX];
+        let mut bytes = [0; TEMPLATE_BYTES_MAX];
         let length = base45::decode(&code.as_bytes()[PREFIX.len()..], &mut bytes).unwrap();
         bytes[..length].to_vec()
     }
@@ -353,7 +342,7 @@ pub(super) mod tests {
         let keyring = keyring();
         let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
         let code = issued(&issuer, &REQUEST);
-        assert_eq!((code.as_str().len(), issuer.code_chars()), (204, 204));
+        assert_eq!((code.as_str().len(), code_chars(&issuer)), (204, 204));
         assert!(code.as_str().starts_with("OC1:RRQT 9P60GO0"));
         let bytes = bytes(&code);
         assert_eq!(bytes.len(), 133);
@@ -376,7 +365,7 @@ pub(super) mod tests {
             let name = &"CN-610100.ABCDEFGHIJ"[..length];
             let issuer = Issuer::new(&keyring, name).unwrap();
             let code = issued(&issuer, &CodeRequest { test, ..REQUEST });
-            assert_eq!(code.as_str().len(), issuer.code_chars());
+            assert_eq!(code.as_str().len(), code_chars(&issuer));
             let sign1 = coset::CoseSign1::from_tagged_slice(&bytes(&code)).unwrap();
             let key = keyring.active(u64::from(NOW), if test { Env::Test } else { Env::Prod }).unwrap();
             assert_eq!(sign1.protected.header.key_id, key.kid.0);
@@ -421,7 +410,7 @@ pub(super) mod tests {
     #[test]
     fn the_newest_key_begun_by_iat_signs() {
         let mut keyring = keyring();
-        let next = keyring.rotate_signing(u64::from(NOW), 45, counting_random).unwrap();
+        let next = keyring.rotate_signing(u64::from(NOW), 45, counting_random);
         let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).unwrap();
         assert_ne!(bytes(&issued(&issuer, &CodeRequest { iat: NOW + 44, ..REQUEST }))[8..16], next.0);
         assert_eq!(bytes(&issued(&issuer, &CodeRequest { iat: NOW + 45, ..REQUEST }))[8..16], next.0);

@@ -16,6 +16,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::IntoDeserializer;
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::Display;
 use thiserror::Error;
@@ -36,7 +37,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const RETIREMENT_OVERLAP_S: u64 = 86_400;
 
 /// Fills a buffer with random bytes: the operating system's in commands, a seeded source in tests.
-pub type Random = fn(&mut [u8]) -> io::Result<()>;
+pub type Random = fn(&mut [u8]);
 
 /// Bytes as unpadded base64url in JSON.
 pub(super) mod base64url {
@@ -68,10 +69,10 @@ impl<const N: usize> Secret<N> {
         &self.0
     }
 
-    fn generate(random: Random) -> Result<Secret<N>, KeyringError> {
+    fn generate(random: Random) -> Secret<N> {
         let mut secret = Secret([0; N]);
-        random(&mut secret.0).map_err(KeyringError::Random)?;
-        Ok(secret)
+        random(&mut secret.0);
+        secret
     }
 }
 
@@ -96,10 +97,12 @@ impl fmt::Display for Kid {
 }
 
 impl FromStr for Kid {
-    type Err = serde::de::value::Error;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Kid, Self::Err> {
-        base64url::deserialize(text.into_deserializer()).map(Kid)
+        let text: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+        let known = "not a key id, which has 11 characters: `onecode keys list` shows them";
+        Kid::deserialize(text).map_err(|_| known)
     }
 }
 
@@ -141,11 +144,10 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    fn generate(env: Env, created: u64, not_before: u64, random: Random) -> Result<SigningKey, KeyringError> {
-        let mut key =
-            SigningKey { kid: Kid([0; 8]), seed: Secret::generate(random)?, env, created, not_before, revoked: None };
-        key.kid = Kid::of(&key.public_key());
-        Ok(key)
+    fn generate(env: Env, created: u64, not_before: u64, random: Random) -> SigningKey {
+        let seed = Secret::generate(random);
+        let kid = Kid::of(&Signer::from_seed(seed.expose()).public_key());
+        SigningKey { kid, seed, env, created, not_before, revoked: None }
     }
 
     /// What signs with this key.
@@ -209,73 +211,59 @@ pub struct Keyring {
 
 impl Keyring {
     /// New secrets, with one signing key for each environment.
-    ///
-    /// # Errors
-    /// The random source fails.
-    pub fn generate(now_unix_s: u64, random: Random) -> Result<Keyring, KeyringError> {
+    pub fn generate(now_unix_s: u64, random: Random) -> Keyring {
         let mut keyring = Keyring {
             format: FORMAT,
             signing_keys: Vec::new(),
-            hash_key: Secret::generate(random)?,
-            cti_key: Secret::generate(random)?,
-            session_keys: vec![SessionKey { epoch: 1, key: Secret::generate(random)? }],
-            device_key: Secret::generate(random)?,
+            hash_key: Secret::generate(random),
+            cti_key: Secret::generate(random),
+            session_keys: vec![SessionKey { epoch: 1, key: Secret::generate(random) }],
+            device_key: Secret::generate(random),
         };
-        keyring.complete(now_unix_s, random)?;
-        Ok(keyring)
+        keyring.complete(now_unix_s, random);
+        keyring
     }
 
     /// Makes a signing key for each environment in which none can sign now, and returns how many it made.
     ///
     /// Such a key begins at 0: it signs at once, in the window already begun, and also when the clock is set back.
-    ///
-    /// # Errors
-    /// The random source fails.
-    pub fn complete(&mut self, now_unix_s: u64, random: Random) -> Result<usize, KeyringError> {
+    pub fn complete(&mut self, now_unix_s: u64, random: Random) -> usize {
         let before = self.signing_keys.len();
         for env in [Env::Prod, Env::Test] {
             // A key that is to sign in the current window has begun by its start.
             if self.active(now_unix_s.saturating_sub(u64::from(CODE_WINDOW_S_MAX)), env).is_none() {
-                self.signing_keys.push(SigningKey::generate(env, now_unix_s, 0, random)?);
+                self.signing_keys.push(SigningKey::generate(env, now_unix_s, 0, random));
             }
         }
-        Ok(self.signing_keys.len() - before)
+        self.signing_keys.len() - before
     }
 
     /// Adds a signing key for residents that begins `lead_s` seconds from now, so that it is published before its first
     /// use, and returns its id.
-    ///
-    /// # Errors
-    /// The random source fails.
-    pub fn rotate_signing(&mut self, now_unix_s: u64, lead_s: u64, random: Random) -> Result<Kid, KeyringError> {
-        let key = SigningKey::generate(Env::Prod, now_unix_s, now_unix_s.saturating_add(lead_s), random)?;
+    pub fn rotate_signing(&mut self, now_unix_s: u64, lead_s: u64, random: Random) -> Kid {
+        let key = SigningKey::generate(Env::Prod, now_unix_s, now_unix_s.saturating_add(lead_s), random);
         let kid = key.kid;
         self.signing_keys.push(key);
-        Ok(kid)
+        kid
     }
 
     /// Ends all sessions: a new session key under the next epoch, and the old ones destroyed. Returns the epoch.
-    ///
-    /// # Errors
-    /// The random source fails.
-    pub fn rotate_session(&mut self, random: Random) -> Result<u32, KeyringError> {
-        let epoch = self.session_key().epoch.checked_add(1).ok_or(KeyringError::Damaged("no session epoch is left"))?;
-        self.session_keys = vec![SessionKey { epoch, key: Secret::generate(random)? }];
-        Ok(epoch)
+    pub fn rotate_session(&mut self, random: Random) -> u32 {
+        // The last of four billion epochs stays; its new key ends the sessions as well.
+        let epoch = self.session_key().epoch.saturating_add(1);
+        self.session_keys = vec![SessionKey { epoch, key: Secret::generate(random) }];
+        epoch
     }
 
     /// Revokes a signing key, and makes another if none is left to sign. Returns false if there is no such key; to
     /// revoke one twice changes nothing.
-    ///
-    /// # Errors
-    /// The random source fails.
-    pub fn revoke(&mut self, kid: Kid, now_unix_s: u64, random: Random) -> Result<bool, KeyringError> {
+    pub fn revoke(&mut self, kid: Kid, now_unix_s: u64, random: Random) -> bool {
         let Some(key) = self.signing_keys.iter_mut().find(|key| key.kid == kid) else {
-            return Ok(false);
+            return false;
         };
         key.revoked.get_or_insert(now_unix_s);
-        self.complete(now_unix_s, random)?;
-        Ok(true)
+        self.complete(now_unix_s, random);
+        true
     }
 
     /// All signing keys, oldest first.
@@ -372,12 +360,12 @@ impl Keyring {
     /// Reads the keyring of `folder`, or makes folder and keyring.
     ///
     /// # Errors
-    /// As [`Keyring::open`], the folder cannot be written, or the random source fails.
+    /// As [`Keyring::open`], or the folder cannot be written.
     pub fn open_or_create(folder: &Path, now_unix_s: u64, random: Random) -> Result<Keyring, KeyringError> {
         let _lock = make_and_lock(folder)?;
         match Keyring::open(folder) {
             Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                let keyring = Keyring::generate(now_unix_s, random)?;
+                let keyring = Keyring::generate(now_unix_s, random);
                 keyring.write(folder)?;
                 Ok(keyring)
             }
@@ -388,16 +376,13 @@ impl Keyring {
     /// Changes the keyring of `folder` and replaces its file, under the folder's lock.
     ///
     /// # Errors
-    /// As [`Keyring::open`], the change fails, or the folder cannot be written.
-    pub fn update<T>(
-        folder: &Path,
-        change: impl FnOnce(&mut Keyring) -> Result<T, KeyringError>,
-    ) -> Result<T, KeyringError> {
+    /// As [`Keyring::open`], or the folder cannot be written.
+    pub fn update<T>(folder: &Path, change: impl FnOnce(&mut Keyring) -> T) -> Result<T, KeyringError> {
         // Before the lock, so that a folder that is not there is told as missing keys.
         Keyring::open(folder)?;
         let _lock = lock(folder)?;
         let mut keyring = Keyring::open(folder)?;
-        let done = change(&mut keyring)?;
+        let done = change(&mut keyring);
         keyring.write(folder)?;
         Ok(done)
     }
@@ -460,19 +445,8 @@ fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(),
 
 /// Makes the folder if it is missing, 0700, and holds its lock until the returned handle is dropped.
 fn make_and_lock(folder: &Path) -> Result<File, KeyringError> {
-    let made = || {
-        if let Some(parent) = folder.parent().filter(|_| !folder.is_dir()) {
-            fs::create_dir_all(parent)?;
-            match DirBuilder::new().mode(0o700).create(folder) {
-                // By another process, or it is a file, which opens no folder's keyring.
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
-        }
-        let metadata = fs::metadata(folder)?;
-        if metadata.is_dir() { Ok(metadata) } else { Err(io::ErrorKind::NotADirectory.into()) }
-    };
-    let metadata = made().map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| fs::metadata(folder));
+    let metadata = made.map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })?;
     check_private(folder, &metadata, 0o700)?;
     lock(folder)
 }
@@ -501,8 +475,6 @@ pub enum KeyringError {
     /// Says why, never what is in it.
     #[error("the keyring is damaged: {0}; `onecode keys import` restores what `keys export` wrote")]
     Damaged(&'static str),
-    #[error("no random bytes: {0}")]
-    Random(io::Error),
 }
 
 const MISSING: &str = " is missing: make it with `onecode keys generate`";
@@ -516,7 +488,7 @@ pub(super) mod tests {
     const NOW: u64 = 1_780_000_000;
 
     /// Bytes that differ from call to call, so that no two keys are the same.
-    pub(in crate::code) fn counting_random(bytes: &mut [u8]) -> io::Result<()> {
+    pub(in crate::code) fn counting_random(bytes: &mut [u8]) {
         static CALLS: AtomicU64 = AtomicU64::new(0);
         let call = CALLS.fetch_add(1, Ordering::Relaxed);
         for (index, block) in bytes.chunks_mut(32).enumerate() {
@@ -524,12 +496,11 @@ pub(super) mod tests {
             seed.push(u8::try_from(index).unwrap());
             block.copy_from_slice(&digest(&SHA256, &seed).as_ref()[..block.len()]);
         }
-        Ok(())
     }
 
     /// A keyring made at [`NOW`].
     pub(in crate::code) fn keyring() -> Keyring {
-        Keyring::generate(NOW, counting_random).unwrap()
+        Keyring::generate(NOW, counting_random)
     }
 
     fn mode(path: &Path) -> u32 {
@@ -604,7 +575,7 @@ pub(super) mod tests {
     fn a_rotated_key_signs_from_its_time_on_and_the_old_one_retires() {
         let mut keyring = keyring();
         let old = keyring.active(NOW, Env::Prod).unwrap().kid;
-        let new = keyring.rotate_signing(NOW, 86_400, counting_random).unwrap();
+        let new = keyring.rotate_signing(NOW, 86_400, counting_random);
         let find = |kid| keyring.signing_keys().iter().find(|key| key.kid == kid).unwrap();
         assert_eq!(keyring.active(NOW + 86_399, Env::Prod).unwrap().kid, old);
         assert_eq!(keyring.active(NOW + 86_400, Env::Prod).unwrap().kid, new);
@@ -619,11 +590,11 @@ pub(super) mod tests {
     fn a_revoked_key_never_signs_and_leaves_another_that_does() {
         let mut keyring = keyring();
         let kid = keyring.active(NOW, Env::Prod).unwrap().kid;
-        assert!(!keyring.revoke(Kid([0; 8]), NOW, counting_random).unwrap());
-        assert!(keyring.revoke(kid, NOW, counting_random).unwrap());
+        assert!(!keyring.revoke(Kid([0; 8]), NOW, counting_random));
+        assert!(keyring.revoke(kid, NOW, counting_random));
         let other = keyring.active(NOW - 45, Env::Prod).unwrap().kid;
         assert_ne!(other, kid);
-        assert!(keyring.revoke(kid, NOW + 1, counting_random).unwrap());
+        assert!(keyring.revoke(kid, NOW + 1, counting_random));
         assert_eq!(keyring.signing_keys().len(), 3);
         let jwks = keyring.jwks_json("CN-610100");
         assert!(!jwks.contains(&kid.to_string()) && jwks.contains(&other.to_string()));
@@ -633,7 +604,7 @@ pub(super) mod tests {
     fn a_raised_epoch_leaves_no_older_key() {
         let mut keyring = keyring();
         let before = keyring.session_key().key.expose().to_owned();
-        assert_eq!(keyring.rotate_session(counting_random).unwrap(), 2);
+        assert_eq!(keyring.rotate_session(counting_random), 2);
         assert_eq!((keyring.session_keys.len(), keyring.session_key().epoch), (1, 2));
         assert_ne!(*keyring.session_key().key.expose(), before);
     }

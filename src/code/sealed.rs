@@ -53,15 +53,14 @@ struct Envelope {
 /// Seals `keyring` under `passphrase`; the result is JSON and ends with a newline.
 ///
 /// # Errors
-/// The passphrase is shorter than [`PASSPHRASE_BYTES_MIN`], or the random source fails.
+/// The passphrase is shorter than [`PASSPHRASE_BYTES_MIN`].
 pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<u8>, SealedError> {
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
         return Err(SealedError::Passphrase);
     }
     let (mut salt, mut nonce) = ([0; 16], [0; NONCE_LEN]);
-    random(&mut salt)
-        .and_then(|()| random(&mut nonce))
-        .map_err(|error| SealedError::Keyring(KeyringError::Random(error)))?;
+    random(&mut salt);
+    random(&mut nonce);
     let mut content = keyring.to_json();
     derive(passphrase, &salt, ITERATIONS)
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut *content)
@@ -120,7 +119,6 @@ pub enum SealedError {
     Version(u32),
     #[error("the passphrase is another one, or the file was altered")]
     Refused,
-    /// The random source, or the keyring inside.
     #[error(transparent)]
     Keyring(KeyringError),
 }

@@ -10,11 +10,6 @@ use thiserror::Error;
 
 use super::keyring::{Env, Kid, base64url};
 
-/// RFC 9053 §2.2, deprecated by RFC 9864 but what every library accepts.
-const ALG_EDDSA: i64 = -8;
-/// RFC 9864 §2.2.
-const ALG_ED25519: i64 = -19;
-
 /// One key of one issuer.
 #[derive(Clone, Debug)]
 pub struct TrustedKey {
@@ -52,7 +47,8 @@ impl TrustedKey {
 
     /// Whether it made `signature` over `signed` for a code of that `iat`, under the algorithm number in the code.
     pub(super) fn made(&self, signature: &[u8], signed: &[u8], alg: i64, iat: u64) -> bool {
-        let allowed = alg == ALG_EDDSA || alg == ALG_ED25519;
+        // EdDSA (RFC 9053 §2.2), deprecated but what every library accepts, and Ed25519 (RFC 9864 §2.2).
+        let allowed = [-8, -19].contains(&alg);
         // A revoked key's code is known as such whenever it was issued.
         let in_time = self.revoked || (self.not_before..=self.not_after).contains(&iat);
         allowed && in_time && self.key.verify_sig(signed, signature).is_ok()
@@ -83,14 +79,14 @@ impl Trust {
     /// # Errors
     /// It is not a JWK set, an Ed25519 key in it is not whole, or there is none.
     pub fn from_jwks(json: &[u8]) -> Result<Trust, TrustError> {
-        let set: JwkSet = serde_json::from_slice(json).map_err(|_| TrustError::Json)?;
+        let set: serde_json::Value = serde_json::from_slice(json).map_err(|_| TrustError::Json)?;
         let mut keys = Vec::new();
-        for (index, jwk) in set.keys.into_iter().enumerate() {
+        for (index, jwk) in set["keys"].as_array().ok_or(TrustError::Json)?.iter().enumerate() {
             if jwk["kty"] != "OKP" || jwk["crv"] != "Ed25519" {
                 continue;
             }
             let unusable = |why: String| TrustError::Member { index, why };
-            let jwk: Jwk = serde_json::from_value(jwk).map_err(|error| unusable(error.to_string()))?;
+            let jwk: Jwk = Jwk::deserialize(jwk).map_err(|error| unusable(error.to_string()))?;
             let key = TrustedKey::ed25519(&jwk.iss, &jwk.kid.0, &jwk.x, jwk.env);
             let key = key.map_err(|error| unusable(error.to_string()))?;
             keys.push(key.bounded(jwk.nbf, jwk.exp));
@@ -105,12 +101,7 @@ impl Trust {
     }
 }
 
-/// RFC 7517 §5.
-#[derive(Deserialize)]
-struct JwkSet {
-    keys: Vec<serde_json::Value>,
-}
-
+/// RFC 8037 §2.
 #[derive(Deserialize)]
 struct Jwk {
     #[serde(with = "base64url")]

@@ -1,7 +1,6 @@
 //! Shards under the simulator with the demo's residents, and the same lines to them as to a real process.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -40,11 +39,8 @@ static LIBRARY: LazyLock<Arc<Library>> = LazyLock::new(|| Arc::new(Library::new(
 pub const RESIDENTS: u32 = 64;
 
 /// Key material that is the same in every run, so that a seed is all that a failure needs.
-fn fixed(bytes: &mut [u8]) -> io::Result<()> {
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::try_from(at % 251).map_err(io::Error::other)?;
-    }
-    Ok(())
+fn fixed(bytes: &mut [u8]) {
+    bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = (at % 251) as u8);
 }
 
 /// Settings of the demo kind, with sign-in by the keys of `jwks` where there are some.
@@ -54,7 +50,7 @@ pub fn settings(jwks: Option<&str>) -> Arc<Settings> {
 
 /// The same, for these callers of the admin listener.
 pub fn settings_for(jwks: Option<&str>, callers: Callers) -> Arc<Settings> {
-    let keyring = Keyring::generate(START.unix_s(), fixed).unwrap();
+    let keyring = Keyring::generate(START.unix_s(), fixed);
     let session = keyring.session_key();
     let document = keyring.jwks_json("CN-610100");
     Arc::new(Settings {
