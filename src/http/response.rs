@@ -1,7 +1,7 @@
 //! The answer, written once into a fixed buffer: status line, fields, and a body if it is small.
 //!
 //! Owns the shape of what we send: `Date` on every answer, `Connection` where the client needs it, a length on every
-//! body, problems as RFC 9457 has them. Never allocates after it is made, never folds a line, and never
+//! body. Never allocates after it is made, never folds a line, and never
 //! sends part of what does not fit, or would break a line: that spoils the buffer, and [`ResponseBuffer::bytes`] then
 //! refuses to give anything out. Several answers may stand one after the other.
 //!
@@ -10,9 +10,8 @@
 
 use super::date::DATE_BYTES;
 use super::grammar::{is_token, text_end};
-use super::head::{Head, Version};
+use super::head::{Head, Method, Version};
 use crate::limits::SEND_SLOT_BYTES;
-use std::io::{self, Write};
 use thiserror::Error;
 
 /// What tells a waiting client to send its body (RFC 9110 §15.2.1).
@@ -32,57 +31,36 @@ pub struct ResponseBuffer {
 #[error("answer refused: it does not fit into its send slot, or a field value has a control character")]
 pub struct Spoiled;
 
-/// What an answer says about the connection after it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Persistence {
-    /// It stays, as HTTP/1.1 has it: nothing is said.
-    Stays,
-    /// It stays, and a client of HTTP/1.0 must be told.
-    StaysHttp10,
-    /// It closes after this answer.
-    Closes,
-}
-
-impl Persistence {
-    /// For the answer to `head`, where `closing` is the server's own wish.
-    pub fn of(head: &Head<'_>, closing: bool) -> Persistence {
-        match head.version {
-            _ if closing || !head.keep_alive => Persistence::Closes,
-            Version::Http11 => Persistence::Stays,
-            Version::Http10 => Persistence::StaysHttp10,
-        }
-    }
-}
-
-/// What every answer to one request has in common.
-#[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
-    /// The value of `Date`.
-    pub date: &'a [u8; DATE_BYTES],
-    /// What becomes of the connection.
-    pub persistence: Persistence,
-    /// Whether the request was HEAD: the length is that of the body, the body is not sent.
+/// What an answer must respect, whatever it says.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ReplyTarget {
+    /// The connection ends with this answer.
+    pub closes: bool,
+    /// A client of HTTP/1.0, who must be told that the connection stays, and who knows no chunks (RFC 9112 §6.1).
+    pub http10: bool,
+    /// The request was HEAD: the length is that of the body, the body is not sent.
     pub head_only: bool,
 }
 
-/// A problem (RFC 9457), which is what every error is answered with.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Problem<'a> {
-    /// The status, whose reason phrase is the title.
-    pub status: u16,
-    /// The stable word: the type is `urn:onecode:problem:<word>`.
-    pub word: &'a str,
-    /// What happened and what to do, for a human. Left out when empty. Never a secret.
-    pub detail: &'a str,
-    /// Further members as JSON, already escaped, without a leading comma: `"limit":4096`. Left out when empty.
-    pub members: &'a str,
-    /// Seconds until a retry makes sense; for 429 and 503.
-    pub retry_after_s: Option<u32>,
-    /// Further fields, such as `Allow`.
-    pub fields: &'a [(&'a str, &'a str)],
+impl ReplyTarget {
+    /// For a request that could not be read further than this. To HEAD nothing but a head is said (RFC 9110 §9.3.2).
+    pub fn unreadable(request: &[u8]) -> ReplyTarget {
+        ReplyTarget { closes: true, http10: false, head_only: request.trim_ascii_start().starts_with(b"HEAD ") }
+    }
+
+    /// For this request, where `closing` is the server's own wish.
+    pub fn new(head: &Head<'_>, closing: bool) -> ReplyTarget {
+        let http10 = head.version == Version::Http10;
+        ReplyTarget { closes: closing || !head.keep_alive, http10, head_only: head.method == Method::Head }
+    }
+
+    /// For this request, whose answer has no length when it begins: one to HTTP/1.0 ends with its connection.
+    pub fn streaming(head: &Head<'_>, closing: bool) -> ReplyTarget {
+        ReplyTarget::new(head, closing || head.version == Version::Http10)
+    }
 }
 
-/// Three hexadecimal digits are enough for a chunk that stands in one slot, and four decimal ones for a body.
+/// Three hexadecimal digits are enough for a chunk that stands in one slot.
 const _: () = assert!(SEND_SLOT_BYTES <= 0x1000);
 
 impl ResponseBuffer {
@@ -117,17 +95,16 @@ impl ResponseBuffer {
 
     /// Starts an answer: status line, `Date`, and `Connection` where needed. A status without a line of its own is
     /// answered as 500.
-    pub fn start(&mut self, status: u16, answer: &Answer<'_>) {
-        let (status, line) = status_line(status);
+    pub fn start(&mut self, status: u16, date: &[u8; DATE_BYTES], target: ReplyTarget) {
         self.status = status;
-        self.push(line.as_bytes());
+        self.push(status_line(status).as_bytes());
         self.push(b"Date: ");
-        self.push(answer.date);
-        self.push(match answer.persistence {
-            Persistence::Stays => b"\r\n".as_slice(),
-            Persistence::StaysHttp10 => b"\r\nConnection: keep-alive\r\n",
+        self.push(date);
+        self.push(match (target.closes, target.http10) {
             // RFC 9112 §9.6 (9.6c): whoever sends this closes after the answer.
-            Persistence::Closes => b"\r\nConnection: close\r\n",
+            (true, _) => b"\r\nConnection: close\r\n".as_slice(),
+            (false, true) => b"\r\nConnection: keep-alive\r\n",
+            (false, false) => b"\r\n",
         });
     }
 
@@ -158,60 +135,13 @@ impl ResponseBuffer {
         self.push(b"\r\n");
     }
 
-    /// Ends the head with `Content-Length` and adds the body, or for HEAD leaves it out.
-    pub fn body(&mut self, answer: &Answer<'_>, body: &[u8]) {
-        self.content_length(body.len() as u64);
+    /// Ends the head with `Content-Length` and adds the body, in its pieces, or for HEAD leaves it out.
+    pub fn body(&mut self, target: ReplyTarget, body: &[impl AsRef<[u8]>]) {
+        self.content_length(body.iter().map(|piece| piece.as_ref().len() as u64).sum());
         self.end_head();
-        if !answer.head_only {
-            self.push(body);
+        if !target.head_only {
+            body.iter().for_each(|piece| self.push(piece.as_ref()));
         }
-    }
-
-    /// Ends the head with a `Content-Length` that [`ResponseBuffer::close_body`] fills in, so that a body can be
-    /// written in place; returns where that starts. Until it is filled the place holds spaces, which a field value may start with.
-    pub fn open_body(&mut self) -> usize {
-        self.push(b"Content-Length:     \r\n\r\n");
-        self.length
-    }
-
-    /// Ends the body begun by `open_body`: its length goes to its place, and for HEAD the body is dropped.
-    pub fn close_body(&mut self, answer: &Answer<'_>, body_at: usize) {
-        if self.spoiled {
-            return;
-        }
-        let mut buffer = itoa::Buffer::new();
-        let digits = buffer.format(self.length - body_at).as_bytes();
-        let place_end = body_at - b"\r\n\r\n".len();
-        self.bytes[place_end - digits.len()..place_end].copy_from_slice(digits);
-        if answer.head_only {
-            self.length = body_at;
-        }
-    }
-
-    /// Writes a whole problem.
-    pub fn problem(&mut self, answer: &Answer<'_>, problem: &Problem<'_>) {
-        self.start(problem.status, answer);
-        self.push(b"Content-Type: application/problem+json\r\nCache-Control: no-store\r\n");
-        if let Some(seconds) = problem.retry_after_s {
-            self.field("Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
-        }
-        for (name, value) in problem.fields {
-            self.field(name, value.as_bytes());
-        }
-        let open = self.open_body();
-        let (word, title, status) = (problem.word, reason_phrase(self.status), self.status);
-        // Writing cannot fail: what does not fit spoils the buffer.
-        let _ = write!(self, r#"{{"type":"urn:onecode:problem:{word}","title":"{title}","status":{status}"#);
-        if !problem.detail.is_empty() {
-            self.push(b",\"detail\":");
-            let _ = serde_json::to_writer(&mut *self, problem.detail);
-        }
-        if !problem.members.is_empty() {
-            self.push(b",");
-            self.push(problem.members.as_bytes());
-        }
-        self.push(b"}");
-        self.close_body(answer, open);
     }
 
     /// Begins a chunk (RFC 9112 §7.1), for [`ResponseBuffer::close_chunk`] to fill in its size; returns where its data is.
@@ -256,17 +186,6 @@ impl ResponseBuffer {
     }
 }
 
-impl Write for ResponseBuffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// An empty buffer of [`SEND_SLOT_BYTES`].
 impl Default for ResponseBuffer {
     fn default() -> ResponseBuffer {
@@ -275,14 +194,14 @@ impl Default for ResponseBuffer {
 }
 
 /// The reason phrase of a status, which is also the title of its problem.
-fn reason_phrase(status: u16) -> &'static str {
-    status_line(status).1.get("HTTP/1.1 200 ".len()..).unwrap_or_default().trim_end()
+pub fn reason_phrase(status: u16) -> &'static str {
+    status_line(status).get("HTTP/1.1 200 ".len()..).unwrap_or_default().trim_end()
 }
 
 /// The status line, with the space after the code that RFC 9112 §4 (4a) wants even without a phrase. The version is
 /// the highest we conform to, whatever the request's (RFC 9110 §2.5).
-const fn status_line(status: u16) -> (u16, &'static str) {
-    let line = match status {
+fn status_line(status: u16) -> &'static str {
+    match status {
         200 => "HTTP/1.1 200 OK\r\n",
         204 => "HTTP/1.1 204 No Content\r\n",
         206 => "HTTP/1.1 206 Partial Content\r\n",
@@ -295,22 +214,19 @@ const fn status_line(status: u16) -> (u16, &'static str) {
         405 => "HTTP/1.1 405 Method Not Allowed\r\n",
         408 => "HTTP/1.1 408 Request Timeout\r\n",
         409 => "HTTP/1.1 409 Conflict\r\n",
-        411 => "HTTP/1.1 411 Length Required\r\n",
         413 => "HTTP/1.1 413 Content Too Large\r\n",
         414 => "HTTP/1.1 414 URI Too Long\r\n",
         415 => "HTTP/1.1 415 Unsupported Media Type\r\n",
         416 => "HTTP/1.1 416 Range Not Satisfiable\r\n",
         417 => "HTTP/1.1 417 Expectation Failed\r\n",
         421 => "HTTP/1.1 421 Misdirected Request\r\n",
-        422 => "HTTP/1.1 422 Unprocessable Content\r\n",
         429 => "HTTP/1.1 429 Too Many Requests\r\n",
         431 => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
         501 => "HTTP/1.1 501 Not Implemented\r\n",
         503 => "HTTP/1.1 503 Service Unavailable\r\n",
         505 => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
-        _ => return (500, "HTTP/1.1 500 Internal Server Error\r\n"),
-    };
-    (status, line)
+        _ => "HTTP/1.1 500 Internal Server Error\r\n",
+    }
 }
 
 #[cfg(test)]
@@ -320,14 +236,7 @@ mod tests {
     use crate::http::head::{Scan, parse};
     use crate::http::negotiate::query_parameter;
 
-    const STATUSES: [u16; 26] = [
-        200, 204, 206, 304, 308, 400, 401, 403, 404, 405, 408, 409, 411, 413, 414, 415, 416, 417, 421, 422, 429, 431,
-        500, 501, 503, 505,
-    ];
-
-    fn answer(date: &[u8; DATE_BYTES]) -> Answer<'_> {
-        Answer { date, persistence: Persistence::Stays, head_only: false }
-    }
+    const STAYS: ReplyTarget = ReplyTarget { closes: false, http10: false, head_only: false };
 
     /// Status, fields and body as an independent parser reads them.
     fn read(bytes: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>) {
@@ -345,21 +254,23 @@ mod tests {
 
     #[test]
     fn rfc9112_4_a_every_status_has_a_line_and_a_space_after_its_code() {
-        for status in STATUSES {
-            let (same, line) = status_line(status);
-            assert_eq!(same, status);
+        for status in [
+            200, 204, 206, 304, 308, 400, 401, 403, 404, 405, 408, 409, 413, 414, 415, 416, 417, 421, 429, 431, 500,
+            501, 503, 505,
+        ] {
+            let line = status_line(status);
             assert!(line.starts_with(&format!("HTTP/1.1 {status} ")) && line.ends_with("\r\n"), "{line:?}");
         }
-        assert_eq!(status_line(299).0, 500, "an unknown status is an error of ours");
+        assert_eq!(status_line(299), status_line(500), "an unknown status is an error of ours");
     }
 
     #[test]
     fn an_answer_has_date_length_and_body() {
         let date = imf_fixdate(784_111_777);
         let mut buffer = ResponseBuffer::default();
-        buffer.start(200, &answer(&date));
+        buffer.start(200, &date, STAYS);
         buffer.field("Content-Type", b"text/plain");
-        buffer.body(&answer(&date), b"hello");
+        buffer.body(STAYS, &["hel", "lo"]);
         let expected = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/plain\r\n\
                         Content-Length: 5\r\n\r\nhello";
         assert_eq!(str::from_utf8(buffer.bytes().unwrap()).unwrap(), expected);
@@ -377,28 +288,26 @@ mod tests {
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, Some("close")),
         ] {
             let head = parse(request.as_bytes(), &mut Scan::default()).unwrap().unwrap();
-            let answer = Answer { persistence: Persistence::of(&head, closing), ..answer(&date) };
+            let target = ReplyTarget::new(&head, closing);
             let mut buffer = ResponseBuffer::default();
-            buffer.start(404, &answer);
-            buffer.body(&answer, b"");
+            buffer.start(404, &date, target);
+            buffer.body(target, &[""]);
             let (_, fields, _) = read(buffer.bytes().unwrap());
             assert_eq!(value(&fields, "Connection"), expected, "{request:?}");
         }
     }
 
     #[test]
-    fn bodies_written_in_place_get_their_length_and_head_drops_them() {
+    fn head_has_the_length_of_the_body_and_not_the_body() {
         let date = imf_fixdate(0);
         for length in [0, 1, 9, 10, 999, 1_000, 3_000] {
             for head_only in [false, true] {
-                let answer = Answer { head_only, ..answer(&date) };
+                let target = ReplyTarget { head_only, ..STAYS };
                 let mut buffer = ResponseBuffer::default();
-                buffer.start(200, &answer);
-                let open = buffer.open_body();
-                buffer.push(&vec![b'x'; length]);
-                buffer.close_body(&answer, open);
+                buffer.start(200, &date, target);
+                buffer.body(target, &[vec![b'x'; length]]);
                 let (_, fields, body) = read(buffer.bytes().unwrap());
-                assert_eq!(value(&fields, "Content-Length").map(str::trim), Some(length.to_string().as_str()));
+                assert_eq!(value(&fields, "Content-Length"), Some(length.to_string().as_str()));
                 assert_eq!(body.len(), if head_only { 0 } else { length });
             }
         }
@@ -408,48 +317,15 @@ mod tests {
     fn no_length_goes_with_204() {
         let date = imf_fixdate(0);
         let mut buffer = ResponseBuffer::default();
-        buffer.start(204, &answer(&date));
-        buffer.body(&answer(&date), b"");
+        buffer.start(204, &date, STAYS);
+        buffer.body(STAYS, &[""]);
         let (status, fields, body) = read(buffer.bytes().unwrap());
         assert_eq!((status, value(&fields, "Content-Length"), body.len()), (204, None, 0));
         buffer.clear();
-        buffer.start(304, &answer(&date));
+        buffer.start(304, &date, STAYS);
         buffer.field("ETag", b"\"a\"");
         buffer.end_head();
         assert!(buffer.bytes().unwrap().ends_with(b"ETag: \"a\"\r\n\r\n"));
-    }
-
-    #[test]
-    fn every_problem_is_json_with_its_type() {
-        let date = imf_fixdate(0);
-        for status in STATUSES {
-            if status < 400 {
-                continue;
-            }
-            let detail = "quote \" back \\ line \n bell \u{7} é 绿 \u{7f}";
-            let problem = Problem {
-                detail,
-                members: "\"limit\":4096",
-                retry_after_s: Some(7),
-                fields: &[("Allow", "GET, HEAD")],
-                status,
-                word: "a-word",
-            };
-            let mut buffer = ResponseBuffer::default();
-            buffer.problem(&Answer { persistence: Persistence::Closes, ..answer(&date) }, &problem);
-            let (code, fields, body) = read(buffer.bytes().unwrap());
-            assert_eq!(code, status);
-            assert_eq!(value(&fields, "Content-Type"), Some("application/problem+json"));
-            assert_eq!(value(&fields, "Retry-After"), Some("7"));
-            assert_eq!(value(&fields, "Allow"), Some("GET, HEAD"));
-            assert_eq!(value(&fields, "Connection"), Some("close"));
-            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(json["type"], "urn:onecode:problem:a-word");
-            assert_eq!(json["title"], reason_phrase(status));
-            assert_eq!(json["status"], status);
-            assert_eq!(json["detail"], detail);
-            assert_eq!(json["limit"], 4_096);
-        }
     }
 
     #[test]
@@ -459,9 +335,9 @@ mod tests {
             [("X", "a\rb"), ("X", "a\nb"), ("X", "a\r\nb"), ("X", "\0"), ("X y", "a"), ("", "a"), ("X:", "")]
         {
             let mut buffer = ResponseBuffer::default();
-            buffer.start(200, &answer(&date));
+            buffer.start(200, &date, STAYS);
             buffer.field(name, bad.as_bytes());
-            buffer.body(&answer(&date), b"");
+            buffer.body(STAYS, &[""]);
             assert_eq!(buffer.bytes(), Err(Spoiled), "{name:?}: {bad:?}");
         }
     }
@@ -474,7 +350,7 @@ mod tests {
         assert_eq!((buffer.bytes().map(<[u8]>::len), buffer.room_bytes()), (Ok(SEND_SLOT_BYTES), 0));
         buffer.push(b"");
         assert!(buffer.bytes().is_ok());
-        buffer.problem(&answer(&date), &Problem { status: 500, word: "internal", ..Problem::default() });
+        buffer.start(500, &date, STAYS);
         assert_eq!(buffer.bytes(), Err(Spoiled));
         buffer.clear();
         assert!(buffer.is_empty());
@@ -488,9 +364,9 @@ mod tests {
         let (mut rest, mut buffer) = (&requests[..], ResponseBuffer::default());
         while !rest.is_empty() {
             let head = parse(rest, &mut Scan::default()).unwrap().unwrap();
-            let answer = Answer { persistence: Persistence::of(&head, false), ..answer(&date) };
-            buffer.start(200, &answer);
-            buffer.body(&answer, query_parameter(head.query, "n").unwrap().as_bytes());
+            let target = ReplyTarget::new(&head, false);
+            buffer.start(200, &date, target);
+            buffer.body(target, &[query_parameter(head.query, "n").unwrap()]);
             rest = &rest[head.bytes..];
         }
         let (_, _, rest) = read(buffer.bytes().unwrap());

@@ -35,8 +35,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
 
+pub use crate::http::response::ReplyTarget;
 pub use problem::Problem;
-pub use reply::{Output, Reply, ReplyTarget};
+pub use reply::{Output, Reply};
 pub use route::{Role, Route};
 pub use settings::Settings;
 pub use stream::{Stream, Written};

@@ -31,7 +31,10 @@ macro_rules! problems {
             detail: $detail,
             end: [$(EndReason::$end,)? EndReason::Closed][0],
         };
-    )* };
+        )*
+        #[cfg(test)]
+        pub(super) const ALL: &[Problem] = &[$($name),*];
+    };
 }
 
 problems! {

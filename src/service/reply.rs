@@ -6,8 +6,7 @@ use bytes::Bytes;
 use super::Asker;
 use super::problem::Problem;
 use crate::http::date::DATE_BYTES;
-use crate::http::head::{Head, Method, Version};
-use crate::http::response::{self, Answer, Persistence, ResponseBuffer};
+use crate::http::response::{ReplyTarget, ResponseBuffer, reason_phrase};
 use crate::words::Now;
 
 /// What goes out in one send: heads with small bodies behind them, and at most one large body, borrowed or shared.
@@ -36,41 +35,6 @@ impl Output {
     }
 }
 
-/// What an answer must respect, whatever it says.
-#[derive(Clone, Copy)]
-pub struct ReplyTarget {
-    persistence: Persistence,
-    head_only: bool,
-    http10: bool,
-}
-
-impl ReplyTarget {
-    /// For a request that could not be read further than this. To HEAD nothing but a head is said (RFC 9110 §9.3.2).
-    pub fn unreadable(request: &[u8]) -> ReplyTarget {
-        ReplyTarget {
-            persistence: Persistence::Closes,
-            head_only: request.trim_ascii_start().starts_with(b"HEAD "),
-            http10: false,
-        }
-    }
-
-    /// For this request, where `closing` is the server's own wish.
-    pub fn new(head: &Head<'_>, closing: bool) -> ReplyTarget {
-        let http10 = head.version == Version::Http10;
-        ReplyTarget { persistence: Persistence::of(head, closing), head_only: head.method == Method::Head, http10 }
-    }
-
-    /// For this request, whose answer has no length when it begins: one to HTTP/1.0 ends with its connection.
-    pub fn streaming(head: &Head<'_>, closing: bool) -> ReplyTarget {
-        ReplyTarget::new(head, closing || head.version == Version::Http10)
-    }
-
-    /// Whether the connection ends with this answer.
-    pub fn closes(self) -> bool {
-        self.persistence == Persistence::Closes
-    }
-}
-
 /// Writes one answer.
 pub struct Reply<'a> {
     /// When what it answers came.
@@ -88,25 +52,21 @@ pub type Fields<'a> = &'a [(&'a str, &'a str)];
 impl Reply<'_> {
     /// An answer whose body, if any, is copied into the send slot.
     pub fn inline(&mut self, status: u16, fields: Fields<'_>, body: &[u8]) {
-        let (answer, output) = self.start(status, fields);
+        let target = self.target;
+        let out = self.start(status, fields);
         match status {
             // RFC 9110 §15.4.5: a 304 ends with its head, and would have to give the length of the 200.
-            304 => output.head.end_head(),
-            _ => output.head.body(&answer, body),
+            304 => out.end_head(),
+            _ => out.body(target, &[body]),
         }
     }
 
     /// The one answer of the hot path: `head` is its fields with their line ends, its body is in two pieces.
     pub fn prepared(&mut self, head: &[u8], body: [&[u8]; 2]) {
-        let (answer, Output { head: out, .. }) = self.parts();
-        out.start(200, &answer);
+        let target = self.target;
+        let out = self.start(200, &[]);
         out.push(head);
-        out.content_length((body[0].len() + body[1].len()) as u64);
-        out.end_head();
-        if !answer.head_only {
-            out.push(body[0]);
-            out.push(body[1]);
-        }
+        out.body(target, &body);
     }
 
     /// An answer whose body is sent from where it lies.
@@ -126,42 +86,42 @@ impl Reply<'_> {
     /// An answer of which all but the status line, the date and the connection's fate lies ready: `rest` is its other
     /// fields, up to `head_bytes`, and its body.
     pub fn borrowed(&mut self, status: u16, rest: impl Into<Bytes>, head_bytes: usize) {
-        let (rest, (answer, output)) = (rest.into(), self.start(status, &[]));
-        output.body = if answer.head_only { rest.slice(..head_bytes.min(rest.len())) } else { rest };
+        let rest = rest.into();
+        self.start(status, &[]);
+        self.output.body = if self.target.head_only { rest.slice(..head_bytes.min(rest.len())) } else { rest };
     }
 
     /// A part of a file (RFC 9110 §15.3.7): the range is its first byte, its last, and the length of the whole.
     pub fn part(&mut self, fields: &[u8], range: (u64, u64, u64), part: &'static [u8]) {
-        let (_, output) = self.start(206, &[]);
-        output.head.push(fields);
-        output.head.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
+        let out = self.start(206, &[]);
+        out.push(fields);
+        out.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
         self.finish(Bytes::from_static(part));
     }
 
     /// A refusal (RFC 9457). `members` are further members, as JSON without a leading comma.
     pub fn problem(&mut self, problem: Problem, retry_after_s: Option<u32>, fields: Fields<'_>, members: &str) {
-        let Problem { status, word, detail, .. } = problem;
-        let (answer, output) = self.parts();
-        output.head.problem(&answer, &response::Problem { status, word, detail, members, retry_after_s, fields });
+        let (Problem { status, word, detail, .. }, target) = (problem, self.target);
+        let out = self.start(status, &[("Content-Type", "application/problem+json"), ("Cache-Control", "no-store")]);
+        if let Some(seconds) = retry_after_s {
+            out.field("Retry-After", itoa::Buffer::new().format(seconds).as_bytes());
+        }
+        fields.iter().for_each(|(name, value)| out.field(name, value.as_bytes()));
+        let (mut digits, comma) = (itoa::Buffer::new(), if members.is_empty() { "" } else { "," });
+        let (title, status) = (reason_phrase(status), digits.format(status));
+        let start = [r#"{"type":"urn:onecode:problem:"#, word, r#"","title":""#, title, r#"","status":"#, status];
+        // Our own words, in which JSON escapes nothing.
+        let end = [r#","detail":""#, detail, "\"", comma, members, "}"];
+        out.body(target, [start, end].as_flattened());
     }
 
     /// Begins an answer of lines (NDJSON), whose length nobody knows yet.
     pub(super) fn open_lines(&mut self) {
         self.start(200, &[("Content-Type", "application/x-ndjson"), ("Cache-Control", "no-store")]);
-        if self.is_chunked() {
+        if !self.target.http10 {
             self.output.head.field("Transfer-Encoding", b"chunked");
         }
         self.output.head.end_head();
-    }
-
-    /// The connection ends with this answer, whatever the client wants.
-    pub(super) fn close(&mut self) {
-        self.target.persistence = Persistence::Closes;
-    }
-
-    /// Whether such an answer is framed in chunks (RFC 9112 §6.1: not for HTTP/1.0).
-    pub(super) fn is_chunked(&self) -> bool {
-        !self.target.http10
     }
 
     /// Where it goes on.
@@ -169,17 +129,56 @@ impl Reply<'_> {
         &mut self.output.head
     }
 
-    fn start(&mut self, status: u16, fields: Fields<'_>) -> (Answer<'_>, &mut Output) {
-        let (answer, output) = self.parts();
-        output.head.start(status, &answer);
+    fn start(&mut self, status: u16, fields: Fields<'_>) -> &mut ResponseBuffer {
+        let head = &mut self.output.head;
+        head.start(status, &self.date, self.target);
         for (name, value) in fields {
-            output.head.field(name, value.as_bytes());
+            head.field(name, value.as_bytes());
         }
-        (answer, output)
+        head
     }
+}
 
-    fn parts(&mut self) -> (Answer<'_>, &mut Output) {
-        let Reply { date, target, output, .. } = self;
-        (Answer { date, persistence: target.persistence, head_only: target.head_only }, output)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::date::imf_fixdate;
+    use crate::service::problem::ALL;
+
+    #[test]
+    fn every_problem_is_json_with_its_type() {
+        for problem in ALL {
+            let mut output = Output::new(ResponseBuffer::default());
+            let (now, target) = (Now { unix_ms: 0, mono_us: 0 }, ReplyTarget::unreadable(b""));
+            let mut reply = Reply {
+                now,
+                asker: Asker { shard: 0, connection: super::super::ConnectionId::NOBODY },
+                date: imf_fixdate(0),
+                target,
+                output: &mut output,
+            };
+            reply.problem(*problem, Some(7), &[("Allow", "GET, HEAD")], "\"limit\":4096");
+            let text = str::from_utf8(output.head.bytes().unwrap()).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {} ", problem.status)), "{head}");
+            for field in [
+                "Content-Type: application/problem+json",
+                "Retry-After: 7",
+                "Allow: GET, HEAD",
+                "Connection: close",
+                &format!("Content-Length: {}", body.len()),
+            ] {
+                assert!(head.lines().any(|line| line == field), "{field} in {head}");
+            }
+            let json: serde_json::Value = serde_json::from_str(body).unwrap();
+            let expected = serde_json::json!({
+                "type": format!("urn:onecode:problem:{}", problem.word),
+                "title": reason_phrase(problem.status),
+                "status": problem.status,
+                "detail": problem.detail,
+                "limit": 4_096,
+            });
+            assert_eq!(json, expected);
+        }
     }
 }

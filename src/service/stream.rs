@@ -265,7 +265,7 @@ impl Service {
         if !stream.opened {
             if let Some(problem) = stream.refusal() {
                 // What is behind the lines read so far is not looked at any more.
-                reply.close();
+                reply.target.closes = true;
                 self.refuse_route(stream.route(), problem, reply);
                 return Written::Failed(EndReason::Closed);
             }
@@ -276,7 +276,7 @@ impl Service {
             match (stream.results.front(), stream.failed) {
                 (Some(None), _) => return Written::Open,
                 (None, Some(problem)) => {
-                    reply.close();
+                    reply.target.closes = true;
                     self.refuse_route(stream.route(), problem, reply);
                     return Written::Failed(problem.end);
                 }
@@ -287,7 +287,7 @@ impl Service {
             reply.open_lines();
             stream.opened = true;
         }
-        let (chunked, now, asker) = (reply.is_chunked(), reply.now, reply.asker);
+        let (chunked, now, asker) = (!reply.target.http10, reply.now, reply.asker);
         let out = reply.buffer();
         let open = chunked.then(|| out.open_chunk());
         let has_room = |out: &ResponseBuffer| out.room_bytes() >= LINE_ANSWER_BYTES_MAX + CHUNK_BYTES;

@@ -337,7 +337,7 @@ impl Connection {
     fn go_on(&mut self, context: &mut Context<'_>, outcome: Outcome, target: ReplyTarget, linger: bool) {
         let pending = match outcome {
             Outcome::Answered => {
-                if target.closes() {
+                if target.closes {
                     self.end(context.now, EndReason::Closed, linger);
                 }
                 return;

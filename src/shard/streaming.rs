@@ -113,7 +113,7 @@ impl Connection {
             Written::Open => {}
             Written::Whole => {
                 self.streaming = None;
-                if target.closes() {
+                if target.closes {
                     self.end(context.now, EndReason::Closed, true);
                 }
             }
