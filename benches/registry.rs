@@ -107,6 +107,6 @@ fn make(folder: &Path, residents: u32) {
     for n in (1..=residents).step_by((residents / SESSIONS).max(1) as usize) {
         let (resident, _) = key.number(&demo::id_number(n));
         let minted = session::mint(&session_key, &Session { resident, number: 0, expires_unix_s });
-        println!("{}", String::from_utf8_lossy(&minted));
+        println!("{minted}");
     }
 }

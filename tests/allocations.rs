@@ -138,7 +138,7 @@ fn start() -> Running {
         registry.write(&record).unwrap();
         let expires_unix_s = u32::try_from(now.unix_s() + 86_400).unwrap();
         let session = Session { resident: record.resident, number: 0, expires_unix_s };
-        String::from_utf8(session::mint(&settings.session_key, &session).to_vec()).unwrap()
+        session::mint(&settings.session_key, &session)
     };
     let sessions = demo::records(RESIDENTS, &settings.hash_key, now.unix_ms).map(signed_in).collect();
     let listener = driver::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);

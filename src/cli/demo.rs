@@ -110,8 +110,7 @@ impl Demo {
                 let (resident, _) = settings.hash_key.number(&demo::id_number(number));
                 let number = table.read(resident).map_or(0, |record| record.session);
                 let session = Session { resident, number, expires_unix_s };
-                file.write_all(&session::mint(&settings.session_key, &session))?;
-                file.write_all(b"\n")
+                writeln!(file, "{}", session::mint(&settings.session_key, &session))
             })?;
             file.flush()
         });

@@ -1,23 +1,15 @@
 //! The token of a device: 48 characters that the server, or a collector with the same key, checks with one MAC.
 //!
-//! It owns the layout and the MAC, as [`session`](super::session) does for residents; it does not know which devices
-//! were revoked.
+//! It owns the layout, in the form and with the MAC of [`session`](super::session); it does not know which devices were
+//! revoked.
 //!
 //! ```text
 //! byte   0        1     2..4     4..12  12..16   16..20   20..36
-//!        version  kind  0        id     0        expires  MAC: BLAKE3, keyed, of bytes 0..20, cut to 16 bytes
+//!        version  kind  0        id     0        expires  MAC of bytes 0..20
 //! ```
-//! All integers are big-endian; the 36 bytes are written as base64url without padding, in exactly one spelling.
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::problem::{Problem, TOKEN_EXPIRED, TOKEN_INVALID};
-
-/// Characters of a token.
-pub const DEVICE_TOKEN_BYTES: usize = 48;
+use super::session::{MacKey, SIGNED_BYTES, at, decode};
 
 /// What a device is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::FromRepr)]
@@ -41,29 +33,22 @@ pub struct Device {
 }
 
 /// The key of all device tokens.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct DeviceKey([u8; 32]);
+#[derive(Clone)]
+pub struct DeviceKey(MacKey);
 
 impl DeviceKey {
     /// Takes 32 secret, uniformly random bytes.
-    pub const fn new(key: [u8; 32]) -> DeviceKey {
-        DeviceKey(key)
-    }
-
-    fn mac(&self, signed: &[u8]) -> [u8; 16] {
-        let hash = blake3::keyed_hash(&self.0, signed);
-        std::array::from_fn(|at| hash.as_bytes()[at])
+    pub fn new(key: [u8; 32]) -> DeviceKey {
+        DeviceKey(MacKey::new(key))
     }
 
     /// The token of `device`.
     pub fn mint(&self, device: &Device) -> String {
-        let mut bytes = [0; 36];
-        bytes[..2].copy_from_slice(&[VERSION, device.kind as u8]);
-        bytes[4..12].copy_from_slice(&device.id.to_be_bytes());
-        bytes[16..20].copy_from_slice(&device.expires_unix_s.to_be_bytes());
-        let mac = self.mac(&bytes[..20]);
-        bytes[20..].copy_from_slice(&mac);
-        URL_SAFE_NO_PAD.encode(bytes)
+        let mut signed = [0; SIGNED_BYTES];
+        signed[..2].copy_from_slice(&[VERSION, device.kind as u8]);
+        signed[4..12].copy_from_slice(&device.id.to_be_bytes());
+        signed[16..20].copy_from_slice(&device.expires_unix_s.to_be_bytes());
+        self.0.seal(signed)
     }
 
     /// The device that `token` names, if the token is ours and not over at `now_unix_s`.
@@ -71,17 +56,9 @@ impl DeviceKey {
     /// # Errors
     /// A token that is not ours, of which nothing about time is said, or one that is over.
     pub fn check(&self, token: &[u8], now_unix_s: u64) -> Result<Device, Problem> {
-        let mut bytes = [0; 36];
-        if token.len() != DEVICE_TOKEN_BYTES || URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) != Ok(bytes.len()) {
-            return Err(TOKEN_INVALID);
-        }
-        let (signed, mac) = bytes.split_at(20);
-        if !bool::from(self.mac(signed).ct_eq(mac)) {
-            return Err(TOKEN_INVALID);
-        }
-        let kind = Kind::from_repr(signed[1]).filter(|_| signed[0] == VERSION).ok_or(TOKEN_INVALID)?;
-        let id = signed[4..12].iter().fold(0, |id, byte| id << 8 | u64::from(*byte));
-        let expires_unix_s = signed[16..20].iter().fold(0, |time, byte| time << 8 | u32::from(*byte));
+        let token = decode(token, VERSION).filter(|token| self.0.has_sealed(token)).ok_or(TOKEN_INVALID)?;
+        let kind = Kind::from_repr(token[1]).ok_or(TOKEN_INVALID)?;
+        let (id, expires_unix_s) = (u64::from_be_bytes(at(&token, 4)), u32::from_be_bytes(at(&token, 16)));
         if now_unix_s >= u64::from(expires_unix_s) {
             return Err(TOKEN_EXPIRED);
         }
@@ -95,6 +72,8 @@ const VERSION: u8 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     const DEVICE: Device = Device { id: 0x0123_4567_89AB_CDEF, kind: Kind::Post, expires_unix_s: 1_800_000_000 };
 
@@ -104,7 +83,7 @@ mod tests {
         for kind in [Kind::Scanner, Kind::Post] {
             let device = Device { kind, ..DEVICE };
             let token = key.mint(&device);
-            assert_eq!(token.len(), DEVICE_TOKEN_BYTES);
+            assert_eq!(token.len(), 48);
             assert_eq!(key.check(token.as_bytes(), 1_799_999_999), Ok(device));
             assert_eq!(key.check(token.as_bytes(), 1_800_000_000), Err(TOKEN_EXPIRED));
         }

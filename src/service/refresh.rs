@@ -163,10 +163,6 @@ pub(super) fn read_session(
     };
     check(token).or_else(|error| {
         let second = name.and_then(|name| negotiate::cookie(head, name, 1));
-        second.and_then(|token| check(token).ok()).ok_or(match error {
-            session::SessionError::Expired => problem::SESSION_EXPIRED,
-            session::SessionError::Ended(_) => problem::SESSION_ENDED,
-            session::SessionError::Malformed | session::SessionError::Forged => problem::SESSION_INVALID,
-        })
+        second.and_then(|token| check(token).ok()).ok_or(error)
     })
 }

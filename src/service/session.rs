@@ -1,15 +1,15 @@
 //! The session token: 48 characters that the server can check with one MAC and no table.
 //!
-//! It owns the layout and the MAC. It does not know whether the resident exists or whether the session number is still
-//! the one in the resident's record: `service` compares that after [`Claimed::check`], which is on the path of
-//! every refresh and does not allocate.
+//! It owns the MAC, which tokens of devices have too, and the layout. It does not know whether the resident exists or
+//! whether the session number is still the one in the resident's record: `service` compares that after
+//! [`Claimed::check`], which is on the path of every refresh and does not allocate.
 //!
 //! ```text
 //! byte   0        1..4    4..12      12..16    16..20       20..36
-//!        version  epoch   resident   number    expires      MAC: AES-256-CMAC (RFC 4493) of bytes 0..20
+//!        version  epoch   resident   number    expires      MAC of bytes 0..20
 //! ```
 //! All integers are big-endian; the 36 bytes are written as base64url (RFC 4648 section 5), which for a length that
-//! three divides has neither padding nor spare bits, so each session has exactly one spelling.
+//! three divides has neither padding nor spare bits, so each token has exactly one spelling.
 
 use aes::Aes256Enc;
 use aes::cipher::{Block, BlockEncrypt, KeyInit};
@@ -18,10 +18,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 use zeroize::ZeroizeOnDrop;
 
+use super::problem::{Problem, SESSION_ENDED, SESSION_EXPIRED, SESSION_INVALID};
 use crate::words::ResidentNumber;
 
-/// Characters of a token.
-pub const SESSION_TOKEN_BYTES: usize = 48;
 /// The largest epoch that a token can name.
 pub const EPOCH_MAX: u32 = (1 << 24) - 1;
 
@@ -36,13 +35,10 @@ pub struct Session {
     pub expires_unix_s: u32,
 }
 
-/// The key of all sessions of one epoch. A new epoch, which has a new key, ends all sessions at once.
-///
-/// The MAC is AES-CMAC (RFC 4493, NIST SP 800-38B) under a 256-bit key: for 20 bytes two blocks of a cipher that the CPU
-/// has, a tenth of what a hash takes, and it is on the path of every refresh.
+/// The key of tokens' MAC: AES-CMAC (RFC 4493, NIST SP 800-38B) under 256 bits, for 20 bytes two blocks of a cipher that
+/// the CPU has, a tenth of what a hash takes.
 #[derive(Clone, ZeroizeOnDrop)]
-pub struct SessionKey {
-    epoch: u32,
+pub(super) struct MacKey {
     /// Wipes itself.
     #[zeroize(skip)]
     cipher: Aes256Enc,
@@ -50,27 +46,18 @@ pub struct SessionKey {
     last: [u8; BLOCK_BYTES],
 }
 
-impl SessionKey {
-    /// The key of `epoch`; `None` if the epoch is above [`EPOCH_MAX`].
-    pub fn new(epoch: u32, key: [u8; 32]) -> Option<SessionKey> {
-        if epoch > EPOCH_MAX {
-            return None;
-        }
+impl MacKey {
+    pub(super) fn new(key: [u8; 32]) -> MacKey {
         let cipher = Aes256Enc::new(&key.into());
         let mut zero = Block::<Aes256Enc>::default();
         cipher.encrypt_block(&mut zero);
         // RFC 4493 section 2.3: K1 and K2 are the cipher of zero, doubled once and twice in GF(2^128).
         let mut last = double(double(zero.into()));
         last[SIGNED_BYTES - BLOCK_BYTES] ^= 0x80;
-        Some(SessionKey { epoch, cipher, last })
+        MacKey { cipher, last }
     }
 
-    /// The epoch, 0..=[`EPOCH_MAX`].
-    pub const fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    fn mac(&self, signed: &[u8; SIGNED_BYTES]) -> [u8; MAC_BYTES] {
+    fn mac(&self, signed: &[u8; SIGNED_BYTES]) -> [u8; BLOCK_BYTES] {
         let mut block = Block::<Aes256Enc>::clone_from_slice(&signed[..BLOCK_BYTES]);
         self.cipher.encrypt_block(&mut block);
         for (byte, last) in block.iter_mut().zip(&self.last) {
@@ -82,6 +69,52 @@ impl SessionKey {
         self.cipher.encrypt_block(&mut block);
         block.into()
     }
+
+    /// The token that says this.
+    pub(super) fn seal(&self, signed: [u8; SIGNED_BYTES]) -> String {
+        URL_SAFE_NO_PAD.encode([&signed[..], &self.mac(&signed)].concat())
+    }
+
+    /// Whether the token is of this key.
+    pub(super) fn has_sealed(&self, token: &Token) -> bool {
+        // As numbers, which are compared in a few instructions and in constant time all the same.
+        u128::from_ne_bytes(self.mac(&at(token, 0))).ct_eq(&u128::from_ne_bytes(at(token, SIGNED_BYTES))).into()
+    }
+}
+
+/// The bytes of a token.
+pub(super) type Token = [u8; SIGNED_BYTES + BLOCK_BYTES];
+
+/// What a token of this version says, before it is known whether it is ours.
+pub(super) fn decode(token: &[u8], version: u8) -> Option<Token> {
+    let mut bytes = [0; size_of::<Token>()];
+    let is_decoded =
+        token.len() == TOKEN_CHARS && URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) == Ok(size_of::<Token>());
+    (is_decoded && bytes[0] == version).then_some(bytes)
+}
+
+/// The bytes of a number, or of more, in a token.
+pub(super) fn at<const BYTES: usize>(token: &Token, from: usize) -> [u8; BYTES] {
+    *token[from..].first_chunk().expect("the layout fits")
+}
+
+/// The key of all sessions of one epoch. A new epoch, which has a new key, ends all sessions at once.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct SessionKey {
+    epoch: u32,
+    mac: MacKey,
+}
+
+impl SessionKey {
+    /// The key of `epoch`; `None` if the epoch is above [`EPOCH_MAX`].
+    pub fn new(epoch: u32, key: [u8; 32]) -> Option<SessionKey> {
+        (epoch <= EPOCH_MAX).then(|| SessionKey { epoch, mac: MacKey::new(key) })
+    }
+
+    /// The epoch, 0..=[`EPOCH_MAX`].
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
 }
 
 /// A block times x, modulo x^128 + x^7 + x^2 + x + 1.
@@ -90,98 +123,69 @@ fn double(block: [u8; BLOCK_BYTES]) -> [u8; BLOCK_BYTES] {
     ((number << 1) ^ ((number >> 127) * 0x87)).to_be_bytes()
 }
 
-/// Why a token opens nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SessionError {
-    /// It is not 48 base64url characters, or of a version that this server does not know.
-    Malformed,
-    /// It names another epoch than the key's: sessions of this one were ended. Not authenticated, since the key of
-    /// an ended epoch is gone; it grants nothing and only tells the page to sign in again.
-    Ended(u32),
-    /// The MAC is not ours.
-    Forged,
-    /// It was good until its time was over.
-    Expired,
-}
-
 /// The token of `session`.
-pub fn mint(key: &SessionKey, session: &Session) -> [u8; SESSION_TOKEN_BYTES] {
-    let mut bytes = [0; TOKEN_BYTES];
+pub fn mint(key: &SessionKey, session: &Session) -> String {
+    let mut signed = [0; SIGNED_BYTES];
     // The version goes over the epoch's highest byte, which is 0 (EPOCH_MAX).
-    bytes[0..4].copy_from_slice(&key.epoch.to_be_bytes());
-    bytes[0] = VERSION;
-    bytes[4..12].copy_from_slice(&session.resident.0.to_be_bytes());
-    bytes[12..16].copy_from_slice(&session.number.to_be_bytes());
-    bytes[16..20].copy_from_slice(&session.expires_unix_s.to_be_bytes());
-    let (signed, mac) = bytes.split_first_chunk_mut().expect("36 bytes begin with 20");
-    mac.copy_from_slice(&key.mac(signed));
-    let mut token = [0; SESSION_TOKEN_BYTES];
-    let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut token);
-    assert_eq!(written, Ok(SESSION_TOKEN_BYTES), "36 bytes are 48 characters of base64");
-    token
+    signed[0..4].copy_from_slice(&key.epoch.to_be_bytes());
+    signed[0] = VERSION;
+    signed[4..12].copy_from_slice(&session.resident.0.to_be_bytes());
+    signed[12..16].copy_from_slice(&session.number.to_be_bytes());
+    signed[16..20].copy_from_slice(&session.expires_unix_s.to_be_bytes());
+    key.mac.seal(signed)
 }
 
 /// What a token says, before it is known whether it is ours: good for fetching from memory what will be needed if it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Claimed([u8; TOKEN_BYTES]);
+pub struct Claimed(Token);
 
 impl Claimed {
     /// Reads a token.
     ///
     /// # Errors
     /// It is not 48 base64url characters, or of another version.
-    pub fn read(token: &[u8]) -> Result<Claimed, SessionError> {
-        let mut bytes = [0; TOKEN_BYTES];
-        let is_decoded =
-            token.len() == SESSION_TOKEN_BYTES && URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) == Ok(TOKEN_BYTES);
-        if is_decoded && bytes[0] == VERSION { Ok(Claimed(bytes)) } else { Err(SessionError::Malformed) }
+    pub fn read(token: &[u8]) -> Result<Claimed, Problem> {
+        decode(token, VERSION).map(Claimed).ok_or(SESSION_INVALID)
     }
 
     /// Whose session it says it is.
     pub fn resident(&self) -> ResidentNumber {
-        ResidentNumber(u64::from(u32_at(&self.0, 4)) << 32 | u64::from(u32_at(&self.0, 8)))
+        ResidentNumber(u64::from_be_bytes(at(&self.0, 4)))
     }
 
     /// The session, if it is ours and not over at `now_unix_s`.
     ///
     /// # Errors
-    /// [`SessionError`], in the order of its variants: nothing about time is said of a token that is not ours.
-    pub fn check(&self, key: &SessionKey, now_unix_s: u64) -> Result<Session, SessionError> {
-        let epoch = u32_at(&self.0, 0) & EPOCH_MAX;
-        if epoch != key.epoch {
-            return Err(SessionError::Ended(epoch));
+    /// It is of another epoch, which grants nothing and only tells the page to sign in again: the key of an ended epoch
+    /// is gone. Else it is not ours, or it is over; nothing about time is said of one that is not ours.
+    pub fn check(&self, key: &SessionKey, now_unix_s: u64) -> Result<Session, Problem> {
+        if u32::from_be_bytes(at(&self.0, 0)) & EPOCH_MAX != key.epoch {
+            return Err(SESSION_ENDED);
         }
-        // As numbers, which are compared in a few instructions and in constant time all the same.
-        let (signed, _) = self.0.split_first_chunk().expect("36 bytes begin with 20");
-        let theirs = *self.0.last_chunk().expect("36 bytes end with 16");
-        let [ours, theirs] = [key.mac(signed), theirs].map(u128::from_ne_bytes);
-        if !bool::from(ours.ct_eq(&theirs)) {
-            return Err(SessionError::Forged);
+        if !key.mac.has_sealed(&self.0) {
+            return Err(SESSION_INVALID);
         }
-        let (number, expires_unix_s) = (u32_at(&self.0, 12), u32_at(&self.0, 16));
+        let [number, expires_unix_s] = [12, 16].map(|from| u32::from_be_bytes(at(&self.0, from)));
         if now_unix_s >= u64::from(expires_unix_s) {
-            return Err(SessionError::Expired);
+            return Err(SESSION_EXPIRED);
         }
         Ok(Session { resident: self.resident(), number, expires_unix_s })
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
 const VERSION: u8 = 1;
-const SIGNED_BYTES: usize = 20;
-const MAC_BYTES: usize = BLOCK_BYTES;
+/// Characters of a token.
+const TOKEN_CHARS: usize = 48;
+/// Bytes that the MAC is of.
+pub(super) const SIGNED_BYTES: usize = 20;
 /// A block of AES (FIPS 197).
 const BLOCK_BYTES: usize = 16;
-const TOKEN_BYTES: usize = SIGNED_BYTES + MAC_BYTES;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(key: &SessionKey, token: &[u8], now_unix_s: u64) -> Result<Session, SessionError> {
+    fn check(key: &SessionKey, token: &[u8], now_unix_s: u64) -> Result<Session, Problem> {
         Claimed::read(token)?.check(key, now_unix_s)
     }
 
@@ -199,7 +203,7 @@ mod tests {
     fn what_was_minted_is_read_back() {
         for epoch in [0, 1, EPOCH_MAX] {
             let token = mint(&key(epoch), &SESSION);
-            assert_eq!(check(&key(epoch), &token, 1_799_999_999), Ok(SESSION));
+            assert_eq!(check(&key(epoch), token.as_bytes(), 1_799_999_999), Ok(SESSION));
         }
         assert!(SessionKey::new(EPOCH_MAX + 1, [0; 32]).is_none());
     }
@@ -220,7 +224,7 @@ mod tests {
     fn the_mac_is_that_of_nist_sp_800_38b() {
         let key: Vec<u8> =
             (0..64).step_by(2).map(|at| u8::from_str_radix(&NIST_KEY[at..at + 2], 16).unwrap()).collect();
-        let key = SessionKey::new(1, key.try_into().unwrap()).unwrap();
+        let key = MacKey::new(key.try_into().unwrap());
         let message = 0x6bc1_bee2_2e40_9f96_e93d_7e11_7393_172a_u128.to_be_bytes();
         let signed: [u8; SIGNED_BYTES] = [&message[..], &[0xae, 0x2d, 0x8a, 0x57]].concat().try_into().unwrap();
         assert_eq!(u128::from_be_bytes(key.mac(&signed)), 0x1567_27dc_0878_944a_023c_1fe0_3bad_6d93);
@@ -229,15 +233,15 @@ mod tests {
     #[test]
     fn a_session_ends_at_its_second() {
         let token = mint(&key(1), &SESSION);
-        assert_eq!(check(&key(1), &token, 1_800_000_000), Err(SessionError::Expired));
-        assert_eq!(check(&key(1), &token, u64::MAX), Err(SessionError::Expired));
-        assert_eq!(check(&key(1), &token, 0), Ok(SESSION));
+        assert_eq!(check(&key(1), token.as_bytes(), 1_800_000_000), Err(SESSION_EXPIRED));
+        assert_eq!(check(&key(1), token.as_bytes(), u64::MAX), Err(SESSION_EXPIRED));
+        assert_eq!(check(&key(1), token.as_bytes(), 0), Ok(SESSION));
     }
 
     #[test]
     fn a_new_epoch_ends_all_sessions() {
         let token = mint(&key(1), &SESSION);
-        assert_eq!(check(&key(2), &token, 0), Err(SessionError::Ended(1)));
+        assert_eq!(check(&key(2), token.as_bytes(), 0), Err(SESSION_ENDED));
     }
 
     #[test]
@@ -247,15 +251,15 @@ mod tests {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
             let token = URL_SAFE_NO_PAD.encode(changed);
-            assert!(check(&key(1), token.as_bytes(), u64::MAX).is_err_and(|error| error != SessionError::Expired));
+            assert!(check(&key(1), token.as_bytes(), u64::MAX).is_err_and(|error| error != SESSION_EXPIRED));
         }
         let other_key = SessionKey::new(1, [0x43; 32]).unwrap();
-        assert_eq!(check(&other_key, &mint(&key(1), &SESSION), 0), Err(SessionError::Forged));
+        assert_eq!(check(&other_key, mint(&key(1), &SESSION).as_bytes(), 0), Err(SESSION_INVALID));
     }
 
     #[test]
     fn only_one_spelling_is_a_session() {
-        let token = mint(&key(1), &SESSION).to_vec();
+        let token = mint(&key(1), &SESSION).into_bytes();
         let with = |at: usize, byte: u8| {
             let mut changed = token.clone();
             changed[at] = byte;
@@ -264,7 +268,7 @@ mod tests {
         let longer = [token.clone(), vec![b'=']].concat();
         let cases = [vec![], token[..47].to_vec(), longer, with(47, b'='), with(0, b'+'), with(9, b'/'), with(9, 0xFF)];
         for case in cases {
-            assert_eq!(check(&key(1), &case, 0), Err(SessionError::Malformed));
+            assert_eq!(check(&key(1), &case, 0), Err(SESSION_INVALID));
         }
     }
 }

@@ -76,9 +76,7 @@ impl Service {
         let expires_at = u32::try_from(reply.now.unix_s() + session_s).unwrap_or(u32::MAX);
         let session = Session { resident, number: record.session, expires_unix_s: expires_at };
         let token = session::mint(&self.parts.settings.session_key, &session);
-        // 48 characters of base64url.
-        let token = std::str::from_utf8(&token).unwrap_or_default();
-        let cookie = cookie(token, session_s, secure);
+        let cookie = cookie(&token, session_s, secure);
         let body = format!(r#"{{"session":"{token}","expires_at":{expires_at}}}"#);
         let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Set-Cookie", &cookie)];
         self.count(Route::Session, 200);

@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use onecode::limits::ASSERTION_LIFE_S_MAX;
-use onecode::service::problem::Problem;
-use onecode::service::session::{Claimed, Session, SessionError, SessionKey, mint};
+use onecode::service::problem::{Problem, SESSION_EXPIRED};
+use onecode::service::session::{Claimed, Session, SessionKey, mint};
 use onecode::service::sign_in::{SignIn, Verifier};
 use onecode::words::{Now, ResidentNumber};
 use serde_json::{Value, json};
@@ -54,13 +54,13 @@ pub fn run(data: &[u8]) {
 }
 
 /// What a token is worth.
-pub fn check(token: &[u8], now_unix_s: u64) -> Result<Session, SessionError> {
+pub fn check(token: &[u8], now_unix_s: u64) -> Result<Session, Problem> {
     Claimed::read(token)?.check(&SESSION_KEY, now_unix_s)
 }
 
 /// A good token of this session.
 pub fn token(session: &Session) -> Vec<u8> {
-    mint(&SESSION_KEY, session).to_vec()
+    mint(&SESSION_KEY, session).into_bytes()
 }
 
 fn read_token(token: &[u8]) {
@@ -68,10 +68,10 @@ fn read_token(token: &[u8]) {
     assert_eq!(check(token, 0), found, "{}", shown(token));
     match found {
         Ok(session) => {
-            assert_eq!(mint(&SESSION_KEY, &session), token, "a second spelling");
+            assert_eq!(mint(&SESSION_KEY, &session).as_bytes(), token, "a second spelling");
             assert_eq!(Claimed::read(token).map(|claimed| claimed.resident()), Ok(session.resident));
             let expected =
-                if NOW.unix_s() < u64::from(session.expires_unix_s) { Ok(session) } else { Err(SessionError::Expired) };
+                if NOW.unix_s() < u64::from(session.expires_unix_s) { Ok(session) } else { Err(SESSION_EXPIRED) };
             assert_eq!(check(token, NOW.unix_s()), expected);
         }
         Err(error) => {
