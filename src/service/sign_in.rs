@@ -8,7 +8,7 @@
 //! Which algorithm a signature is checked by follows from the key alone (RFC 8725 section 3.1): an Ed25519 key takes
 //! EdDSA, a P-256 key ES256, an RSA key RS256, and an assertion that claims another one meets no key.
 
-use std::fmt;
+use std::collections::HashMap;
 
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
@@ -16,7 +16,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -49,7 +50,7 @@ pub struct SignIn {
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum JwksError {
-    /// Or a member stands twice in one object (RFC 7517 section 4).
+    /// Or a member that we read is of another kind, or stands twice in one object (RFC 7517 section 4).
     #[error("is not a JWKS: expected {{\"keys\":[…]}} with no member repeated")]
     Unreadable,
     #[error("keys[{0}] is not a valid Ed25519, P-256 or RSA (2048 bits) key")]
@@ -81,7 +82,7 @@ impl Verifier {
     pub fn from_jwks(json: &str, issuer: &str, audience: &str, id_claim: &str) -> Result<Verifier, JwksError> {
         let set: KeySet = serde_json::from_str(json).map_err(|_| JwksError::Unreadable)?;
         let mut keys: Vec<Key> = Vec::new();
-        for (at, Members(jwk)) in set.keys.iter().enumerate() {
+        for (at, jwk) in set.keys.into_iter().enumerate() {
             let Some(key) = Key::from_jwk(jwk, at)? else { continue };
             if keys.iter().any(|other| other.kid.is_some() && other.kid == key.kid && other.alg == key.alg) {
                 return Err(JwksError::KeyTwice(at));
@@ -112,21 +113,20 @@ impl Verifier {
         let header: Header = serde_json::from_slice(&header).map_err(|_| ASSERTION_MALFORMED)?;
         let claims = self.verified_claims(assertion, &header)?;
 
-        if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+        if claims.iss.as_str() != Some(&self.issuer) {
             return Err(ASSERTION_ISSUER_WRONG);
         }
         let is_audience = |name: &Value| name.as_str() == Some(&self.audience);
         // RFC 7519 section 4.1.3: a string or a list of strings.
-        let is_for_us = match claims.get("aud") {
-            Some(Value::Array(names)) => names.iter().any(is_audience),
-            Some(name) => is_audience(name),
-            None => false,
+        let is_for_us = match &claims.aud {
+            Value::Array(names) => names.iter().any(is_audience),
+            name => is_audience(name),
         };
         if !is_for_us {
             return Err(ASSERTION_AUDIENCE_WRONG);
         }
         let expires_unix_s = check_times(&claims, now, started_unix_ms)?;
-        let id_number = claims.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
+        let id_number = claims.others.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
         let is_id =
             (1..=ID_CLAIM_BYTES_MAX).contains(&id_number.len()) && id_number.bytes().all(|b| b.is_ascii_alphanumeric());
         if !is_id {
@@ -139,7 +139,7 @@ impl Verifier {
         Ok(SignIn { id_number: id_number.to_owned(), once, expires_unix_s })
     }
 
-    fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Map<String, Value>, Problem> {
+    fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Claims, Problem> {
         // RFC 7515 section 4.1.11: whoever does not understand an extension listed there must refuse; we have none.
         if header.crit {
             return Err(ASSERTION_ALGORITHM_REFUSED);
@@ -150,8 +150,8 @@ impl Verifier {
         let named = |key: &&Key| key.alg == alg && (header.kid.is_none() || key.kid == header.kid);
         let mut refused = ASSERTION_KEY_UNKNOWN;
         for key in self.keys.iter().filter(named) {
-            match jsonwebtoken::decode::<Members>(assertion, &key.key, &key.validation) {
-                Ok(token) => return Ok(token.claims.0),
+            match jsonwebtoken::decode::<Claims>(assertion, &key.key, &key.validation) {
+                Ok(token) => return Ok(token.claims),
                 Err(error) => {
                     refused = match error.kind() {
                         jsonwebtoken::errors::ErrorKind::InvalidSignature => ASSERTION_FORGED,
@@ -165,10 +165,13 @@ impl Verifier {
 }
 
 /// Checks `exp`, `iat` and `nbf` and returns the first whole second at which the assertion is over.
-fn check_times(claims: &Map<String, Value>, now: Now, started_unix_ms: u64) -> Result<u64, Problem> {
-    let expires_ms = date_ms(claims.get("exp"))?.ok_or(ASSERTION_MALFORMED)?;
-    let issued_ms = date_ms(claims.get("iat"))?.ok_or(ASSERTION_MALFORMED)?;
-    let valid_from_ms = date_ms(claims.get("nbf"))?.unwrap_or(issued_ms);
+fn check_times(claims: &Claims, now: Now, started_unix_ms: u64) -> Result<u64, Problem> {
+    let dates = [claims.exp, claims.iat, claims.nbf.unwrap_or(claims.iat)];
+    // Until the year 5138; what is beyond is in milliseconds by mistake, or meant to break arithmetic.
+    if !dates.iter().all(|seconds| (0.0..1e11).contains(seconds)) {
+        return Err(ASSERTION_MALFORMED);
+    }
+    let [expires_ms, issued_ms, valid_from_ms] = dates.map(|seconds| seconds * 1_000.0);
     if expires_ms.floor() <= now.unix_ms as f64 {
         return Err(ASSERTION_EXPIRED);
     }
@@ -186,19 +189,8 @@ fn check_times(claims: &Map<String, Value>, now: Now, started_unix_ms: u64) -> R
     if issued_ms.floor() < started_unix_ms as f64 {
         return Err(ASSERTION_BEFORE_START);
     }
-    // Within 0..=1e11, see `date_ms`.
+    // Within 0..=1e11.
     Ok((expires_ms / 1_000.0).ceil() as u64)
-}
-
-/// A NumericDate (RFC 7519 section 2: seconds, perhaps with a fraction) in milliseconds; `None` if it is absent.
-fn date_ms(date: Option<&Value>) -> Result<Option<f64>, Problem> {
-    let Some(date) = date else { return Ok(None) };
-    let seconds = date.as_f64().ok_or(ASSERTION_MALFORMED)?;
-    // Until the year 5138; what is beyond is in milliseconds by mistake, or meant to break arithmetic.
-    if !(0.0..1e11).contains(&seconds) {
-        return Err(ASSERTION_MALFORMED);
-    }
-    Ok(Some(seconds * 1_000.0))
 }
 
 /// One usable key with the checks that the JWT library makes by it: the algorithm and the signature, and no more.
@@ -211,43 +203,34 @@ struct Key {
 
 impl Key {
     /// The key of a JWK; `None` if it is of another kind or for another use.
-    fn from_jwk(jwk: &Map<String, Value>, at: usize) -> Result<Option<Key>, JwksError> {
+    fn from_jwk(jwk: Jwk, at: usize) -> Result<Option<Key>, JwksError> {
         // RFC 7518: `d` is the private part of EC, RSA and OKP keys, `k` a shared key.
-        if jwk.contains_key("d") || jwk.contains_key("k") {
+        if jwk.d.is_some() || jwk.k.is_some() {
             return Err(JwksError::KeySecret(at));
         }
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        let alg = match (text("kty"), text("crv")) {
-            (Some("OKP"), Some("Ed25519")) => Algorithm::EdDSA,
-            (Some("EC"), Some("P-256")) => Algorithm::ES256,
-            (Some("RSA"), _) => Algorithm::RS256,
+        let (word, alg) = match (jwk.kty.as_deref(), jwk.crv.as_deref()) {
+            (Some("OKP"), Some("Ed25519")) => ALGORITHMS[0],
+            (Some("EC"), Some("P-256")) => ALGORITHMS[1],
+            (Some("RSA"), _) => ALGORITHMS[2],
             _ => return Ok(None),
         };
-        let says = |name: &str, wanted: &str| jwk.get(name).is_none_or(|value| value.as_str() == Some(wanted));
-        let may_verify = match jwk.get("key_ops") {
-            None => true,
-            Some(operations) => operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify")),
-        };
-        let word = ALGORITHMS.iter().find(|(_, other)| *other == alg).map_or("", |(word, _)| *word);
-        if !says("use", "sig") || !says("alg", word) || !may_verify {
+        let says = |value: Option<String>, wanted: &str| value.is_none_or(|value| value == wanted);
+        let may_verify = jwk.key_ops.is_none_or(|all| all.iter().any(|one| one == "verify"));
+        if !says(jwk.usage, "sig") || !says(jwk.alg, word) || !may_verify {
             return Ok(None);
         }
-        let bytes = |name: &str| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-        let kid = match jwk.get("kid") {
-            None => None,
-            Some(kid) => Some(kid.as_str().ok_or(JwksError::KeyInvalid(at))?.to_owned()),
-        };
+        let bytes = |text: Option<String>| URL_SAFE_NO_PAD.decode(text?).ok();
         let key = match alg {
-            Algorithm::EdDSA => bytes("x").and_then(|x| ed25519(&x)),
-            Algorithm::ES256 => bytes("x").zip(bytes("y")).and_then(|(x, y)| p256(&x, &y)),
-            _ => bytes("n").zip(bytes("e")).and_then(|(n, e)| rsa(&n, &e)),
+            Algorithm::EdDSA => bytes(jwk.x).and_then(|x| ed25519(&x)),
+            Algorithm::ES256 => bytes(jwk.x).zip(bytes(jwk.y)).and_then(|(x, y)| p256(&x, &y)),
+            _ => bytes(jwk.n).zip(bytes(jwk.e)).and_then(|(n, e)| rsa(&n, &e)),
         };
         let key = key.ok_or(JwksError::KeyInvalid(at))?;
         let mut validation = Validation::new(alg);
         // The library would read the system's clock; and what it does not require, it does not check.
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
-        Ok(Some(Key { kid, alg, key, validation }))
+        Ok(Some(Key { kid: jwk.kid, alg, key, validation }))
     }
 }
 
@@ -286,40 +269,47 @@ struct Header {
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+/// The claims. Here as in a header and a key, a member that we name and that stands twice is an error: RFC 7515, 7517 and
+/// 7519 (section 4 of each) let a reader refuse, and two readers that each take another one is how a check is passed
+/// around. Of another claim that stands twice the last one counts, as they have it too.
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    iss: Value,
+    #[serde(default)]
+    aud: Value,
+    /// NumericDates (RFC 7519 section 2): seconds, perhaps with a fraction.
+    exp: f64,
+    iat: f64,
+    nbf: Option<f64>,
+    #[serde(flatten)]
+    others: HashMap<String, Value>,
 }
 
 #[derive(Deserialize)]
 struct KeySet {
-    keys: Vec<Members>,
+    keys: Vec<Jwk>,
 }
 
-/// A JSON object in which no member stands twice: RFC 7515, 7517 and 7519 (section 4 of each) let a reader refuse, and
-/// two readers that each take another one of the two is how a check is passed around.
-struct Members(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with no member repeated")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut access: A) -> Result<Members, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(serde::de::Error::custom("a member stands twice"));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
-    }
+/// What matters of a key (RFC 7517 section 4, RFC 7518 section 6).
+#[derive(Deserialize)]
+struct Jwk {
+    kty: Option<String>,
+    crv: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    alg: Option<String>,
+    key_ops: Option<Vec<String>>,
+    kid: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    d: Option<IgnoredAny>,
+    k: Option<IgnoredAny>,
 }
 
 const ALGORITHMS: [(&str, Algorithm); 3] =
@@ -572,9 +562,10 @@ mod tests {
         };
         assert_eq!(changed(ed_jwk("ed"), "d", json!("AA")), Some(KeySecret(0)));
         assert_eq!(verifier(&[json!({"kty": "oct", "k": "AA"})]).err(), Some(KeySecret(0)));
-        for (name, value) in [("x", json!("AA")), ("x", json!("A=")), ("x", Value::Null), ("kid", json!(7))] {
-            assert_eq!(changed(ed_jwk("ed"), name, value), Some(KeyInvalid(0)));
+        for value in [json!("AA"), json!("A="), Value::Null] {
+            assert_eq!(changed(ed_jwk("ed"), "x", value), Some(KeyInvalid(0)));
         }
+        assert_eq!(changed(ed_jwk("ed"), "kid", json!(7)), Some(Unreadable));
         assert_eq!(changed(ec_jwk("ec"), "y", json!(b64([1; 32]))), Some(KeyInvalid(0)));
         assert_eq!(changed(rsa_jwk("rsa"), "n", json!(b64([0xFF; 128]))), Some(KeyInvalid(0)));
         assert_eq!(changed(rsa_jwk("rsa"), "e", json!("")), Some(KeyInvalid(0)));
