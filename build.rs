@@ -13,15 +13,13 @@ use serde_json::Value;
 #[path = "src/service/asset_pack.rs"]
 mod asset_pack;
 
-use asset_pack::CacheClass;
-
 /// One file of the pages, as `assets.json` names it.
 struct Asset {
     route: String,
     file: PathBuf,
     language: Option<String>,
     content_type: String,
-    cache: CacheClass,
+    cache_control: &'static str,
 }
 
 fn main() {
@@ -47,7 +45,7 @@ fn plain(web: &Path) -> Asset {
         file: web.join("plain.html"),
         language: None,
         content_type: "text/html; charset=utf-8".into(),
-        cache: CacheClass::Revalidate,
+        cache_control: asset_pack::REVALIDATE,
     }
 }
 
@@ -68,51 +66,46 @@ fn listed(dist: &Path) -> Vec<Asset> {
                 file: dist.join(text("file")),
                 language: asset["lang"].as_str().map(str::to_owned),
                 content_type: text("type"),
-                cache: CacheClass::from_word(&text("cache"))
-                    .unwrap_or_else(|| panic!("web/dist/assets.json: unknown `cache` in {asset}")),
+                cache_control: match &*text("cache") {
+                    "revalidate" => asset_pack::REVALIDATE,
+                    // What has a fixed name and hardly ever changes.
+                    "day" => "public, max-age=86400",
+                    "immutable" => asset_pack::IMMUTABLE,
+                    _ => panic!("web/dist/assets.json: unknown `cache` in {asset}"),
+                },
             }
         })
         .collect()
 }
 
-/// The source of the table, in the order of the list. Bodies go to files beside it.
+/// The source of the table, in the order of the list. Answers go to files beside it.
 fn table(assets: &[Asset], out: &Path) -> String {
     let mut source = String::from("vec![\n");
     for (index, asset) in assets.iter().enumerate() {
         let body = fs::read(&asset.file).unwrap_or_else(|error| panic!("{}: {error}", asset.file.display()));
-        let packed = asset_pack::pack(&asset.route, asset.language.as_deref(), &asset.content_type, asset.cache, &body)
+        let Asset { route, language, content_type, cache_control, .. } = asset;
+        let packed = asset_pack::pack(route, language.as_deref(), content_type, cache_control, &body)
             .unwrap_or_else(|error| panic!("{}: {error}", asset.file.display()));
         let mut encodings = String::new();
-        for encoded in &packed.encodings {
-            let file = format!("asset-{index}.{}", encoded.encoding.as_deref().unwrap_or("identity"));
-            fs::write(out.join(&file), &encoded.body).expect("Cargo's output folder is writable");
-            let body = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\"))");
-            let (encoding, etag) = (optional(encoded.encoding.as_deref()), text(&encoded.etag));
+        for asset_pack::Encoded { encoding, etag, whole, ends } in &packed.encodings {
+            let file = format!("asset-{index}.{}", encoding.unwrap_or("identity"));
+            fs::write(out.join(&file), whole).expect("Cargo's output folder is writable");
+            let whole = format!("Bytes::from_static(include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\")))");
+            let etag = text(etag);
             writeln!(
                 encodings,
-                "        Encoded {{ encoding: {encoding}, etag: {etag}, body: Cow::Borrowed({body}) }},"
+                "        Encoded {{ encoding: {encoding:?}, etag: {etag}, whole: {whole}, ends: {ends:?} }},"
             )
             .expect("a string grows");
         }
-        writeln!(
-            source,
-            "    Packed {{ route: {}, language: {}, content_type: {}, cache_control: {}, csp: {}, \
-             encodings: vec![\n{encodings}    ] }},",
-            text(&packed.route),
-            optional(packed.language.as_deref()),
-            text(&packed.content_type),
-            text(&packed.cache_control),
-            optional(packed.csp.as_deref()),
-        )
-        .expect("a string grows");
+        let language = packed.language.map_or("None".to_owned(), |language| format!("Some({})", text(&language)));
+        let route = text(&packed.route);
+        writeln!(source, "    Packed {{ route: {route}, language: {language}, encodings: vec![\n{encodings}    ] }},")
+            .expect("a string grows");
     }
     source + "]\n"
 }
 
 fn text(text: &str) -> String {
     format!("Cow::Borrowed({text:?})")
-}
-
-fn optional(value: Option<&str>) -> String {
-    value.map_or("None".to_owned(), |value| format!("Some({})", text(value)))
 }

@@ -141,7 +141,7 @@ fn a_page_that_cannot_be_served_is_named_before_anything_is_made() {
     let pipe = folder.pipe("pages/b.html");
     refuse(&["b.html", "not a regular file"]);
     fs::remove_file(&pipe).unwrap();
-    for (to, says) in [(".", "around it"), ("..", "around it"), ("loop", "loop")] {
+    for (to, says) in [(".", "an ancestor"), ("..", "an ancestor"), ("loop", "loop")] {
         symlink(to, folder.path("pages/loop")).unwrap();
         refuse(&["pages/loop", says]);
         fs::remove_file(folder.path("pages/loop")).unwrap();

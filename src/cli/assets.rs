@@ -3,14 +3,14 @@
 //! A file is served at its path in the folder; `index.html` at its folder's, and `NAME.LANG.html` as one language of
 //! `NAME.html`. A name that carries a hash (`app-3f9a0c12.js`) may be kept for ever, every other one asks each time.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use walkdir::{DirEntry, WalkDir};
 
 use super::{Ended, Fatal};
 use crate::config::read_bounded;
 use crate::limits::ASSET_FILE_BYTES_MAX;
-use crate::service::asset_pack::{CacheClass, Encoded, Packed, pack};
+use crate::service::asset_pack::{Encoded, IMMUTABLE, Packed, REVALIDATE, pack};
 use crate::sys::regular_file;
 
 /// Reads and packs the folder. Each file must fit the budget on the wire, in each of its compressed encodings where it
@@ -19,70 +19,46 @@ use crate::sys::regular_file;
 /// # Errors
 /// A file that cannot be read, is larger than the budget, or is of no known kind; the exit status and the reason.
 pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> {
+    let is_shown = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
     let mut packed = Vec::new();
-    read_folder(folder, "/", bytes_max, &mut Vec::new(), &mut packed)?;
-    // The first language of a path is its default, and ours is Chinese.
-    packed.sort_by_key(|asset| asset.language.as_deref() != Some("zh-CN"));
-    Ok(packed)
-}
-
-/// `around` names the folders that this one lies in, by device and inode.
-fn read_folder(
-    folder: &Path,
-    route: &str,
-    bytes_max: u32,
-    around: &mut Vec<(u64, u64)>,
-    packed: &mut Vec<Packed>,
-) -> Result<(), Ended> {
-    let refused = |path: &Path, reason: String| (Fatal::Configuration, format!("{}: {reason}", path.display()));
-    let metadata = fs::metadata(folder).map_err(|error| refused(folder, error.to_string()))?;
-    let own = (metadata.dev(), metadata.ino());
-    if around.contains(&own) {
-        return Err(refused(folder, "is a link to a folder around it".to_owned()));
-    }
-    around.push(own);
-    let entries = fs::read_dir(folder).map_err(|error| refused(folder, error.to_string()))?;
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') {
+    // It follows links, and refuses one to a folder around it.
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown) {
+        let entry = entry.map_err(Fatal::Configuration.ended())?;
+        let refused = |reason: String| (Fatal::Configuration, format!("{}: {reason}", entry.path().display()));
+        let name = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy();
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)) {
+            return Err(refused("a path of a URL has letters, digits, and - _ . ~ only".to_owned()));
+        }
+        if entry.file_type().is_dir() {
             continue;
         }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)) {
-            return Err(refused(&path, "a path of a URL has letters, digits, and - _ . ~ only".to_owned()));
-        }
-        if path.is_dir() {
-            read_folder(&path, &format!("{route}{name}/"), bytes_max, around, packed)?;
-            continue;
-        }
-        let unknown = || refused(&path, format!("files of this kind are not served, only {}", kinds()));
+        let unknown = || refused(format!("files of this kind are not served, only {}", kinds()));
         let content_type = content_type(&name).ok_or_else(unknown)?;
         // Bounded first of all, so that a wrong one is not compressed for hours.
-        let body = read_bounded(regular_file::open(&path), ASSET_FILE_BYTES_MAX.into());
-        let body = body.map_err(Fatal::Configuration.at(path.display()))?;
-        let (route, language) = place(route, &name);
+        let body = read_bounded(regular_file::open(entry.path()), ASSET_FILE_BYTES_MAX.into());
+        let body = body.map_err(Fatal::Configuration.at(entry.path().display()))?;
+        let (route, language) = place(&name);
         if let Some(ours) = OURS.split(' ').find(|ours| route.starts_with(&format!("{ours}/"))) {
-            return Err(refused(&path, format!("{ours} and what is below it are the service's own")));
+            return Err(refused(format!("{ours} and what is below it are the service's own")));
         }
-        let cache = if is_hashed(&name) { CacheClass::Immutable } else { CacheClass::Revalidate };
-        let asset = pack(&route, language.as_deref(), content_type, cache, &body)
-            .map_err(|error| refused(&path, format!("a page is UTF-8: {error}")))?;
+        let cache_control = if is_hashed(&name) { IMMUTABLE } else { REVALIDATE };
+        let asset = pack(&route, language, content_type, cache_control, &body)
+            .map_err(|error| refused(format!("a page is UTF-8: {error}")))?;
         // As it is it is asked for by few, and text is then three or four times as long.
         let plain = |encoded: &Encoded| encoded.encoding.is_none() && asset.encodings.len() > 1;
-        let bytes_of = |encoded: &Encoded| encoded.body.len().div_ceil(if plain(encoded) { 4 } else { 1 }) + HEAD_BYTES;
+        let bytes_of = |one: &Encoded| one.body().len().div_ceil(if plain(one) { 4 } else { 1 }) + HEAD_BYTES;
         let bytes = asset.encodings.iter().map(bytes_of).max().unwrap_or(0);
         if bytes > bytes_max as usize {
-            let reason = format!(
+            return Err(refused(format!(
                 "{bytes} bytes on the wire, of at most assets.file_bytes_max = {bytes_max}: the longest of br, gzip, and a \
                  quarter of the file as it is"
-            );
-            return Err(refused(&path, reason));
+            )));
         }
         packed.push(asset);
     }
-    around.pop();
-    Ok(())
+    // The first language of a path is its default, and ours is Chinese.
+    packed.sort_by_key(|asset| asset.language.as_deref() != Some("zh-CN"));
+    Ok(packed)
 }
 
 /// Paths of the service that a file's could lie below, those of later calls among them.
@@ -92,13 +68,14 @@ const OURS: &str = "/person /healthz /readyz /scan/verify /scan/records /samplin
 const HEAD_BYTES: usize = 700;
 
 /// The path and, for a page in several languages, the language.
-fn place(folder: &str, name: &str) -> (String, Option<String>) {
+fn place(name: &str) -> (String, Option<&str>) {
+    let (folder, name) = name.rsplit_once('/').map_or(("", name), |(folder, last)| (&name[..=folder.len()], last));
     let (name, language) = match name.strip_suffix(".html").and_then(|stem| stem.split_once('.')) {
-        Some((stem, language)) => (format!("{stem}.html"), Some(language.to_owned())),
+        Some((stem, language)) => (format!("{stem}.html"), Some(language)),
         None => (name.to_owned(), None),
     };
     let name = if name == "index.html" { "" } else { &name };
-    (format!("{folder}{name}"), language)
+    (format!("/{folder}{name}"), language)
 }
 
 /// Whether the name ends, before its extension, in a hash of eight hexadecimal digits or more.
@@ -139,6 +116,8 @@ fn kinds() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -163,7 +142,10 @@ mod tests {
         let packed = read(folder.path(), 14_000).unwrap();
         let shown: Vec<_> = packed
             .iter()
-            .map(|asset| (&*asset.route, asset.language.as_deref(), asset.cache_control.contains("immutable")))
+            .map(|asset| {
+                let is_immutable = str::from_utf8(&asset.encodings[0].whole[..80]).unwrap().contains("immutable");
+                (&*asset.route, asset.language.as_deref(), is_immutable)
+            })
             .collect();
         assert_eq!(
             shown,

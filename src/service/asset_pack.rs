@@ -1,4 +1,4 @@
-//! Makes a page ready to be sent: its encodings, their entity tags, and its content security policy.
+//! Makes a page ready to be sent: its encodings with all their fields, their entity tags, and its content security policy.
 //!
 //! `build.rs` shares this file by path and packs what the binary embeds. It reads no file and depends on nothing of
 //! the crate, so that pages from elsewhere can be packed by the same rules. Compression is slow here on purpose: it
@@ -9,62 +9,40 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-/// How long a cache may use an asset without asking.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CacheClass {
-    /// Asks each time, by its entity tag: pages and the service worker.
-    Revalidate,
-    /// Used for a day: what has a fixed name and hardly ever changes.
-    Day,
-    /// Used for ever: its name carries the hash of its content.
-    Immutable,
-}
-
-impl CacheClass {
-    /// The class of a word in `assets.json`, or `None` for a word that is no class.
-    pub fn from_word(word: &str) -> Option<CacheClass> {
-        let words =
-            [("revalidate", CacheClass::Revalidate), ("day", CacheClass::Day), ("immutable", CacheClass::Immutable)];
-        words.into_iter().find(|(known, _)| *known == word).map(|(_, class)| class)
-    }
-
-    /// The value of `Cache-Control`.
-    pub fn cache_control(self) -> &'static str {
-        match self {
-            CacheClass::Revalidate => "no-cache",
-            CacheClass::Day => "public, max-age=86400",
-            CacheClass::Immutable => "public, max-age=31536000, immutable",
-        }
-    }
-}
+/// For pages and the service worker: a cache asks each time, by their entity tag.
+pub const REVALIDATE: &str = "no-cache";
+/// For what carries the hash of its content in its name.
+pub const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 /// What is embedded is borrowed, what is packed at start is not.
 pub type Text = Cow<'static, str>;
 
-/// One asset in one language, with all its encodings.
+/// One asset in one language.
+#[derive(Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Packed {
     pub route: Text,
     /// Its language, where a path has several.
     pub language: Option<Text>,
-    pub content_type: Text,
-    pub cache_control: Text,
-    /// The value of `Content-Security-Policy`, for pages.
-    pub csp: Option<Text>,
     /// The smallest first, the identity last.
     pub encodings: Vec<Encoded>,
 }
 
 /// One encoding of one asset.
+#[derive(Debug)]
 pub struct Encoded {
     /// The content coding, or `None` for the bytes as they are.
-    pub encoding: Option<Text>,
+    pub encoding: Option<&'static str>,
     /// A strong entity tag, quotes included. Encodings differ in their bytes and so in their tags (RFC 9110 §8.8.1).
     pub etag: Text,
-    /// The encoded bytes.
-    pub body: Cow<'static, [u8]>,
+    /// An answer behind its date: the fields of a 304, each with its line end; further those of a part; the length and
+    /// the empty line; the body.
+    pub whole: Bytes,
+    /// Where in `whole` each of these ends, but the body.
+    pub ends: [usize; 3],
 }
 
 /// Packs a body in every encoding that makes it smaller.
@@ -75,36 +53,46 @@ pub fn pack(
     route: &str,
     language: Option<&str>,
     content_type: &str,
-    cache: CacheClass,
+    cache_control: &str,
     body: &[u8],
 ) -> Result<Packed, std::str::Utf8Error> {
     let page = content_type.starts_with("text/html").then(|| std::str::from_utf8(body)).transpose()?;
-    Ok(Packed {
-        route: route.to_owned().into(),
-        language: language.map(|language| language.to_owned().into()),
-        content_type: content_type.to_owned().into(),
-        cache_control: cache.cache_control().into(),
-        csp: page.map(|page| content_security_policy(page).into()),
-        encodings: encode(body),
-    })
-}
-
-fn encode(body: &[u8]) -> Vec<Encoded> {
-    let mut encodings: Vec<Encoded> = [("br", brotli(body)), ("gzip", gzip(body))]
-        .into_iter()
-        .filter(|(_, encoded)| encoded.len() < body.len())
-        .map(|(name, encoded)| Encoded { encoding: Some(name.into()), etag: etag(&encoded), body: encoded.into() })
-        .collect();
-    encodings.sort_by_key(|encoded| encoded.body.len());
-    encodings.push(Encoded { encoding: None, etag: etag(body), body: body.to_vec().into() });
-    encodings
+    let policy = page.map(content_security_policy);
+    let vary = if language.is_some() { "Accept-Encoding, Accept-Language" } else { "Accept-Encoding" };
+    let lay_out = |(encoding, body): (Option<&'static str>, Vec<u8>)| {
+        let etag = etag(&body);
+        let mut head = String::new();
+        let mut add = |name: &str, value: Option<&str>| {
+            head.extend(value.into_iter().flat_map(|value| [name, ": ", value, "\r\n"]));
+            head.len()
+        };
+        add("ETag", Some(&etag));
+        add("Cache-Control", Some(cache_control));
+        let unchanged_end = add("Vary", Some(vary));
+        add("Content-Type", Some(content_type));
+        add("X-Content-Type-Options", Some("nosniff"));
+        add("Accept-Ranges", Some("bytes"));
+        add("Content-Encoding", encoding);
+        add("Content-Language", language);
+        add("Content-Security-Policy", policy.as_deref());
+        let part_end = add("Referrer-Policy", policy.as_ref().map(|_| "no-referrer"));
+        let ends = [unchanged_end, part_end, add("Content-Length", Some(&body.len().to_string())) + 2];
+        Encoded { encoding, etag: etag.into(), whole: [head.as_bytes(), b"\r\n", &body].concat().into(), ends }
+    };
+    let mut bodies = vec![(Some("br"), brotli(body)), (Some("gzip"), gzip(body))];
+    bodies.retain(|(_, encoded)| encoded.len() < body.len());
+    bodies.sort_by_key(|(_, encoded)| encoded.len());
+    bodies.push((None, body.to_vec()));
+    let encodings = bodies.into_iter().map(lay_out).collect();
+    let (route, language) = (route.to_owned().into(), language.map(|language| language.to_owned().into()));
+    Ok(Packed { route, language, encodings })
 }
 
 /// The content security policy of a page: nothing from elsewhere, and of what is inline only what stands in it now.
 ///
 /// Finds plain `<script>` and `<style>` elements, as our pages write them; an element it does not see is refused by the
 /// browser, never allowed.
-pub fn content_security_policy(html: &str) -> String {
+fn content_security_policy(html: &str) -> String {
     let mut policy = String::from("default-src 'none'");
     for (directive, element) in [("script-src", "script"), ("style-src", "style")] {
         let hashes = inline_hashes(html, element);
@@ -128,9 +116,9 @@ fn inline_hashes(html: &str, element: &str) -> Vec<String> {
         .collect()
 }
 
-fn etag(body: &[u8]) -> Text {
+fn etag(body: &[u8]) -> String {
     // 96 bits: a tag only has to differ among the versions of one address.
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..12])).into()
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..12]))
 }
 
 fn brotli(body: &[u8]) -> Vec<u8> {
@@ -151,20 +139,21 @@ mod tests {
 
     use super::*;
 
+    fn encode(body: &[u8]) -> Vec<Encoded> {
+        pack("/", None, "text/plain", REVALIDATE, body).unwrap().encodings
+    }
+
     #[test]
     fn every_encoding_decodes_to_the_body() {
         let body = "a page that repeats itself. ".repeat(40).into_bytes();
         let packed = encode(&body);
-        assert_eq!(
-            packed.iter().map(|each| each.encoding.as_deref()).collect::<Vec<_>>(),
-            [Some("br"), Some("gzip"), None]
-        );
+        assert_eq!(packed.iter().map(|each| each.encoding).collect::<Vec<_>>(), [Some("br"), Some("gzip"), None]);
         for each in &packed {
             let mut decoded = Vec::new();
-            match each.encoding.as_deref() {
-                Some("br") => brotli::BrotliDecompress(&mut &each.body[..], &mut decoded).unwrap(),
-                Some(_) => drop(flate2::read::GzDecoder::new(&each.body[..]).read_to_end(&mut decoded).unwrap()),
-                None => decoded.extend_from_slice(&each.body),
+            match each.encoding {
+                Some("br") => brotli::BrotliDecompress(&mut each.body(), &mut decoded).unwrap(),
+                Some(_) => drop(flate2::read::GzDecoder::new(each.body()).read_to_end(&mut decoded).unwrap()),
+                None => decoded.extend_from_slice(each.body()),
             }
             assert_eq!(decoded, body);
         }
@@ -196,14 +185,5 @@ mod tests {
         }
         assert!(policy.starts_with("default-src 'none'; ") && policy.contains("frame-ancestors 'none'"));
         assert!(!content_security_policy("<p>").contains("script-src"));
-    }
-
-    #[test]
-    fn only_hashed_names_are_immutable_and_an_unknown_class_is_none() {
-        let control = |word| CacheClass::from_word(word).map(CacheClass::cache_control);
-        assert_eq!(control("revalidate"), Some("no-cache"));
-        assert_eq!(control("day"), Some("public, max-age=86400"));
-        assert!(control("immutable").is_some_and(|value| value.ends_with("immutable")));
-        assert_eq!(control("Day"), None);
     }
 }

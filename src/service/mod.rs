@@ -506,17 +506,15 @@ impl Service {
         let length = page.body().len() as u64;
         let status = match negotiate::byte_range(head, length, &page.etag) {
             _ if negotiate::is_none_match(head, &page.etag) => {
-                reply.borrowed(304, page.unchanged, page.unchanged.len());
+                reply.unchanged(page);
                 304
             }
             ByteRange::Whole => {
-                reply.borrowed(200, page.whole, page.head_bytes);
+                reply.borrowed(200, page.whole.clone(), page.ends[2]);
                 200
             }
             ByteRange::Part { first, last } => {
-                // Within the body, which is in memory.
-                let part = &page.body()[first as usize..=last as usize];
-                reply.part(page.fields(), (first, last, length), part);
+                reply.part(page, first, last);
                 206
             }
             ByteRange::Unsatisfiable => {

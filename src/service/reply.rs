@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::Asker;
+use super::asset_pack::Encoded;
 use super::problem::Problem;
 use crate::http::date::DATE_BYTES;
 use crate::http::response::{ReplyTarget, ResponseBuffer, reason_phrase};
@@ -91,12 +92,21 @@ impl Reply<'_> {
         self.output.body = if self.target.head_only { rest.slice(..head_bytes.min(rest.len())) } else { rest };
     }
 
-    /// A part of a file (RFC 9110 §15.3.7): the range is its first byte, its last, and the length of the whole.
-    pub fn part(&mut self, fields: &[u8], range: (u64, u64, u64), part: &'static [u8]) {
+    /// A file that is as it was (RFC 9110 §15.4.5).
+    pub fn unchanged(&mut self, page: &Encoded) {
+        let out = self.start(304, &[]);
+        out.push(&page.whole[..page.ends[0]]);
+        out.end_head();
+    }
+
+    /// A part of a file (RFC 9110 §15.3.7), from its first byte to its last.
+    pub fn part(&mut self, page: &Encoded, first: u64, last: u64) {
+        let (body_at, length) = (page.ends[2], page.body().len());
         let out = self.start(206, &[]);
-        out.push(fields);
-        out.field("Content-Range", format!("bytes {}-{}/{}", range.0, range.1, range.2).as_bytes());
-        self.finish(Bytes::from_static(part));
+        out.push(&page.whole[..page.ends[1]]);
+        out.field("Content-Range", format!("bytes {first}-{last}/{length}").as_bytes());
+        // Within the body, which is in memory.
+        self.finish(page.whole.slice(body_at + first as usize..=body_at + last as usize));
     }
 
     /// A refusal (RFC 9457). `members` are further members, as JSON without a leading comma.

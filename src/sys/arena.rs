@@ -107,15 +107,15 @@ impl<T> DerefMut for Array<T> {
 ///
 /// # Errors
 /// When the system has no memory.
-pub fn keep(pieces: &[Vec<u8>]) -> io::Result<(Vec<&'static [u8]>, &'static [u8])> {
+pub fn keep(pieces: &[impl AsRef<[u8]>]) -> io::Result<(Vec<&'static [u8]>, &'static [u8])> {
     let aligned = |length: usize| length.next_multiple_of(64);
-    let total: usize = pieces.iter().map(|piece| aligned(piece.len())).sum();
+    let total: usize = pieces.iter().map(|piece| aligned(piece.as_ref().len())).sum();
     let bytes = total.max(1).next_multiple_of(HUGE_PAGE_BYTES);
     let pages = ManuallyDrop::new(Pages::zeroed(bytes)?);
     // SAFETY: the memory is zeroed, ours alone, this long, and never unmapped.
     let mut rest: &'static mut [u8] = unsafe { slice::from_raw_parts_mut(pages.start(), bytes) };
     let mut kept = Vec::with_capacity(pieces.len());
-    for piece in pieces {
+    for piece in pieces.iter().map(AsRef::as_ref) {
         let (place, after) = rest.split_at_mut(aligned(piece.len()));
         place[..piece.len()].copy_from_slice(piece);
         let place: &'static [u8] = place;
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn nothing_to_keep_is_no_error() {
-        let (kept, all) = keep(&[]).unwrap();
+        let (kept, all) = keep(&[""; 0]).unwrap();
         assert!(kept.is_empty() && all.is_empty());
     }
 
