@@ -22,8 +22,9 @@ pub enum Kind {
     Post = 2,
 }
 
-/// What a token says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a token says; written as the journal names the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, derive_more::Display)]
+#[display("{kind}-{id:016x}")]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Device {
     pub id: u64,

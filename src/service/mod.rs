@@ -41,7 +41,7 @@ pub use reply::{Output, Reply};
 pub use route::{Role, Route};
 pub use settings::Settings;
 pub use stream::{Stream, Written};
-pub use writes::{Asker, AuditEntry, Change, ConnectionId, Due, LineResult, Past, StatusWrite, Statuses};
+pub use writes::{Asker, Change, ConnectionId, Due, LineResult, Past, StatusWrite, Statuses};
 
 use crate::http::date::DateCache;
 use crate::http::field::Field;
@@ -124,7 +124,8 @@ pub enum Pending {
         /// Known where the ID number was given.
         check: Option<u64>,
     },
-    Verify(Box<scan::Verified>),
+    /// With what is told of the code.
+    Verify(String),
     Purge(Arc<str>, operations::Purge),
 }
 
@@ -299,12 +300,12 @@ impl Service {
         if route == Route::ScanRecords {
             let device = self.device(reply.now, head, &[Kind::Scanner, Kind::Post])?;
             check_content_type(head)?;
-            return Ok(Stream::new(stream::Kind::Scans { device: scan::name(&device).into() }, false));
+            return Ok(Stream::new(route, device.to_string().into()));
         }
         self.for_caller(head, reply, stream::RESIDENTS, |service, author| {
             check_content_type(head)?;
             service.write_audit(reply.now, reply.asker, author, stream::RESIDENTS, "")?;
-            Ok(Stream::new(stream::Kind::Residents { author: author.clone() }, true))
+            Ok(Stream::new(route, author.clone()))
         })
     }
 
@@ -353,7 +354,7 @@ impl Service {
         let (route, resumed) = match pending {
             Pending::SignIn { resident, secure } => (Route::Session, self.signed_in(resident, secure, &answer, reply)),
             Pending::SignOut { secure } => (Route::Session, self.signed_out(secure, &answer, reply)),
-            Pending::Verify(verified) => (Route::ScanVerify, Ok(self.verified(&verified, &answer, reply))),
+            Pending::Verify(told) => (Route::ScanVerify, Ok(self.verified(&told, &answer, reply))),
             Pending::Lookup { resident, check } => (Route::Lookup, self.looked_up(resident, check, &answer, reply)),
             Pending::Purge(author, step) => (Route::TestData, self.purged(author, step, &answer, reply)),
         };
@@ -416,7 +417,7 @@ impl Service {
     }
 
     fn ready(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let reason = match (self.draining, self.writes.is_failed()) {
+        let reason = match (self.draining, self.writes.port.is_failed()) {
             (true, _) => Some(problem::DRAINING),
             (false, true) => Some(problem::JOURNAL_FAILED),
             (false, false) => None,
@@ -445,11 +446,11 @@ impl Service {
             (None, Some(_)) => "ok, by the demo's numbers",
             (None, None) => "not configured",
         };
-        let failed = self.writes.is_failed();
+        let failed = self.writes.port.is_failed();
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };
         let amiss = self.parts.overview.journal(now);
-        let journal = match (failed, self.writes.is_full()) {
+        let journal = match (failed, self.writes.port.is_shut()) {
             (true, _) => "failed: writes are refused until a restart",
             (false, (_, true)) => "full: writes are refused until there is space",
             (false, (true, false)) => "nearly full: scans are refused until there is space",

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::callers::Scope;
 use super::problem::{self, Problem};
-use super::writes::{Asker, AuditEntry, ConnectionId, Then};
+use super::writes::{Asker, ConnectionId, Then};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
@@ -64,12 +64,7 @@ impl Service {
                 .filter(|limit| (1..=AUDIT_ENTRIES_MAX).contains(limit))
                 .ok_or(problem::QUERY_UNKNOWN)?,
         };
-        let told = |entry: &AuditEntry| {
-            let AuditEntry { at, author, action, detail } = entry;
-            serde_json::json!({ "at": at, "author": **author, "action": action, "detail": detail })
-        };
-        let document: Vec<_> = self.writes.past.latest_audit(limit).map(told).collect();
-        Ok(Bytes::from(serde_json::Value::Array(document).to_string()))
+        Ok(Bytes::from(self.writes.past.latest_audit(limit)))
     }
 
     pub(super) fn purge(&mut self, head: &Head<'_>, reply: &Reply<'_>) -> Result<Outcome, Problem> {

@@ -59,14 +59,15 @@ impl Service {
         if line.tube.is_some() {
             return Err(&problem::TUBE_NOT_SUPPORTED);
         }
-        let (resident, check) = self.name(line.id_number.as_deref(), line.resident.as_deref())?;
+        let (id_number, resident) = (line.id_number.as_deref(), line.resident.as_deref());
+        let (resident, check) = self.name(id_number, resident, &problem::LINE_MALFORMED)?;
         let version = line.version.ok_or(&problem::LINE_MALFORMED)?;
         if version > now.unix_ms.saturating_add(VERSION_AHEAD_MS_MAX) {
             return Err(&problem::VERSION_AHEAD);
         }
         let status = match (line.status.as_deref(), line.remove) {
-            (None, true) => Status::Unknown,
-            (Some(word), false) => word.parse().map_err(|_| &problem::LINE_MALFORMED)?,
+            (None, true) => None,
+            (Some(word), false) => Some(word.parse().map_err(|_| &problem::LINE_MALFORMED)?),
             _ => return Err(&problem::LINE_MALFORMED),
         };
         let reason = line.reason.unwrap_or_default();
@@ -76,15 +77,16 @@ impl Service {
         if line.region > REGION_MAX {
             return Err(&problem::LINE_MALFORMED);
         }
-        let (remove, test, region, reason) = (line.remove, line.test, line.region, reason.into());
-        Ok(StatusWrite { resident, check, version, status, remove, test, region, reason })
+        let (test, region, reason) = (line.test, line.region, reason.into());
+        Ok(StatusWrite { resident, check, version, status, test, region, reason })
     }
 
-    /// Whom one of the two members names; with the check where it was the ID number.
+    /// Whom one of the two members names, with the check where it was the ID number; `malformed` is the error of neither.
     fn name(
         &self,
         id_number: Option<&str>,
         resident: Option<&str>,
+        malformed: &'static Problem,
     ) -> Result<(ResidentNumber, Option<u64>), &'static Problem> {
         match (id_number, resident) {
             (Some(id_number), None) => {
@@ -93,10 +95,10 @@ impl Service {
                 Ok((resident, Some(check)))
             }
             (None, Some(text)) => {
-                let number = hex(text.as_bytes()).map(u64::from_be_bytes).ok_or(&problem::LINE_MALFORMED)?;
+                let number = hex(text.as_bytes()).map(u64::from_be_bytes).ok_or(malformed)?;
                 Ok((ResidentNumber(number), None))
             }
-            _ => Err(&problem::LINE_MALFORMED),
+            _ => Err(malformed),
         }
     }
 
@@ -106,11 +108,9 @@ impl Service {
         self.for_caller(head, reply, action, |service, author| {
             super::check_content_type(head)?;
             let body: LookupBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
-            let named = service.name(body.id_number.as_deref(), body.resident.as_deref());
-            let (resident, check) = named.map_err(|problem| match *problem {
-                problem::LINE_MALFORMED => problem::BODY_MALFORMED,
-                other => other,
-            })?;
+            let (id_number, resident) = (body.id_number.as_deref(), body.resident.as_deref());
+            let named = service.name(id_number, resident, &problem::BODY_MALFORMED);
+            let (resident, check) = named.map_err(|problem| *problem)?;
             let detail = format!("{:016x}", resident.0);
             service.write_audit(reply.now, reply.asker, author, action, &detail)?;
             Ok(Outcome::Wait(Pending::Lookup { resident, check }))

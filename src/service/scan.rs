@@ -12,7 +12,7 @@ use super::callers::{self, hex};
 use super::device::{Device, Kind};
 use super::problem::{self, Problem};
 use super::residents::is_keepable;
-use super::writes::Then;
+use super::writes::{LineResult, Then};
 use super::{Answer, Outcome, Pending, Reply, Route, Service};
 use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
@@ -47,33 +47,6 @@ struct RecordLine<'a> {
     result: Cow<'a, str>,
     /// What the verdict said of the code; nobody can tell any more once test data was removed.
     #[serde(default)]
-    test: bool,
-}
-
-/// A scan as a line had it.
-pub(super) struct ScanLine {
-    id: [u8; 16],
-    at_ms: u64,
-    cti: [u8; 16],
-    result: &'static str,
-    place: Box<str>,
-    test: bool,
-}
-
-impl ScanLine {
-    pub(super) fn record<'a>(&'a self, received_ms: u64, device: &'a str) -> Record<'a> {
-        let ScanLine { id, at_ms, cti, result, ref place, test } = *self;
-        Record::Scan { id, at_ms, received_ms, cti, result, place, device, test }
-    }
-}
-
-/// A verdict that waits for its record.
-#[derive(Clone, Debug)]
-pub struct Verified {
-    id: [u8; 16],
-    result: Verdict,
-    /// Of a good signature: the status that stands now, and the times.
-    known: Option<(Status, u64, u64)>,
     test: bool,
 }
 
@@ -114,7 +87,14 @@ impl Service {
         let mut id = [0; 16];
         self.random.fill(&mut id);
         let status = resident.map_or(Status::Unknown, |resident| resident.status);
-        let known = verdict.claims.as_ref().map(|claims| (status, claims.iat, claims.exp));
+        let mut told = format!(r#"{{"result":"{}""#, result.word());
+        if let Some(Claims { iat, exp, .. }) = &verdict.claims {
+            told += &format!(r#","status":"{}","iat":{iat},"exp":{exp}"#, status.word());
+        }
+        if test {
+            told += r#","env":"test""#;
+        }
+        told += &format!(r#","id":"{:032x}","recorded":"#, u128::from_be_bytes(id));
         let record = Record::Scan {
             id,
             at_ms: now.unix_ms,
@@ -122,15 +102,14 @@ impl Service {
             cti: verdict.claims.map_or([0; 16], |claims| claims.cti),
             result: result.word(),
             place: &body.place,
-            device: &name(&device),
+            device: &device.to_string(),
             test,
         };
-        let verified = Box::new(Verified { id, result, known, test });
         // Behind a disk that hangs every verdict would wait as long as the first one, for nothing.
         if !self.writes.is_late(now) && self.write(now, reply.asker, &record, Then::Answer).is_ok() {
-            return Ok(Outcome::Wait(Pending::Verify(verified)));
+            return Ok(Outcome::Wait(Pending::Verify(told)));
         }
-        Ok(self.verified(&verified, &Answer::Refused(problem::BUSY), reply))
+        Ok(self.verified(&told, &Answer::Refused(problem::BUSY), reply))
     }
 
     /// Whose code it is, by what only this server can read.
@@ -139,46 +118,34 @@ impl Service {
         self.parts.registry.read(opened.resident).filter(|_| u64::from(opened.iat) == claims.iat)
     }
 
-    pub(super) fn verified(&self, verified: &Verified, answer: &Answer, reply: &mut Reply<'_>) -> Outcome {
+    /// Answers what is `told` of a code, and whether it is written down.
+    pub(super) fn verified(&self, told: &str, answer: &Answer, reply: &mut Reply<'_>) -> Outcome {
         let recorded = matches!(answer, Answer::Done);
         self.parts.counters.scans_unrecorded.add(u64::from(!recorded));
-        let id = u128::from_be_bytes(verified.id);
-        let mut text = format!(r#"{{"result":"{}""#, verified.result.word());
-        if let Some((status, iat, exp)) = verified.known {
-            text += &format!(r#","status":"{}","iat":{iat},"exp":{exp}"#, status.word());
-        }
-        if verified.test {
-            text += r#","env":"test""#;
-        }
-        text += &format!(r#","id":"{id:032x}","recorded":{recorded}}}"#);
-        self.json(Route::ScanVerify, &format!("{text:VERDICT_BYTES$}"), reply)
+        let told = format!("{told}{recorded}}}");
+        self.json(Route::ScanVerify, &format!("{told:VERDICT_BYTES$}"), reply)
     }
 
-    /// The scan that a line tells of.
-    pub(super) fn read_scan(&self, now: Now, line: &[u8]) -> Result<ScanLine, &'static Problem> {
+    /// Writes down the scan that a line of `device` tells of: the ticket of its record.
+    pub(super) fn take_scan(&mut self, now: Now, line: &[u8], device: &str) -> Result<u64, LineResult> {
         let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
         if !is_keepable(&line.place) {
-            return Err(&problem::TEXT_REFUSED);
+            return Err(LineResult::Error(&problem::TEXT_REFUSED));
         }
         if !(SCAN_UNIX_MS_MIN..=now.unix_ms.saturating_add(VERSION_AHEAD_MS_MAX)).contains(&line.at) {
-            return Err(&problem::TIME_REFUSED);
+            return Err(LineResult::Error(&problem::TIME_REFUSED));
         }
         // As `crypto.randomUUID()` writes it, or its digits alone.
         let id = hex(line.id.as_bytes()).or_else(|| hex(line.id.replace('-', "").as_bytes()));
         let result = line.result.parse().ok().map(Verdict::word);
-        let (id, cti, result) = id
-            .zip(hex(line.cti.as_bytes()))
-            .zip(result)
-            .map(|((id, cti), result)| (id, cti, result))
-            .ok_or(&problem::LINE_MALFORMED)?;
+        let (Some(id), Some(cti), Some(result)) = (id, hex(line.cti.as_bytes()), result) else {
+            return Err(LineResult::Error(&problem::LINE_MALFORMED));
+        };
         let opened = self.parts.settings.issuer.open_cti(&cti);
         // A code of another issuer opens to a number that nobody has.
         let test = line.test || self.parts.registry.read(opened.resident).is_some_and(|resident| resident.test);
-        Ok(ScanLine { id, at_ms: line.at, cti, result, place: line.place.into(), test })
+        let (at_ms, received_ms, place) = (line.at, now.unix_ms, &*line.place);
+        let record = Record::Scan { id, at_ms, received_ms, cti, result, place, device, test };
+        self.append(&record).map_err(LineResult::refused)
     }
-}
-
-/// How the journal names a device.
-pub(super) fn name(device: &Device) -> String {
-    format!("{}-{:016x}", device.kind, device.id)
 }

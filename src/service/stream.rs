@@ -5,14 +5,14 @@
 //! [`Stream::takes_input`] says no. The status of the answer waits for the first line's result, so that a request of
 //! which nothing could be taken is refused as a whole, and one of a single line has its 200 after its sync.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 use super::counters::EndReason;
 use super::problem::{self, Problem};
 use super::reply::Reply;
-use super::scan::ScanLine;
-use super::writes::{Asker, LineResult, StatusWrite, Statuses};
+use super::writes::{Asker, LineResult, StatusWrite, Statuses, Then};
 use super::{Answer, Ask, Route, Service, owner_of};
 use crate::http::response::ResponseBuffer;
 use crate::limits::{STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX};
@@ -26,18 +26,12 @@ const CHUNK_BYTES: usize = b"000\r\n\r\n0\r\n\r\n".len();
 /// How the audit calls a stream of statements.
 pub(super) const RESIDENTS: &str = "POST /admin/residents";
 
-/// What the lines are.
-#[derive(Clone)]
-pub(super) enum Kind {
-    /// Statements about residents, by this caller.
-    Residents { author: Arc<str> },
-    /// Scans that this device made.
-    Scans { device: Arc<str> },
-}
-
 /// The state of one such request.
 pub struct Stream {
-    pub(super) kind: Kind,
+    /// What its lines are: statements about residents, or scans.
+    route: Route,
+    /// The caller who makes the statements, or the device that made the scans.
+    author: Arc<str>,
     /// What has arrived of the line that has not ended, behind whole lines that are yet to be looked at.
     pub input: Vec<u8>,
     /// The line is too long: it is passed over up to its end.
@@ -70,14 +64,23 @@ pub enum Written {
 }
 
 impl Stream {
-    /// `awaited`: something must be durable before any line is answered.
-    pub(super) fn new(kind: Kind, awaited: bool) -> Stream {
-        let results = if awaited { VecDeque::from([None]) } else { VecDeque::new() };
-        let first = u64::from(!awaited);
-        let unknown = results.len();
-        let (input, skipping, lines, opened, whole) = (Vec::new(), false, 0, false, false);
-        let (done, failed) = (0, None);
-        Stream { kind, input, skipping, lines, first, results, done, unknown, opened, whole, failed }
+    /// Of statements the call itself must be durable before any line is answered.
+    pub(super) fn new(route: Route, author: Arc<str>) -> Stream {
+        let awaited = route == Route::Residents;
+        Stream {
+            route,
+            author,
+            input: Vec::new(),
+            skipping: false,
+            lines: 0,
+            first: 0,
+            results: VecDeque::from([(!awaited).then_some(LineResult::Silent)]),
+            done: 0,
+            unknown: usize::from(awaited),
+            opened: false,
+            whole: false,
+            failed: None,
+        }
     }
 
     /// Whether more of the body may be read now.
@@ -133,21 +136,6 @@ impl Stream {
         }
     }
 
-    /// Counts another line, whose result is or is not known, and gives its number.
-    fn add(&mut self, result: Option<LineResult>) -> u64 {
-        self.lines += 1;
-        self.unknown += usize::from(result.is_none());
-        self.results.push_back(result);
-        self.lines
-    }
-
-    pub(super) fn route(&self) -> Route {
-        match self.kind {
-            Kind::Residents { .. } => Route::Residents,
-            Kind::Scans { .. } => Route::ScanRecords,
-        }
-    }
-
     /// Why the request can be refused as a whole: nothing of it was taken, and its first line could not be.
     fn refusal(&self) -> Option<Problem> {
         let first = self.results.iter().flatten().find(|result| **result != LineResult::Silent)?.unavailable()?;
@@ -159,32 +147,23 @@ impl Stream {
 /// What the lines of one piece of a body come to.
 #[derive(Default)]
 struct Batch {
-    writes: Vec<(u64, StatusWrite)>,
-    scans: Vec<(u64, ScanLine)>,
-}
-
-impl Batch {
-    /// One ask for each owner of the residents in it.
-    fn statuses(self, author: &Arc<str>, shards: usize, asks: &mut VecDeque<Ask>) {
-        let mut owners = vec![Vec::new(); shards];
-        for (line, write) in self.writes {
-            owners[owner_of(write.resident, shards)].push((line, write));
-        }
-        for (owner, lines) in owners.into_iter().enumerate().filter(|(_, lines)| !lines.is_empty()) {
-            asks.push_back(Ask::Statuses(Box::new(Statuses { owner, author: author.clone(), lines })));
-        }
-    }
+    /// Statements, by the owner of their residents.
+    statuses: BTreeMap<usize, Vec<(u64, StatusWrite)>>,
+    /// Scans that were appended, and the ticket of the last one.
+    scans: Vec<(u64, LineResult)>,
+    ticket: u64,
 }
 
 /// `{"line":7,"result":"done"}`, and nothing for a line that was empty.
 fn write_line(out: &mut ResponseBuffer, line: u64, result: LineResult) {
-    match result {
-        LineResult::Silent => {}
-        LineResult::Error(problem) => write_words(out, line, [ERROR, problem.word]),
-        LineResult::Done => write_words(out, line, ["done", ""]),
-        LineResult::Ignored => write_words(out, line, ["ignored", ""]),
-        LineResult::Retry => write_words(out, line, ["retry", ""]),
-    }
+    let words = match result {
+        LineResult::Silent => return,
+        LineResult::Error(problem) => [ERROR, problem.word],
+        LineResult::Done => ["done", ""],
+        LineResult::Ignored => ["ignored", ""],
+        LineResult::Retry => ["retry", ""],
+    };
+    write_words(out, line, words);
 }
 
 /// Before a problem's word.
@@ -202,88 +181,74 @@ impl Service {
     /// Looks at the lines that have arrived whole in `stream.input`; `whole` says that the body ends with them. What
     /// they need of other shards is added to `asks`.
     pub fn read_lines(&mut self, now: Now, asker: Asker, stream: &mut Stream, whole: bool, asks: &mut VecDeque<Ask>) {
-        let input = std::mem::take(&mut stream.input);
-        let kind = stream.kind.clone();
-        let mut batch = Batch::default();
-        let mut rest = &input[..];
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (line, after) = (&rest[..end], &rest[end + 1..]);
-            rest = after;
-            if std::mem::take(&mut stream.skipping) {
-                continue;
+        let input = mem::take(&mut stream.input);
+        let (mut batch, mut read) = (Batch::default(), 0);
+        for line in input.split_inclusive(|byte| *byte == b'\n') {
+            // A body that is whole ends its last line, whether or not that has a line end.
+            let ends = whole || line.ends_with(b"\n");
+            if !ends && !stream.skipping && line.len() <= STREAM_LINE_BYTES_MAX {
+                break;
             }
-            self.read_line(now, stream, &kind, line, &mut batch);
-        }
-        // A body that is whole ends its last line, whether or not that has a line end.
-        let ends = whole || rest.len() > STREAM_LINE_BYTES_MAX;
-        if ends && !rest.is_empty() && !stream.skipping {
-            stream.skipping = !whole;
-            self.read_line(now, stream, &kind, rest, &mut batch);
-        }
-        if ends || stream.skipping {
-            rest = &[];
+            if !mem::replace(&mut stream.skipping, !ends) {
+                let result = self.read_line(now, stream, line, &mut batch).err();
+                stream.lines += 1;
+                stream.unknown += usize::from(result.is_none());
+                stream.results.push_back(result);
+            }
+            read += line.len();
         }
         stream.whole |= whole;
-        match &kind {
-            Kind::Residents { author } => batch.statuses(author, self.parts.shards, asks),
-            Kind::Scans { device } => {
-                let received_ms = now.unix_ms;
-                let records: Vec<_> =
-                    batch.scans.iter().map(|(line, scan)| (*line, scan.record(received_ms, device))).collect();
-                for (line, result) in self.write_scans(now, asker, &records) {
-                    stream.set(line, result);
-                }
-            }
+        for (owner, lines) in batch.statuses {
+            asks.push_back(Ask::Statuses(Box::new(Statuses { owner, author: stream.author.clone(), lines })));
         }
-        let read = input.len() - rest.len();
+        if !batch.scans.is_empty() {
+            self.wait(now, batch.ticket, asker, Then::Lines(batch.scans));
+        }
         stream.input = input;
         stream.input.drain(..read);
     }
 
-    fn read_line(&mut self, now: Now, stream: &mut Stream, kind: &Kind, line: &[u8], batch: &mut Batch) {
+    /// Takes a line into the batch, unless its result is known at once.
+    fn read_line(&mut self, now: Now, stream: &Stream, line: &[u8], batch: &mut Batch) -> Result<(), LineResult> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > STREAM_LINE_BYTES_MAX {
-            stream.add(Some(LineResult::Error(&problem::LINE_TOO_LONG)));
-            return;
+            return Err(LineResult::Error(&problem::LINE_TOO_LONG));
         }
-        if line.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
-            stream.add(Some(LineResult::Silent));
-            return;
+        if line.trim_ascii().is_empty() {
+            return Err(LineResult::Silent);
         }
-        let read = match kind {
-            Kind::Residents { .. } => {
-                self.read_status(now, line).map(|write| batch.writes.push((stream.lines + 1, write)))
-            }
-            Kind::Scans { .. } => self.read_scan(now, line).map(|scan| batch.scans.push((stream.lines + 1, scan))),
-        };
-        stream.add(read.err().map(LineResult::Error));
+        let number = stream.lines + 1;
+        if stream.route == Route::ScanRecords {
+            batch.ticket = self.take_scan(now, line, &stream.author)?;
+            batch.scans.push((number, LineResult::Done));
+        } else {
+            let write = self.read_status(now, line)?;
+            let owner = owner_of(write.resident, self.parts.shards);
+            batch.statuses.entry(owner).or_default().push((number, write));
+        }
+        Ok(())
     }
 
     /// Writes what can be told now, as far as there is room.
     pub fn write_lines(&mut self, stream: &mut Stream, reply: &mut Reply<'_>) -> Written {
         let over = stream.whole || stream.failed.is_some();
         if !stream.opened {
-            if let Some(problem) = stream.refusal() {
-                // What is behind the lines read so far is not looked at any more.
-                reply.target.closes = true;
-                self.refuse_route(stream.route(), problem, reply);
-                return Written::Failed(EndReason::Closed);
-            }
             while stream.results.front() == Some(&Some(LineResult::Silent)) {
                 stream.results.pop_front();
                 stream.first += 1;
             }
-            match (stream.results.front(), stream.failed) {
-                (Some(None), _) => return Written::Open,
-                (None, Some(problem)) => {
-                    reply.target.closes = true;
-                    self.refuse_route(stream.route(), problem, reply);
-                    return Written::Failed(problem.end);
-                }
-                (None, None) if !over => return Written::Open,
-                _ => {}
+            let is_empty = stream.results.is_empty();
+            if let Some(problem) = stream.refusal().or(stream.failed.filter(|_| is_empty)) {
+                // What is behind the lines read so far is not looked at any more.
+                reply.target.closes = true;
+                self.refuse_route(stream.route, problem, reply);
+                return Written::Failed(problem.end);
             }
-            self.count(stream.route(), 200);
+            if stream.results.front() == Some(&None) || (is_empty && !over) {
+                return Written::Open;
+            }
+            self.count(stream.route, 200);
             reply.open_lines();
             stream.opened = true;
         }
@@ -306,8 +271,14 @@ impl Service {
         if let Some(open) = open {
             out.close_chunk(open);
         }
-        if ended && let Kind::Residents { author } = &stream.kind {
-            self.note(now, asker, author, RESIDENTS, &format!("{} of {} lines done", stream.done, stream.lines));
+        if ended && stream.route == Route::Residents {
+            self.note(
+                now,
+                asker,
+                &stream.author,
+                RESIDENTS,
+                &format!("{} of {} lines done", stream.done, stream.lines),
+            );
         }
         match (ended, stream.failed) {
             (false, _) => Written::Open,

@@ -40,7 +40,7 @@ pub struct Asker {
 }
 
 /// What became of one line of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, derive_more::From)]
 pub enum LineResult {
     /// It is on disk, and applied.
     Done,
@@ -61,9 +61,8 @@ pub struct StatusWrite {
     /// Known where the line had the ID number: then an unknown resident is added.
     pub(super) check: Option<u64>,
     pub(super) version: u64,
-    pub(super) status: Status,
-    /// Instead of a status: forget the resident.
-    pub(super) remove: bool,
+    /// None: forget the resident.
+    pub(super) status: Option<Status>,
     /// As the line had it; must agree with what is known.
     pub(super) test: Option<bool>,
     /// 0 where the line had none.
@@ -83,20 +82,12 @@ pub struct Change {
     pub(super) test: bool,
 }
 
-/// An operator's call; its detail is never an ID number, a session or a token.
-#[derive(Clone, Debug)]
-pub struct AuditEntry {
-    pub(super) at: u64,
-    pub(super) author: Arc<str>,
-    pub(super) action: Box<str>,
-    pub(super) detail: Box<str>,
-}
-
 /// What is remembered of the journal besides the registry: the latest changes and calls. Filled at start by the replay.
 #[derive(Clone, Default, Debug)]
 pub struct Past {
     changes: VecDeque<Change>,
-    audit: VecDeque<AuditEntry>,
+    /// As JSON.
+    audit: VecDeque<String>,
 }
 
 impl Past {
@@ -108,10 +99,7 @@ impl Past {
                 let status = (!remove).then_some(status);
                 self.change(Change { resident, version, status, at_ms, author, reason, test });
             }
-            Record::Audit { at_ms, author, action, detail } => {
-                let (author, action, detail) = (author.into(), action.into(), detail.into());
-                self.audit(AuditEntry { at: at_ms, author, action, detail });
-            }
+            Record::Audit { at_ms, author, action, detail } => self.audit(told(at_ms, author, action, detail)),
             Record::PurgeTest { .. } => self.changes.retain(|change| !change.test),
             Record::Sessions { .. } | Record::Scan { .. } => {}
         }
@@ -128,14 +116,19 @@ impl Past {
         keep_latest(&mut self.changes, change, HISTORY_CHANGES_MAX);
     }
 
-    fn audit(&mut self, entry: AuditEntry) {
+    fn audit(&mut self, entry: String) {
         keep_latest(&mut self.audit, entry, AUDIT_ENTRIES_MAX);
     }
 
-    /// The latest calls, newest first.
-    pub(super) fn latest_audit(&self, limit: usize) -> impl Iterator<Item = &AuditEntry> {
-        self.audit.iter().rev().take(limit)
+    /// The latest calls as JSON, newest first.
+    pub(super) fn latest_audit(&self, limit: usize) -> String {
+        format!("[{}]", self.audit.iter().rev().take(limit).map(String::as_str).collect::<Vec<_>>().join(","))
     }
+}
+
+/// An operator's call; its detail is never an ID number, a session or a token.
+fn told(at_ms: u64, author: &str, action: &str, detail: &str) -> String {
+    serde_json::json!({ "at": at_ms, "author": author, "action": action, "detail": detail }).to_string()
 }
 
 fn keep_latest<T>(queue: &mut VecDeque<T>, entry: T, max: usize) {
@@ -149,15 +142,13 @@ fn keep_latest<T>(queue: &mut VecDeque<T>, entry: T, max: usize) {
 pub(super) enum Then {
     /// Nothing but the answer.
     Answer,
-    Audit(AuditEntry),
+    Audit(String),
     /// Lines whose records are all on disk with this one.
     Lines(Vec<(u64, LineResult)>),
     Statuses {
-        author: Arc<str>,
-        at_ms: u64,
         /// What is answered already, and where what was taken is to be answered.
         lines: Vec<(u64, LineResult)>,
-        taken: Vec<(usize, StatusWrite, Place)>,
+        taken: Vec<(usize, Taken)>,
     },
     Sessions {
         resident: ResidentNumber,
@@ -165,6 +156,13 @@ pub(super) enum Then {
     },
     /// The removal of test residents is on disk: every owner does it.
     Purge,
+}
+
+/// A statement that is on its way to the disk.
+pub(super) struct Taken {
+    statement: Statement,
+    place: Place,
+    change: Change,
 }
 
 struct Waiting {
@@ -184,7 +182,7 @@ pub enum Due {
 
 /// One shard's side of the journal.
 pub(super) struct Writes {
-    port: Port,
+    pub(super) port: Port,
     /// In the order of their tickets.
     waiting: VecDeque<Waiting>,
     pub(super) past: Past,
@@ -222,15 +220,6 @@ impl Writes {
         Some(std::mem::take(unwritten))
     }
 
-    pub(super) fn is_failed(&self) -> bool {
-        self.port.is_failed()
-    }
-
-    /// Whether scans are refused for want of space, and whether all is.
-    pub(super) fn is_full(&self) -> (bool, bool) {
-        self.port.is_shut()
-    }
-
     /// Whether a record has waited for longer than a verdict would wait for its own.
     pub(super) fn is_late(&self, now: Now) -> bool {
         self.waiting.front().is_some_and(|oldest| now.mono_ms() >= oldest.since_ms + SCAN_RECORD_MS_MAX)
@@ -239,7 +228,7 @@ impl Writes {
 
 impl LineResult {
     /// What a refusal of the journal means for a line.
-    fn refused(refused: Refused) -> LineResult {
+    pub(super) fn refused(refused: Refused) -> LineResult {
         if refused == Refused::Full { LineResult::Retry } else { LineResult::Error(unavailable(refused)) }
     }
 
@@ -266,7 +255,7 @@ impl Ask {
 }
 
 impl Service {
-    fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
         let appended = self.writes.port.append(record);
         let counters = &self.parts.counters;
         if appended.is_ok() { &counters.journal_appended } else { &counters.journal_refused }.add(1);
@@ -282,9 +271,8 @@ impl Service {
         action: &str,
         detail: &str,
     ) -> Result<(), Problem> {
-        let at = now.unix_ms;
-        let entry = AuditEntry { at, author: author.clone(), action: action.into(), detail: detail.into() };
-        self.write(now, asker, &Record::Audit { at_ms: at, author, action, detail }, Then::Audit(entry))
+        let (at_ms, entry) = (now.unix_ms, told(now.unix_ms, author, action, detail));
+        self.write(now, asker, &Record::Audit { at_ms, author, action, detail }, Then::Audit(entry))
     }
 
     /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
@@ -294,7 +282,7 @@ impl Service {
         Ok(())
     }
 
-    fn wait(&mut self, now: Now, ticket: u64, asker: Asker, then: Then) {
+    pub(super) fn wait(&mut self, now: Now, ticket: u64, asker: Asker, then: Then) {
         let since_ms = now.mono_ms().max(1);
         if self.writes.waiting.is_empty() {
             self.parts.counters.journal_waits_since_ms.set(since_ms);
@@ -302,38 +290,15 @@ impl Service {
         self.writes.waiting.push_back(Waiting { ticket, since_ms, asker, then });
     }
 
-    /// Writes down scans that came as lines. What was not taken is answered at once, by what is returned.
-    pub(super) fn write_scans(
-        &mut self,
-        now: Now,
-        asker: Asker,
-        scans: &[(u64, Record<'_>)],
-    ) -> Vec<(u64, LineResult)> {
-        let (mut taken, mut refused, mut last) = (Vec::new(), Vec::new(), 0);
-        for (line, record) in scans {
-            match self.append(record) {
-                Ok(ticket) => {
-                    last = ticket;
-                    taken.push((*line, LineResult::Done));
-                }
-                Err(why) => refused.push((*line, LineResult::refused(why))),
-            }
-        }
-        if !taken.is_empty() {
-            self.wait(now, last, asker, Then::Lines(taken));
-        }
-        refused
-    }
-
     /// Writes down statements about residents that this shard owns. `Some`: nothing of them waits for the journal.
     pub(super) fn write_statuses(&mut self, now: Now, asker: Asker, statuses: Statuses) -> Option<Answer> {
         let Statuses { author, lines: writes, .. } = statuses;
         let (mut lines, mut taken, mut last) = (Vec::with_capacity(writes.len()), Vec::new(), 0);
         for (line, write) in writes {
-            match self.take_status(now, &author, &write) {
-                Ok((ticket, write, place)) => {
+            match self.take_status(now, &author, write) {
+                Ok((ticket, statement)) => {
                     last = ticket;
-                    taken.push((lines.len(), write, place));
+                    taken.push((lines.len(), statement));
                     lines.push((line, LineResult::Done));
                 }
                 Err(result) => lines.push((line, result)),
@@ -342,36 +307,35 @@ impl Service {
         if taken.is_empty() {
             return Some(Answer::Lines(lines));
         }
-        self.wait(now, last, asker, Then::Statuses { author, at_ms: now.unix_ms, lines, taken });
+        self.wait(now, last, asker, Then::Statuses { lines, taken });
         None
     }
 
     /// Appends one statement, completed by what is known of the resident, unless the registry already answers it.
-    fn take_status(
-        &mut self,
-        now: Now,
-        author: &str,
-        write: &StatusWrite,
-    ) -> Result<(u64, StatusWrite, Place), LineResult> {
+    fn take_status(&mut self, now: Now, author: &Arc<str>, write: StatusWrite) -> Result<(u64, Taken), LineResult> {
         let registry = self.parts.registry.clone();
         let known = registry.read(write.resident).or_else(|| registry.removed(write.resident));
-        let (check, test) = self.check_status(now, known.as_ref(), write)?;
-        let place = registry.reserve(write.resident).map_err(|_| LineResult::Error(&problem::REGISTRY_FULL))?;
-        let StatusWrite { resident, version, status, remove, region, ref reason, .. } = *write;
-        let at_ms = now.unix_ms;
-        let record = Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason };
-        match self.append(&record) {
-            Ok(ticket) => {
-                if known.is_none() {
-                    self.writes.added.entry(resident).or_insert((check, test));
-                }
-                Ok((ticket, StatusWrite { check: Some(check), test: Some(test), ..write.clone() }, place))
-            }
+        let (check, test) = self.check_status(now, known.as_ref(), &write)?;
+        let place = registry.reserve(write.resident).map_err(|_| &problem::REGISTRY_FULL)?;
+        let StatusWrite { resident, version, status: said, region, reason, .. } = write;
+        let (status, remove, at_ms) = (said.unwrap_or_default(), said.is_none(), now.unix_ms);
+        let text = &reason;
+        let record =
+            Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason: text };
+        let ticket = match self.append(&record) {
+            Ok(ticket) => ticket,
             Err(refused) => {
                 registry.release(place);
-                Err(LineResult::refused(refused))
+                return Err(LineResult::refused(refused));
             }
+        };
+        if known.is_none() {
+            self.writes.added.entry(resident).or_insert((check, test));
         }
+        let saying = said.map_or(Saying::Removed, Saying::Is);
+        let statement = Statement { resident, check, version, saying, test, region };
+        let change = Change { resident, version, status: said, at_ms, author: author.clone(), reason, test };
+        Ok((ticket, Taken { statement, place, change }))
     }
 
     /// Whether a statement can be taken, by the resident's record as it is applied now (`known`, which may be of one who
@@ -380,7 +344,7 @@ impl Service {
         let applied = known.map(|known| (known.check, known.test));
         let held = applied.or_else(|| self.writes.added.get(&write.resident).copied());
         let of_line = || write.check.map(|check| (check, write.test == Some(true)));
-        let (check, test) = held.or_else(of_line).ok_or(LineResult::Error(&problem::UNKNOWN_RESIDENT))?;
+        let (check, test) = held.or_else(of_line).ok_or(&problem::UNKNOWN_RESIDENT)?;
         if write.check.is_some_and(|of_line| of_line != check) {
             return Err(LineResult::Error(&problem::RESIDENT_COLLISION));
         }
@@ -492,9 +456,15 @@ impl Service {
                 Answer::Done
             }
             Then::Lines(lines) => Answer::Lines(lines),
-            Then::Statuses { author, at_ms, mut lines, taken } => {
-                for (at, write, place) in taken {
-                    lines[at].1 = self.apply_status(&author, at_ms, write, place);
+            Then::Statuses { mut lines, taken } => {
+                for (at, Taken { statement, place, change }) in taken {
+                    self.writes.added.remove(&statement.resident);
+                    if self.parts.registry.apply(&statement, place) {
+                        self.writes.past.change(change);
+                    } else {
+                        self.parts.counters.statuses_ignored.add(1);
+                        lines[at].1 = LineResult::Ignored;
+                    }
                 }
                 Answer::Lines(lines)
             }
@@ -511,32 +481,15 @@ impl Service {
         })
     }
 
-    fn apply_status(&mut self, author: &Arc<str>, at_ms: u64, write: StatusWrite, place: Place) -> LineResult {
-        let StatusWrite { resident, check, version, status, remove, test, region, reason } = write;
-        self.writes.added.remove(&resident);
-        let (check, test) = (check.unwrap_or_default(), test == Some(true));
-        let saying = if remove { Saying::Removed } else { Saying::Is(status) };
-        if !self.parts.registry.apply(&Statement { resident, check, version, saying, test, region }, place) {
-            self.parts.counters.statuses_ignored.add(1);
-            return LineResult::Ignored;
-        }
-        let (author, status) = (author.clone(), (!remove).then_some(status));
-        self.writes.past.change(Change { resident, version, status, at_ms, author, reason, test });
-        LineResult::Done
-    }
-
     fn give_up(&mut self, then: Then) -> Answer {
         self.writes.added.clear();
-        let failed = |lines: Vec<(u64, LineResult)>| {
-            lines.into_iter().map(|(line, result)| match result {
-                LineResult::Done => (line, LineResult::Error(&problem::JOURNAL_FAILED)),
-                settled => (line, settled),
-            })
+        let (Then::Lines(mut lines) | Then::Statuses { mut lines, .. }) = then else {
+            return Answer::Refused(problem::JOURNAL_FAILED);
         };
-        match then {
-            Then::Lines(lines) | Then::Statuses { lines, .. } => Answer::Lines(failed(lines).collect()),
-            _ => Answer::Refused(problem::JOURNAL_FAILED),
+        for (_, result) in lines.iter_mut().filter(|(_, result)| *result == LineResult::Done) {
+            *result = LineResult::Error(&problem::JOURNAL_FAILED);
         }
+        Answer::Lines(lines)
     }
 }
 
