@@ -262,7 +262,7 @@ impl Bench {
         self.requests_on_connection += 1;
         self.shard.handle_received(self.now, self.connection, black_box(&self.requests[number]));
         let Next::Send(output) = self.shard.poll(self.now, self.connection) else { panic!("no answer to a refresh") };
-        assert!(output.head.bytes().is_ok_and(|bytes| bytes.starts_with(b"HTTP/1.1 200")), "not 200");
+        assert!(output.head.bytes().is_some_and(|bytes| bytes.starts_with(b"HTTP/1.1 200")), "not 200");
         self.shard.handle_sent(self.now, self.connection, black_box(output));
         assert!(matches!(self.shard.poll(self.now, self.connection), Next::Receive));
     }
@@ -277,7 +277,7 @@ fn settings(keyring: &Keyring) -> Settings {
         window: Window::DEFAULT,
         session_key: SessionKey::new(session.epoch, *session.key.expose()).expect("the first epoch is in range"),
         device_key: DeviceKey::new(*keyring.device_key.expose()),
-        callers: Callers::local(),
+        callers: Callers::default(),
         trust: keyring.trusted(DEFAULT_ISSUER),
         session_s: 86_400,
         hash_key: Arc::new(HashKey::new(*keyring.hash_key.expose())),

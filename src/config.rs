@@ -294,14 +294,14 @@ impl Config {
     /// # Errors
     /// The file cannot be read, others can read it, or it is not what [`Callers`] takes.
     pub fn read_callers(&self) -> Result<Callers, ConfigError> {
-        let Some(path) = &self.admin_tokens_file else { return Ok(Callers::local()) };
+        let Some(path) = &self.admin_tokens_file else { return Ok(Callers::default()) };
         let refuse = |problem: String| ConfigError::at(path.display(), &problem);
         let text = read_text(path, regular_file::open)?;
         let mode = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(refuse(format!("mode {mode:o} lets others at the admin tokens: make it 600")));
         }
-        Callers::from_toml(&text).map_err(|error| refuse(error.to_string()))
+        Callers::from_toml(&text).map_err(refuse)
     }
 }
 

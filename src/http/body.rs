@@ -5,7 +5,7 @@
 //! them (7.1.2a, 7.1.2b) have nothing to apply to. The shard makes one [`Body`] a request from the head's framing and
 //! feeds it until it is done. A body that ends with its connection instead is the shard's to close (6.3d).
 
-use super::grammar::{CR, HTAB, LF, SP, hex_digit, is_text, is_token};
+use super::grammar::{CR, HTAB, LF, SP, is_text, is_token};
 use super::head::Framing;
 use crate::limits::CHUNK_OVERHEAD_BYTES_MAX;
 
@@ -150,10 +150,10 @@ impl Body {
             (Step::Size, b';') => Ok(Step::NameFirst),
             (Step::Size, SP | HTAB) => Ok(Step::SizeSpace),
             (Step::SizeFirst | Step::Size, _) => {
-                let digit = hex_digit(byte).ok_or(line_end_or(byte, BodyError::ChunkSize))?;
+                let digit = char::from(byte).to_digit(16).ok_or(line_end_or(byte, BodyError::ChunkSize))?;
                 // RFC 9112 §7.1 (7.1b): large sizes overflow nothing and lose no digit.
                 let shifted = self.left.checked_mul(16).ok_or(BodyError::ChunkSize)?;
-                self.left = shifted + digit;
+                self.left = shifted + u64::from(digit);
                 self.digits += 1;
                 Ok(Step::Size)
             }

@@ -9,25 +9,16 @@ use time::format_description::well_known::Rfc2822;
 pub const DATE_BYTES: usize = 29;
 
 /// The date last written. One a shard.
-#[derive(Clone, Debug)]
-pub struct DateCache {
-    unix_s: u64,
-    text: [u8; DATE_BYTES],
-}
+#[derive(Clone, Default, Debug)]
+pub struct DateCache(Option<(u64, [u8; DATE_BYTES])>);
 
 impl DateCache {
     /// The date at `unix_s` seconds since 1970.
     pub fn at(&mut self, unix_s: u64) -> &[u8; DATE_BYTES] {
-        if self.unix_s != unix_s {
-            *self = DateCache { unix_s, text: imf_fixdate(unix_s) };
+        if self.0.is_none_or(|(last_s, _)| last_s != unix_s) {
+            self.0 = None;
         }
-        &self.text
-    }
-}
-
-impl Default for DateCache {
-    fn default() -> DateCache {
-        DateCache { unix_s: 0, text: imf_fixdate(0) }
+        &self.0.get_or_insert_with(|| (unix_s, imf_fixdate(unix_s))).1
     }
 }
 

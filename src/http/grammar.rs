@@ -134,10 +134,6 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-pub(super) fn hex_digit(byte: u8) -> Option<u64> {
-    char::from(byte).to_digit(16).map(u64::from)
-}
-
 /// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 §7.2, and §4.2.1: an empty
 /// host in an http URI is invalid). User information is refused with everything else that is not a host
 /// (RFC 9110 §4.2.4), and so is a port beyond 65535.

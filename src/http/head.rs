@@ -14,9 +14,10 @@ use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 use strum::EnumCount;
 
 /// The request method (RFC 9110 §9, RFC 5789).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs, reason = "each is the method of that name")]
 pub enum Method {
+    #[default]
     Get,
     Head,
     Post,
@@ -31,10 +32,11 @@ pub enum Method {
 }
 
 /// The protocol version to answer in the manner of. A minor version above 1 is treated as 1.1 (RFC 9110 §2.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Version {
     Http10,
+    #[default]
     Http11,
 }
 
@@ -47,9 +49,10 @@ pub enum Scheme {
 }
 
 /// Where the body ends (RFC 9112 §6.3).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Framing {
     /// No body: the next request starts right after the head.
+    #[default]
     None,
     /// So many bytes.
     Length(u64),
@@ -81,11 +84,11 @@ enum Place {
 /// A valid request head, borrowed from the bytes it was parsed from.
 ///
 /// Field values and the query stay out of what is logged: they hold sessions and tokens.
-#[derive(Clone, Copy, derive_more::Debug)]
+#[derive(Clone, Copy, Default, derive_more::Debug)]
 #[debug("Head({method:?} {path} {version:?} {framing:?})")]
+#[allow(missing_docs, reason = "the other names say it")]
 pub struct Head<'b> {
     buffer: &'b [u8],
-    /// The method.
     pub method: Method,
     /// The path: ASCII, undecoded, starting with `/`; or `*` (OPTIONS for the whole server); or empty (CONNECT).
     pub path: &'b str,
@@ -94,9 +97,7 @@ pub struct Head<'b> {
     /// The scheme, where the target was in absolute-form. RFC 9110 §7.4: one that is not that of the connection
     /// is to be answered with 421 by whoever knows the connection.
     pub scheme: Option<Scheme>,
-    /// The version.
     pub version: Version,
-    /// Where the body ends.
     pub framing: Framing,
     /// Whether the client lets the connection live on after this request.
     pub keep_alive: bool,
@@ -104,13 +105,10 @@ pub struct Head<'b> {
     pub expect_continue: bool,
     /// The head's length in bytes, with the empty line that ends it and one before the request line, if any.
     pub bytes: usize,
-    /// Invariant: bit n is set exactly if `first[n]` holds the value of field n.
-    present: u32,
     /// Invariant: bit n is set exactly if field n came more than once.
     repeated: u32,
+    /// The value of each field; one that starts at 0, where none can be, is that of no field.
     first: [Span; Field::COUNT],
-    closes: bool,
-    asks_keep_alive: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -211,9 +209,13 @@ fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
     head.check_host(authority)?;
     head.framing = head.read_framing()?;
     head.expect_continue = head.read_expectation()?;
+    let says = |option: &[u8]| {
+        let mut members = head.all(Field::Connection).flat_map(members);
+        head.get(Field::Connection).is_some() && members.any(|member| member.eq_ignore_ascii_case(option))
+    };
     // RFC 9112 §9.3, in its order: `close` ends it; 1.1 persists; 1.0 persists if asked to.
     // RFC 9112 §9.6 (9.6a): the caller closes after answering when this is false.
-    head.keep_alive = !head.closes && (head.version == Version::Http11 || head.asks_keep_alive);
+    head.keep_alive = !says(b"close") && (head.version == Version::Http11 || says(b"keep-alive"));
     Ok(head)
 }
 
@@ -244,25 +246,9 @@ fn request_line<'b>(line: &'b [u8], start: usize) -> Result<(Head<'b>, Option<Sp
     };
     let raw = RawTarget::scan(line, method_end + 1)?;
     let (version, bytes) = read_version(line, raw.end + 1)?;
-    let target = raw.classify(line, method)?;
-    let head = Head {
-        buffer: line,
-        method,
-        path: target.path,
-        query: target.query,
-        scheme: target.scheme,
-        version,
-        framing: Framing::None,
-        keep_alive: false,
-        expect_continue: false,
-        bytes,
-        present: 0,
-        repeated: 0,
-        first: [Span::default(); Field::COUNT],
-        closes: false,
-        asks_keep_alive: false,
-    };
-    Ok((head, target.authority))
+    let mut head = Head { buffer: line, method, version, bytes, ..Head::default() };
+    let authority = raw.classify(&mut head)?;
+    Ok((head, authority))
 }
 
 /// A request-target whose bytes are those of a URI, not yet sorted into its form.
@@ -271,13 +257,6 @@ struct RawTarget {
     end: usize,
     question: Option<usize>,
     has_brackets: bool,
-}
-
-struct Target<'b> {
-    path: &'b str,
-    query: Option<&'b str>,
-    scheme: Option<Scheme>,
-    authority: Option<Span>,
 }
 
 impl RawTarget {
@@ -306,52 +285,46 @@ impl RawTarget {
         }
     }
 
-    /// Sorts the target into one of the four forms of RFC 9112 §3.2.
-    fn classify<'b>(&self, line: &'b [u8], method: Method) -> Result<Target<'b>, HeadError> {
-        let text = str::from_utf8(&line[self.start..self.end]).map_err(|_| HeadError::Target)?;
-        let none = Target { path: "", query: None, scheme: None, authority: None };
-        if method == Method::Connect {
+    /// Sorts the target into one of the four forms of RFC 9112 §3.2, and says where it names an authority.
+    fn classify(&self, head: &mut Head<'_>) -> Result<Option<Span>, HeadError> {
+        let text = str::from_utf8(&head.buffer[self.start..self.end]).map_err(|_| HeadError::Target)?;
+        let when = |valid: bool, authority| if valid { Ok(authority) } else { Err(HeadError::Target) };
+        if head.method == Method::Connect {
             // RFC 9112 §3.2.3: authority-form, host and port, and nothing else, is the target of CONNECT.
             let has_port = text.bytes().next_back().is_some_and(|byte| byte.is_ascii_digit()) && text.contains(':');
-            let authority = Some(Span::new(self.start, self.end));
             let valid = has_port && grammar::is_authority(text.as_bytes());
-            return if valid { Ok(Target { authority, ..none }) } else { Err(HeadError::Target) };
+            return when(valid, Some(Span::new(self.start, self.end)));
         }
+        head.path = text;
         if text == "*" {
             // RFC 9112 §3.2.4: asterisk-form is for OPTIONS alone.
-            return if method == Method::Options { Ok(Target { path: text, ..none }) } else { Err(HeadError::Target) };
+            return when(head.method == Method::Options, None);
         }
-        let question = self.question.map(|at| at - self.start);
-        let (before_query, query) = match question {
-            Some(at) => (&text[..at], Some(&text[at + 1..])),
-            None => (text, None),
-        };
-        if before_query.starts_with('/') {
+        if let Some(question) = self.question.map(|at| at - self.start) {
+            (head.path, head.query) = (&text[..question], Some(&text[question + 1..]));
+        }
+        if head.path.starts_with('/') {
             // RFC 9112 §3.2.1: origin-form. Brackets belong to the IP literal of an authority, which this has not.
-            let target = Target { path: before_query, query, ..none };
-            return if self.has_brackets { Err(HeadError::Target) } else { Ok(target) };
+            return when(!self.has_brackets, None);
         }
         // RFC 9112 §3.2.2 (3.2.2b): absolute-form MUST be accepted, though only proxies are sent it.
-        let (scheme, rest) = before_query.split_once("://").ok_or(HeadError::Target)?;
-        let scheme = match scheme {
-            _ if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
-            _ if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
+        let (scheme, rest) = head.path.split_once("://").ok_or(HeadError::Target)?;
+        head.scheme = match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => Some(Scheme::Http),
+            _ if scheme.eq_ignore_ascii_case("https") => Some(Scheme::Https),
             _ => return Err(HeadError::Target),
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let is_bracketed = |part: &str| part.contains(['[', ']']);
-        if !grammar::is_authority(host.as_bytes()) || is_bracketed(path) || query.is_some_and(is_bracketed) {
-            return Err(HeadError::Target);
-        }
-        let host_start = self.start + before_query.len() - rest.len();
-        let authority = Some(Span::new(host_start, host_start + host.len()));
+        let host_start = self.start + head.path.len() - rest.len();
         // An empty path is `/`, or for OPTIONS without a query the whole server (RFC 9112 §3.2.1 and §3.2.4).
-        let path = match (path, method, query) {
+        head.path = match (path, head.method, head.query) {
             ("", Method::Options, None) => "*",
             ("", _, _) => "/",
             _ => path,
         };
-        Ok(Target { path, query, scheme: Some(scheme), authority })
+        let is_bracketed = [path, head.query.unwrap_or_default()].iter().any(|part| part.contains(['[', ']']));
+        let valid = grammar::is_authority(host.as_bytes()) && !is_bracketed;
+        when(valid, Some(Span::new(host_start, host_start + host.len())))
     }
 }
 
@@ -382,15 +355,31 @@ impl<'b> Head<'b> {
     /// The value of a field, without whitespace around it; of several lines the first. For `Host` it is what the
     /// request is for: the authority of an absolute-form target stands in its place.
     pub fn get(&self, field: Field) -> Option<&'b [u8]> {
-        (self.present >> field as u32 & 1 == 1).then(|| self.first[field as usize].of(self.buffer))
+        let value = self.first[field as usize];
+        (value.start != 0).then(|| value.of(self.buffer))
     }
 
     /// The values of all lines of a field, in order.
-    pub fn all(&self, field: Field) -> Values<'b> {
-        let is_repeated = self.repeated >> field as u32 & 1 == 1;
-        let later =
-            if is_repeated { &self.buffer[usize::from(self.first[field as usize].end)..self.bytes] } else { &[] };
-        Values { field, first: self.get(field), later }
+    pub fn all(&self, field: Field) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        let (mut first, mut later) = (self.get(field), &[][..]);
+        if self.repeated >> field as u32 & 1 == 1 {
+            // The rest of the line last read, and all lines after it.
+            later = &self.buffer[usize::from(self.first[field as usize].end)..self.bytes];
+        }
+        std::iter::from_fn(move || {
+            if let Some(first) = first.take() {
+                return Some(first);
+            }
+            // The lines were checked when the head was parsed: each has its colon, and ends at the next CRLF.
+            loop {
+                later = later.get(text_end(later, 0) + 2..)?;
+                let name_end = token_end(later, 0);
+                if Field::of(&later[..name_end]) == Some(field) {
+                    let line_end = text_end(later, name_end + 1);
+                    return Some(grammar::trim(later.get(name_end + 1..line_end)?));
+                }
+            }
+        })
     }
 
     /// Reads field lines from `bytes` on to the empty line, and moves `bytes` past it.
@@ -438,11 +427,10 @@ impl<'b> Head<'b> {
     }
 
     fn note(&mut self, field: Field, value: Span) -> Result<(), HeadError> {
-        let bit = 1 << field as u32;
-        if self.present & bit == 0 {
+        if self.get(field).is_none() {
             self.first[field as usize] = value;
         } else if field.is_list() {
-            self.repeated |= bit;
+            self.repeated |= 1 << field as u32;
         } else {
             return Err(match field {
                 // RFC 9112 §3.2 (3.2a): more than one Host.
@@ -451,13 +439,6 @@ impl<'b> Head<'b> {
                 Field::ContentLength => HeadError::ContentLength,
                 _ => HeadError::RepeatedField,
             });
-        }
-        self.present |= bit;
-        if field == Field::Connection {
-            for option in members(value.of(self.buffer)) {
-                self.closes |= option.eq_ignore_ascii_case(b"close");
-                self.asks_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            }
         }
         Ok(())
     }
@@ -476,7 +457,6 @@ impl<'b> Head<'b> {
         if let Some(authority) = authority {
             // RFC 9112 §3.2.2 (3.2.2a): ignore the received Host and use the host of the target.
             self.first[Field::Host as usize] = authority;
-            self.present |= 1 << Field::Host as u32;
         }
         Ok(())
     }
@@ -534,42 +514,11 @@ impl<'b> Head<'b> {
         if self.get(Field::Expect).is_none() {
             return Ok(false);
         }
-        for line in self.all(Field::Expect) {
-            if members(line).any(|expectation| !expectation.eq_ignore_ascii_case(b"100-continue")) {
-                return Err(HeadError::Expectation);
-            }
+        if self.all(Field::Expect).flat_map(members).any(|member| !member.eq_ignore_ascii_case(b"100-continue")) {
+            return Err(HeadError::Expectation);
         }
         let has_body = !matches!(self.framing, Framing::None | Framing::Length(0));
         Ok(has_body && self.version == Version::Http11)
-    }
-}
-
-/// The values of the lines of one field; see [`Head::all`].
-#[derive(Clone)]
-pub struct Values<'b> {
-    field: Field,
-    first: Option<&'b [u8]>,
-    /// The rest of the line last read, and all lines after it.
-    later: &'b [u8],
-}
-
-impl<'b> Iterator for Values<'b> {
-    type Item = &'b [u8];
-
-    fn next(&mut self) -> Option<&'b [u8]> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
-        // The lines were checked when the head was parsed: each has its colon, and ends at the next CRLF.
-        loop {
-            let end = text_end(self.later, 0);
-            self.later = self.later.get(end + 2..)?;
-            let name_end = token_end(self.later, 0);
-            if Field::of(&self.later[..name_end]) == Some(self.field) {
-                let line_end = text_end(self.later, name_end + 1);
-                return Some(grammar::trim(self.later.get(name_end + 1..line_end)?));
-            }
-        }
     }
 }
 

@@ -12,7 +12,6 @@ use super::date::DATE_BYTES;
 use super::grammar::{is_token, text_end};
 use super::head::{Head, Method, Version};
 use crate::limits::SEND_SLOT_BYTES;
-use thiserror::Error;
 
 /// What tells a waiting client to send its body (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -25,11 +24,6 @@ pub struct ResponseBuffer {
     status: u16,
     spoiled: bool,
 }
-
-/// The answers in a [`ResponseBuffer`] did not fit, or one had a field that no field may be: an error of ours.
-#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[error("answer refused: it does not fit into its send slot, or a field value has a control character")]
-pub struct Spoiled;
 
 /// What an answer must respect, whatever it says.
 #[derive(Clone, Copy, Default, Debug)]
@@ -85,12 +79,10 @@ impl ResponseBuffer {
         self.length
     }
 
-    /// The answers written so far.
-    ///
-    /// # Errors
-    /// If anything written did not fit or was refused; whole answers before it are not given out either.
-    pub fn bytes(&self) -> Result<&[u8], Spoiled> {
-        if self.spoiled { Err(Spoiled) } else { Ok(&self.bytes[..self.length]) }
+    /// The answers written so far; `None` if anything written did not fit or was refused, and whole answers before it are
+    /// not given out either.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        (!self.spoiled).then(|| &self.bytes[..self.length])
     }
 
     /// Starts an answer: status line, `Date`, and `Connection` where needed. A status without a line of its own is
@@ -338,7 +330,7 @@ mod tests {
             buffer.start(200, &date, STAYS);
             buffer.field(name, bad.as_bytes());
             buffer.body(STAYS, &[""]);
-            assert_eq!(buffer.bytes(), Err(Spoiled), "{name:?}: {bad:?}");
+            assert_eq!(buffer.bytes(), None, "{name:?}: {bad:?}");
         }
     }
 
@@ -347,14 +339,14 @@ mod tests {
         let date = imf_fixdate(0);
         let mut buffer = ResponseBuffer::default();
         buffer.push(&[b'x'; SEND_SLOT_BYTES]);
-        assert_eq!((buffer.bytes().map(<[u8]>::len), buffer.room_bytes()), (Ok(SEND_SLOT_BYTES), 0));
+        assert_eq!((buffer.bytes().map(<[u8]>::len), buffer.room_bytes()), (Some(SEND_SLOT_BYTES), 0));
         buffer.push(b"");
-        assert!(buffer.bytes().is_ok());
+        assert!(buffer.bytes().is_some());
         buffer.start(500, &date, STAYS);
-        assert_eq!(buffer.bytes(), Err(Spoiled));
+        assert_eq!(buffer.bytes(), None);
         buffer.clear();
         assert!(buffer.is_empty());
-        assert_eq!(buffer.bytes(), Ok(&[][..]));
+        assert_eq!(buffer.bytes(), Some(&[][..]));
     }
 
     #[test]

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use thiserror::Error;
 
 use super::problem::{self, Problem};
 use crate::http::field::Field;
@@ -35,12 +34,9 @@ pub enum Scope {
 }
 
 /// All callers of the admin listener.
-#[derive(Clone, Debug)]
-pub struct Callers {
-    /// Empty: whoever reaches the listener, which is then on a loopback address, may do everything.
-    tokens: Vec<Token>,
-    local: Arc<str>,
-}
+/// Without a token whoever reaches the listener, which is then on a loopback address, is `local` and may do everything.
+#[derive(Clone, Default, Debug)]
+pub struct Callers(Vec<Token>);
 
 #[derive(Clone, Debug)]
 struct Token {
@@ -48,11 +44,6 @@ struct Token {
     scopes: Vec<Scope>,
     hash: [u8; 32],
 }
-
-/// Why a tokens file is refused: the place, and never a hash.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[error("{0}")]
-pub struct CallersError(String);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,26 +61,21 @@ struct TokenEntry {
 }
 
 impl Callers {
-    /// No tokens: everyone is `local`.
-    pub fn local() -> Callers {
-        Callers { tokens: Vec::new(), local: "local".into() }
-    }
-
     /// The callers of a tokens file.
     ///
     /// # Errors
-    /// [`CallersError`].
-    pub fn from_toml(text: &str) -> Result<Callers, CallersError> {
+    /// Why it is refused: the place, and never a hash.
+    pub fn from_toml(text: &str) -> Result<Callers, String> {
         let file: TokensFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].split('\n').count());
-            CallersError(format!("line {line}: {}", error.message().replace('\n', " ")))
+            format!("line {line}: {}", error.message().replace('\n', " "))
         })?;
         if file.token.is_empty() || file.token.len() > ADMIN_TOKENS_MAX {
-            return Err(CallersError(format!("{} tokens, expected 1 to {ADMIN_TOKENS_MAX}", file.token.len())));
+            return Err(format!("{} tokens, expected 1 to {ADMIN_TOKENS_MAX}", file.token.len()));
         }
         let mut tokens: Vec<Token> = Vec::new();
         for (index, TokenEntry { name, scopes, sha256 }) in file.token.into_iter().enumerate() {
-            let wrong = |problem: &str| CallersError(format!("token {}: {problem}", index + 1));
+            let wrong = |problem: &str| format!("token {}: {problem}", index + 1);
             let named = (1..=CALLER_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
             if !named || name == "local" {
                 return Err(wrong("the name is not 1 to 64 visible ASCII characters, or it is local"));
@@ -106,7 +92,7 @@ impl Callers {
             }
             tokens.push(Token { name: name.into(), scopes, hash });
         }
-        Ok(Callers { tokens, local: "local".into() })
+        Ok(Callers(tokens))
     }
 
     /// The name of the caller of a request, who must have `scope`.
@@ -117,13 +103,13 @@ impl Callers {
 
     /// The name of the caller of a request, and whether that one has `scope`.
     pub(super) fn find(&self, head: &Head<'_>, scope: Scope) -> Result<(Arc<str>, bool), Problem> {
-        if self.tokens.is_empty() {
-            return Ok((self.local.clone(), true));
+        if self.0.is_empty() {
+            return Ok(("local".into(), true));
         }
         let hash: [u8; 32] = Sha256::digest(token(head)?).into();
         // Every hash is compared, each in constant time, so that the time says nothing about which came close.
         let found = self
-            .tokens
+            .0
             .iter()
             .fold(None, |found, token| if bool::from(token.hash.ct_eq(&hash)) { Some(token) } else { found });
         let token = found.ok_or(problem::TOKEN_INVALID)?;
@@ -187,10 +173,10 @@ mod tests {
             (good.clone() + &good.replace("lab", "lab2"), "token 2: another token has the same sha256"),
             (good.clone() + "clear = \"s\"\n", "unknown field"),
         ] {
-            let told = Callers::from_toml(&text).unwrap_err().to_string();
+            let told = Callers::from_toml(&text).unwrap_err();
             assert!(told.contains(named), "{told}");
         }
         let many: String = (0..=ADMIN_TOKENS_MAX).map(|n| file(&format!("n{n}"), "\"read\"", &n.to_string())).collect();
-        assert_eq!(Callers::from_toml(&many).unwrap_err().to_string(), "65 tokens, expected 1 to 64");
+        assert_eq!(Callers::from_toml(&many).unwrap_err(), "65 tokens, expected 1 to 64");
     }
 }

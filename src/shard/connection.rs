@@ -438,7 +438,7 @@ impl Connection {
         }
         if let Some(output) = self.output.take() {
             // An answer that does not fit its slot is an error of ours, and none of it is sent.
-            if output.head.bytes().is_err() {
+            if output.head.bytes().is_none() {
                 self.output = Some(output);
                 return Next::Close;
             }
