@@ -2,7 +2,7 @@
 //!
 //! A refusal is half a line, what came and what was expected; [`super`] puts the place and the key before it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -29,14 +29,6 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
         return Ok(text.to_ascii_lowercase());
     }
     Err(format!("{text:?} is not a host name (no scheme, no port)"))
-}
-
-/// Whether two listeners would ask for one port of one address. A wildcard covers every address, and `[::]` those of
-/// IPv4 too. Port 0 is a port of the kernel's choice.
-pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-    let covers = |a: IpAddr, b: IpAddr| a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());
-    one.port() != 0 && one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 /// Which driver moves the bytes.
@@ -89,16 +81,12 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
     }
 }
 
+/// The page appends its own query and gets its answer in the fragment, so the fragment is not ours to have.
 pub(super) fn login_url(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let is_url_byte = |b: u8| b.is_ascii_graphic() && !b"\"'<>\\`{}|^".contains(&b);
-    // The page appends its own query and gets its answer in the fragment, so the fragment is not ours to have.
-    match rest {
-        Some(rest)
-            if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| is_url_byte(b) && b != b'#') =>
-        {
-            Ok(text.to_owned())
-        }
-        _ => Err(format!("{text:?} is not an https:// or http:// address without a fragment")),
+    let is_url_byte = |b: u8| b.is_ascii_graphic() && !b"\"'<>\\`{}|^#".contains(&b);
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_url_byte) {
+        return Ok(text.to_owned());
     }
+    Err(format!("{text:?} is not an https:// or http:// address without a fragment"))
 }
