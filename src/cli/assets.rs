@@ -38,9 +38,6 @@ pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> 
         let body = read_bounded(regular_file::open(entry.path()), ASSET_FILE_BYTES_MAX.into());
         let body = body.map_err(Fatal::Configuration.at(entry.path().display()))?;
         let (route, language) = place(&name);
-        if let Some(ours) = OURS.split(' ').find(|ours| route.starts_with(&format!("{ours}/"))) {
-            return Err(refused(format!("{ours} and what is below it are the service's own")));
-        }
         let cache_control = if is_hashed(&name) { IMMUTABLE } else { REVALIDATE };
         let asset = pack(&route, language, content_type, cache_control, &body)
             .map_err(|error| refused(format!("a page is UTF-8: {error}")))?;
@@ -60,9 +57,6 @@ pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> 
     packed.sort_by_key(|asset| asset.language.as_deref() != Some("zh-CN"));
     Ok(packed)
 }
-
-/// Paths of the service that a file's could lie below, those of later calls among them.
-const OURS: &str = "/person /healthz /readyz /scan/verify /scan/records /sampling/records /trust /device /rum";
 
 /// What the head of an answer with a page comes to, policy included.
 const HEAD_BYTES: usize = 700;

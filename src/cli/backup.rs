@@ -5,8 +5,8 @@
 //! which so includes all that was acknowledged before. Then the copy is read back as a start would read it, and the hash
 //! of that state goes into the manifest, which is written last. Keys are in no backup.
 //!
-//! What a start reads must be whole. A segment of which all is folded, and that cannot be read, is left out and named: a
-//! damaged disk is when a backup is wanted most.
+//! What a start reads must be whole. What is folded already is copied as it is, or left out where it cannot be read, and
+//! named: a damaged disk is when a backup is wanted most.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -40,7 +40,7 @@ pub(super) const VERSION: u32 = 1;
 #[command(after_help = super::with_exit_statuses(
     "It has every write that was acknowledged before the command began. Keys are never in it: `onecode keys export` \
      writes them, sealed, to be kept elsewhere. The copy is read back, which takes as much memory as the registry. With 1 \
-     the state is whole, and scans and calls are missing that cannot be read any more: stderr and the manifest name where."
+     the state is whole, and scans and calls cannot be read any more: stderr and the manifest name where."
 ))]
 pub struct Args {
     /// Where to: a folder outside the data folder that is empty or not there yet
@@ -66,7 +66,7 @@ pub(super) struct Manifest {
     pub(super) last_record: u64,
     pub(super) residents: u64,
     pub(super) state_sha256: String,
-    /// What of the journal could not be read, all of it folded.
+    /// What of the journal cannot be read, all of it folded.
     #[serde(default)]
     pub(super) left_out: Vec<String>,
     pub(super) files: Vec<Copied>,
@@ -83,21 +83,14 @@ pub fn run(args: &Args) -> Done {
     let (began, config) = (Instant::now(), args.place.load(&[])?);
     background::give_way();
     state::check_folder(&config.data)?;
-    check_outside(&config.data, "data folder", &args.into)?;
-    if config.keys_dir.exists() {
-        check_outside(&config.keys_dir, "keys' folder", &args.into)?;
-    }
     check_empty(&args.into, &[])?;
     let folder = |recursive: bool, path: &Path| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
     // Not recursive: of two backups into one folder, one comes first.
     let begun = folder(true, &args.into).and_then(|()| folder(false, &state::journal_folder(&args.into)));
     begun.map_err(Fatal::Folder.at(args.into.display()))?;
-    let made = make(&config, &args.into);
-    if made.is_err() {
-        // What is left would only be in the way of the next one; without a manifest it is no backup.
-        let _ = clear(&args.into);
-    }
-    tell("backup", &made?, began, args.json)
+    // What is left would only be in the way of the next one; without a manifest it is no backup.
+    let manifest = make(&config, &args.into).inspect_err(|_| _ = fs::remove_dir_all(&args.into))?;
+    tell("backup", &manifest, began, args.json)
 }
 
 /// Prints what was done, to which state, with which keys that is served, and how long it took; and what is missing.
@@ -122,17 +115,6 @@ pub(super) fn tell(what: &str, manifest: &Manifest, began: Instant, as_json: boo
     Ok(ExitCode::from(u8::from(!left_out.is_empty())))
 }
 
-/// Refuses a place in the data folder, which a backup is to outlive; or one in the backup, which stays as it is.
-pub(super) fn check_outside(folder: &Path, what: &str, into: &Path) -> Result<(), Ended> {
-    let folder = folder.canonicalize().map_err(Fatal::File.at(folder.display()))?;
-    let absolute = std::path::absolute(into).map_err(Fatal::Folder.at(into.display()))?;
-    let around = absolute.ancestors().find_map(|folder| folder.canonicalize().ok());
-    if around.is_some_and(|around| around.starts_with(&folder)) {
-        return Err((Fatal::Folder, format!("{} lies in the {what}: take another place", into.display())));
-    }
-    Ok(())
-}
-
 /// Refuses a folder that holds anything but `allowed`.
 pub(super) fn check_empty(folder: &Path, allowed: &[&Path]) -> Result<(), Ended> {
     let failed = Fatal::Folder.at(folder.display());
@@ -150,16 +132,8 @@ pub(super) fn check_empty(folder: &Path, allowed: &[&Path]) -> Result<(), Ended>
     Ok(())
 }
 
-/// Removes what [`make`], or a restore, has copied into a folder.
-pub(super) fn clear(folder: &Path) -> io::Result<()> {
-    regular_file::remove(&folder.join(SNAPSHOT_FILE))?;
-    regular_file::remove(&folder.join(HEAD_FILE))?;
-    let journal = state::journal_folder(folder);
-    if is_there(&journal) { fs::remove_dir_all(journal) } else { Ok(()) }
-}
-
 fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
-    let (mut files, mut left_out) = copy_all(&config.data, into)?;
+    let files = copy_all(&config.data, into)?;
     let kids = |keyring: &Keyring| keyring.signing_keys().iter().map(|key| key.kid.to_string()).collect();
     let (key_id, signing_keys) = match (state::key_needed(&into.join(SNAPSHOT_FILE))?, Keyring::open(&config.keys_dir))
     {
@@ -171,18 +145,6 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
     // What a start does not read, because it is folded, is read for those who will ask the journal.
     let journal = state::journal_folder(into);
     let (_, damaged) = reading::read_on(&journal, |_| {}).map_err(|error| journal_refused(&journal, &error))?;
-    for segment in damaged.iter().filter_map(RecoverError::segment) {
-        files.retain(|file| file.name != name(segment));
-        let path = segment_path(&journal, segment);
-        fs::remove_file(&path).map_err(Fatal::File.at(path.display()))?;
-    }
-    sync(&journal)?;
-    let is_told = |error: &RecoverError| {
-        let RecoverError::Gap { segment, sequence } = *error else { return false };
-        left_out.iter().filter_map(RecoverError::segment).any(|left| (sequence..segment).contains(&left))
-    };
-    let damaged: Vec<_> = damaged.into_iter().filter(|error| !is_told(error)).collect();
-    left_out.extend(damaged);
     let manifest = Manifest {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -192,7 +154,7 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
         last_record: replayed.end.next - 1,
         residents: table.len() as u64,
         state_sha256: state::hash(&table),
-        left_out: left_out.iter().map(ToString::to_string).collect(),
+        left_out: damaged.iter().map(ToString::to_string).collect(),
         files,
     };
     let (path, text) = (into.join(MANIFEST), serde_json::to_vec_pretty(&manifest).unwrap_or_default());
@@ -200,12 +162,11 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
     Ok(manifest)
 }
 
-/// Copies the snapshot, then the journal, and says what of it could not be read. What a fold changes meanwhile it replaces
-/// as a whole; what it deletes is old and folded, most likely into the snapshot that was copied, else [`make`] finds it
-/// missing.
-fn copy_all(data: &Path, into: &Path) -> Result<(Vec<Copied>, Vec<RecoverError>), Ended> {
+/// Copies the snapshot, then the journal. What a fold changes meanwhile it replaces as a whole; what it deletes is old and
+/// folded, most likely into the snapshot that was copied, else [`make`] finds it missing.
+fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
     let (journal, target) = (state::journal_folder(data), state::journal_folder(into));
-    let (mut files, mut left_out, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut files, mut bytes) = (Vec::new(), Vec::new());
     for name in [SNAPSHOT_FILE, HEAD_FILE] {
         if is_there(&data.join(name)) {
             files.push(copy(data, into, name)?);
@@ -217,18 +178,14 @@ fn copy_all(data: &Path, into: &Path) -> Result<(Vec<Copied>, Vec<RecoverError>)
             match Folder(journal.clone()).read(segment, 2 * JOURNAL_SEGMENT_BYTES as u64, &mut bytes) {
                 Ok(()) => files.push(write(&*bytes, into, &name(segment))?),
                 Err(_) if !is_there(&segment_path(&journal, segment)) => {}
-                Err(error) => left_out.push(RecoverError::Read { segment, error }),
+                Err(error) => eprintln!("onecode: backup: {}", RecoverError::Read { segment, error }),
             }
         }
         let bytes = so_far(&journal, newest).map_err(|error| journal_refused(&journal, &error))?;
         files.push(write(&*bytes, into, &name(newest))?);
     }
-    sync(&target)?;
-    Ok((files, left_out))
-}
-
-fn sync(folder: &Path) -> Result<(), Ended> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(folder.display()))
+    File::open(&target).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(target.display()))?;
+    Ok(files)
 }
 
 /// A segment's file, as a manifest names it.

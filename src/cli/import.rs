@@ -1,22 +1,21 @@
 //! `onecode import`: a CSV file into the registry of a data folder.
 //!
 //! Rows are merged in memory and the snapshot is replaced at the end: until then, and after any failure, the registry
-//! that was there stands. What a file must look like is said in `registry::import`.
+//! that was there stands. What a file must look like is said in `registry::import`. Wrong rows are listed in
+//! `rejects.csv`, which is always written, so that no list of an earlier import is taken for this one's.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tempfile::TempPath;
 
 use super::{Done, Ended, Fatal, Place, counted, state};
 use crate::journal::reading;
 use crate::journal::recover::segment_path;
-use crate::registry::data_folder::DataFolder;
+use crate::registry::data_folder::{DataFolder, replace_file};
 use crate::registry::id_number::HashKey;
 use crate::registry::import::{ImportError, Mode, Reject, Report, import};
 use crate::registry::snapshot::{self, Meta};
@@ -33,9 +32,9 @@ use crate::registry::table::Table;
 /// conflict with it (the same time and something else: the stricter stands) or rejected.
 #[derive(clap::Args, Debug)]
 #[command(after_help = super::with_exit_statuses(
-    "With 0 every row was taken, with 1 some were rejected and the others taken. With any other status the registry is as \
-     it was, unless the reason says that the import is done: then only the counts (74) or the list of rejected rows (74, \
-     or 73 in the data folder) could not be written."
+    "With 0 every row was taken, with 1 some were rejected, which rejects.csv in the data folder lists by line, column and \
+     reason, and the others taken. With any other status the registry is as it was, unless the reason says that the import \
+     is done: then only the counts could not be written (74)."
 ))]
 pub struct Args {
     /// The CSV file, or - for standard input
@@ -49,9 +48,6 @@ pub struct Args {
     /// than its newest row (they are counted as kept), and who was removed stays so but for a newer row.
     #[arg(long)]
     replace: bool,
-    /// Where wrong rows are listed by line, column and reason [default: rejects.csv in the data folder]
-    #[arg(long, value_name = "FILE")]
-    rejects: Option<PathBuf>,
     /// Print the counts as JSON
     #[arg(long)]
     json: bool,
@@ -71,39 +67,34 @@ pub fn run(args: &Args) -> Done {
     // A row has at least 18 + 3 + 13 characters, two commas and a line end: this is a little more than there are.
     let rows_expected = usize::try_from(length_bytes.unwrap_or(0) / 37).unwrap_or(0);
     let (held, folded_to) = load(&folder, &key, rows_expected)?;
-    let rejects_path = args.rejects.clone().unwrap_or_else(|| config.data.join("rejects.csv"));
-    let rejects_failed = |error: io::Error| {
-        let within = error.raw_os_error().is_some() && rejects_path.starts_with(&config.data);
-        let fatal = if within { Fatal::Folder } else { Fatal::File };
-        (fatal, format!("{}: cannot be written: {error}", rejects_path.display()))
-    };
-    let mut rejects = RejectsFile::create(&rejects_path, &metadata).map_err(rejects_failed)?;
-
+    let rejects = config.data.join(REJECTS_FILE);
     let now_unix_ms = super::now().unix_ms;
     let progress = progress_bar(length_bytes);
     let mode = if args.replace { Mode::Replace } else { Mode::Merge };
     let versions = YEAR_2000_BEGINS_UNIX_MS..=now_unix_ms + DAY_MS;
     let input = progress.wrap_read(input);
-    let imported = import(input, held, mode, &key, versions, rows_expected, &mut |reject| rejects.add(reject));
-    progress.finish_and_clear();
-    let (table, report) = imported.map_err(|error| {
-        let fatal = match error {
-            ImportError::Rejects(error) => return rejects_failed(error),
-            ImportError::Read { .. } => Fatal::File,
-            ImportError::Memory(_) => Fatal::System,
-            _ => Fatal::Configuration,
-        };
-        (fatal, format!("{}: {error}", args.file.display()))
-    })?;
-    rejects.finish().map_err(rejects_failed)?;
-    let rejected = (report.rejected > 0).then(|| {
-        let were = if report.rejected == 1 { "was" } else { "were" };
-        format!("{} {were} rejected, see {}", counted(report.rejected, "row"), rejects_path.display())
+    let imported = replace_file(&rejects, 0o600, |file| {
+        let mut list = BufWriter::new(file);
+        list.write_all(b"line,column,reason\n")?;
+        // No reason has a quote in it, and only a quoted field may have a comma.
+        let mut reject = |row: &Reject| writeln!(list, "{},{},\"{}\"", row.line, row.column, row.reason);
+        let imported = import(input, held, mode, &key, versions, rows_expected, &mut reject)?;
+        list.flush()?;
+        Ok(imported)
     });
+    progress.finish_and_clear();
+    let (table, report) = imported.map_err(|error| match error {
+        ImportError::Rejects(error) => (Fatal::Folder, format!("{}: cannot be written: {error}", rejects.display())),
+        ImportError::Read { .. } => Fatal::File.at(args.file.display())(error),
+        ImportError::Memory(_) => Fatal::System.at(args.file.display())(error),
+        error => Fatal::Configuration.at(args.file.display())(error),
+    })?;
+    if report.rejected > 0 {
+        let were = if report.rejected == 1 { "was" } else { "were" };
+        eprintln!("onecode: import: {} {were} rejected, see {}", counted(report.rejected, "row"), rejects.display());
+    }
     if args.replace && report.rows == report.rejected {
-        rejects.keep().map_err(rejects_failed)?;
-        let seen = rejected.unwrap_or_else(|| "it has no row".to_owned());
-        let reason = format!("{}: --replace would leave nobody in the registry: {seen}", args.file.display());
+        let reason = format!("{}: --replace would leave nobody in the registry", args.file.display());
         return Err((Fatal::Configuration, reason));
     }
 
@@ -113,14 +104,11 @@ pub fn run(args: &Args) -> Done {
     let meta = Meta { key_id: key.id(), created_unix_ms: now_unix_ms, folded_to };
     snapshot::store(&folder.snapshot_path(), &meta, &table, &mut |_| Ok(()))?;
     let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));
-    rejects.keep().map_err(|error| done(rejects_failed(error)))?;
-    if let Some(rejected) = rejected {
-        eprintln!("onecode: import: {rejected}");
-    }
     super::print(told(&report, table.len(), args.json).as_bytes()).map_err(done)?;
     Ok(ExitCode::from(u8::from(report.rejected > 0)))
 }
 
+const REJECTS_FILE: &str = "rejects.csv";
 /// Before it no health code was given out: an earlier time is one of another unit.
 const YEAR_2000_BEGINS_UNIX_MS: u64 = 946_684_800_000;
 /// How far the clock of whoever wrote the file may be ahead, in milliseconds; a later time could not be overtaken.
@@ -144,80 +132,6 @@ fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Tab
     });
     synced.map_err(Fatal::File.at(journal.display()))?;
     Ok((table, replayed.end.next - 1))
-}
-
-/// The list of wrong rows, written aside and put in place at the end. It is always written, so that no list of an
-/// earlier import is taken for this one's.
-struct RejectsFile {
-    file: BufWriter<File>,
-    path: PathBuf,
-    /// Where it is written, and removed from if it is not kept; `None` for what is no file, such as a terminal or
-    /// `/dev/null`, which is written at once.
-    aside: Option<TempPath>,
-}
-
-const REJECTS_HEADER: &[u8] = b"line,column,reason\n";
-
-impl RejectsFile {
-    fn create(path: &Path, input: &fs::Metadata) -> io::Result<RejectsFile> {
-        let there = fs::metadata(path).ok();
-        let is_input = |there: &fs::Metadata| (there.dev(), there.ino()) == (input.dev(), input.ino());
-        if there.as_ref().is_some_and(|there| is_input(there) && there.is_file()) {
-            return Err(io::Error::other("it is the file that is imported; name another for --rejects"));
-        }
-        if there.is_some_and(|there| !there.is_file()) {
-            // To open a pipe that nobody reads would wait for ever; this way it is refused (open(2), O_NONBLOCK).
-            let _reader_is_there = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-            return RejectsFile::begin(OpenOptions::new().write(true).open(path)?, path.to_owned(), None);
-        }
-        // A link is followed, and what it leads to replaced.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        check_replaceable(&path)?;
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let aside = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
-        // One that a crash left; create_new, so that the mode is ours and no link that someone put there is followed.
-        let _ = fs::remove_file(&aside);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-        RejectsFile::begin(file, path, Some(TempPath::try_from_path(aside)?))
-    }
-
-    fn begin(file: File, path: PathBuf, aside: Option<TempPath>) -> io::Result<RejectsFile> {
-        let mut file = BufWriter::new(file);
-        file.write_all(REJECTS_HEADER)?;
-        Ok(RejectsFile { file, path, aside })
-    }
-
-    /// No reason has a quote in it, and only a quoted field may have a comma.
-    fn add(&mut self, reject: &Reject) -> io::Result<()> {
-        writeln!(self.file, "{},{},\"{}\"", reject.line, reject.column, reject.reason)
-    }
-
-    /// On disk, but not in place: what fails here fails before the registry is replaced.
-    fn finish(&mut self) -> io::Result<()> {
-        self.file.flush()?;
-        if self.aside.is_some() { self.file.get_ref().sync_all() } else { Ok(()) }
-    }
-
-    fn keep(self) -> io::Result<()> {
-        let Some(aside) = self.aside else { return Ok(()) };
-        // Again: the registry or the keys may have been made at this very place since.
-        check_replaceable(&self.path)?;
-        Ok(aside.persist(&self.path)?)
-    }
-}
-
-/// Refuses to replace what is not a list of rejected rows, unless it is empty.
-fn check_replaceable(path: &Path) -> io::Result<()> {
-    let mut begins = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(REJECTS_HEADER.len() as u64).read_to_end(&mut begins)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    if begins.is_empty() || begins == REJECTS_HEADER {
-        return Ok(());
-    }
-    Err(io::Error::other("it holds something else than rejected rows; name another file for --rejects"))
 }
 
 /// On stderr, and only if somebody looks.

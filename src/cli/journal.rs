@@ -33,7 +33,7 @@ pub struct Args {
     command: Command,
     #[command(flatten)]
     place: Place,
-    /// Print JSON; of export: as --format ndjson
+    /// Print JSON; of export: lines of it (NDJSON) instead of CSV
     #[arg(long, global = true)]
     json: bool,
 }
@@ -47,8 +47,7 @@ enum Command {
     /// Write scans, changes of status or the audit, as CSV or NDJSON
     #[command(
         after_help = "Residents are named by resident number, never by ID number; a scan's resident is told where \
-                            the keys of this server open its code. A scan that came twice is written once. All that \
-                            a removal of test data covers is left out always"
+                            the keys of this server open its code. A scan that came twice is written once"
     )]
     Export(Export),
 }
@@ -73,9 +72,6 @@ struct Export {
     /// Test data too
     #[arg(long)]
     test: bool,
-    /// How to write it [default: csv]
-    #[arg(long, value_enum)]
-    format: Option<Format>,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
@@ -86,12 +82,6 @@ enum What {
     Statuses,
     /// Operators' calls, by their time
     Audit,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
-enum Format {
-    Csv,
-    Ndjson,
 }
 
 fn parse_resident(text: &str) -> Result<u64, &'static str> {
@@ -120,7 +110,6 @@ struct Segment {
     test: u64,
     bytes: u64,
     sealed: bool,
-    damaged: bool,
     created: String,
     kinds: BTreeMap<&'static str, u64>,
 }
@@ -144,7 +133,6 @@ fn survey(folder: &Path) -> Result<Survey, Ended> {
     for name in names {
         let segment = segments.entry(name).or_default();
         (segment.first, segment.sealed) = (name, newest != Some(name));
-        segment.damaged = damaged.iter().any(|error| error.segment() == Some(name));
         if let Ok(header) = reading::header(folder, name) {
             segment.created = rfc3339(header.created_unix_ms / 1_000);
             segment.sealed |= header.dense.is_some();
@@ -164,16 +152,11 @@ fn inspect(folder: &Path, json: bool) -> Done {
             lines += &format!("{}\n", json!(segment));
             continue;
         }
-        let kinds: Vec<String> = segment.kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let kinds: String = segment.kinds.iter().map(|(kind, count)| format!("; {kind} {count}")).collect();
         let Segment { segment: name, first, last, records, test, bytes, sealed, created, .. } = segment;
         let state = if *sealed { "sealed" } else { "open" };
-        let range = match (*records, segment.damaged) {
-            (0, false) => "empty".to_owned(),
-            (0, true) => "nothing of it can be read".to_owned(),
-            (_, damaged) => format!("{first} to {last}{}", if damaged { " can be read" } else { "" }),
-        };
-        let kinds = kinds.join(", ");
-        lines += &format!("{name} {state} {bytes} bytes, since {created}: {range}; test {test}; {kinds}\n");
+        let records = if *records > 0 { format!("{first} to {last}; test {test}") } else { "no record".to_owned() };
+        lines += &format!("{name} {state} {bytes} bytes, since {created}: {records}{kinds}\n");
     }
     super::print(lines.as_bytes())?;
     let torn = end.and_then(|end| end.torn).map(|torn| state::told_torn(&torn));
@@ -207,17 +190,6 @@ fn verify(folder: &Path, json: bool) -> Done {
 const CODE_AGE_S_MAX: u64 = 86_400;
 
 fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> Done {
-    let format = match (export.format, json) {
-        (Some(Format::Csv), true) => return Err((Fatal::Usage, "--json is --format ndjson, and not csv".to_owned())),
-        (_, true) => Format::Ndjson,
-        (format, false) => format.unwrap_or(Format::Csv),
-    };
-    if export.what != What::Scans && export.place.is_some() {
-        return Err((Fatal::Usage, "--place is of scans; changes of status and calls have none".to_owned()));
-    }
-    if export.what == What::Audit && export.resident.is_some() {
-        return Err((Fatal::Usage, "--resident is of scans and changes of status; calls have none".to_owned()));
-    }
     let issuer = Keyring::open(&config.keys_dir).ok().and_then(|keyring| Issuer::new(&keyring, &config.issuer).ok());
     if issuer.is_none() && export.what == What::Scans {
         if export.resident.is_some() {
@@ -226,30 +198,24 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
         }
         eprintln!("onecode: journal: {}: no keys: the residents of scans are not told", config.keys_dir.display());
     }
-    let refused = |error: RecoverError| state::journal_refused(folder, &error);
-    let mut purged = 0;
-    if export.test {
-        let (_, damaged) = reading::read_on(folder, |entry| {
-            if matches!(entry.record, Record::PurgeTest { .. }) {
-                purged = entry.stored.sequence;
-            }
-        })
-        .map_err(refused)?;
-        // What cannot be read may be a removal.
-        purged = damaged.iter().filter_map(RecoverError::segment).fold(purged, u64::max);
-    }
-    let failed = Fatal::File.at("standard output");
-    let mut out = Output::new(format, export.what.fields()).map_err(&failed)?;
-    let (mut seen, mut written) = (Seen::default(), Ok(()));
+    let fields = export.what.fields();
+    let mut lines = BufWriter::new(io::stdout());
+    let mut csv = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(io::stdout());
+    let (mut seen, mut written) = (Seen::default(), if json { Ok(()) } else { csv.write_record(fields) });
     let read = reading::read_on(folder, |entry| {
-        let record = &entry.record;
-        if written.is_ok() && (!record.is_test() || (export.test && entry.stored.sequence > purged)) {
-            let values = export.values(record, issuer.as_ref(), &mut seen);
-            written = values.map_or(Ok(()), |values| out.write(values));
-        }
+        let told = written.is_ok() && (export.test || !entry.record.is_test());
+        let Some(values) = told.then(|| export.values(&entry.record, issuer.as_ref(), &mut seen)).flatten() else {
+            return;
+        };
+        written = if json {
+            writeln!(lines, "{}", fields.iter().copied().zip(values).collect::<Value>()).map_err(Into::into)
+        } else {
+            csv.write_record(values.into_iter().map(cell))
+        };
     });
-    written.and_then(|()| out.flush()).map_err(failed)?;
-    let (_, damaged) = read.map_err(refused)?;
+    let flushed = written.map_err(io::Error::from).and_then(|()| lines.flush()).and_then(|()| csv.flush());
+    flushed.map_err(Fatal::File.at("standard output"))?;
+    let (_, damaged) = read.map_err(|error| state::journal_refused(folder, &error))?;
     damaged.iter().for_each(|what| eprintln!("onecode: journal: {what}"));
     Ok(ExitCode::from(u8::from(!damaged.is_empty())))
 }
@@ -288,6 +254,7 @@ impl Export {
                 && self.to.is_none_or(|to| ms < to.saturating_mul(1_000))
         };
         let is_them = |number: Option<u64>| self.resident.is_none_or(|wanted| number == Some(wanted));
+        let at_place = |place: Option<&str>| self.place.as_deref().is_none_or(|wanted| place == Some(wanted));
         match *record {
             Record::Scan { id, at_ms, received_ms, cti, result, place, device, test } if self.what == What::Scans => {
                 let resident = issuer.and_then(|issuer| {
@@ -295,8 +262,7 @@ impl Export {
                     let age_s = (at_ms / 1_000).checked_sub(u64::from(opened.iat).saturating_sub(CODE_AGE_S_MAX))?;
                     (age_s <= 2 * CODE_AGE_S_MAX).then_some(opened.resident.0)
                 });
-                let at_place = self.place.as_deref().is_none_or(|wanted| wanted == place);
-                (at_place && in_time(at_ms) && is_them(resident) && seen.scans.insert(id)).then(|| {
+                (at_place(Some(place)) && in_time(at_ms) && is_them(resident) && seen.scans.insert(id)).then(|| {
                     vec![
                         time(at_ms),
                         place.into(),
@@ -313,7 +279,7 @@ impl Export {
             Record::Status { resident, version, status, remove, test, region, at_ms, author, reason, .. }
                 if self.what == What::Statuses && is_them(Some(resident.0)) =>
             {
-                (seen.is_news(resident.0, version) && in_time(at_ms)).then(|| {
+                (seen.is_news(resident.0, version) && at_place(None) && in_time(at_ms)).then(|| {
                     vec![
                         time(at_ms),
                         format!("{:016x}", resident.0).into(),
@@ -327,8 +293,9 @@ impl Export {
                     ]
                 })
             }
-            Record::Audit { at_ms, author, action, detail } if self.what == What::Audit && in_time(at_ms) => {
-                Some(vec![time(at_ms), author.into(), action.into(), detail.into()])
+            Record::Audit { at_ms, author, action, detail } if self.what == What::Audit => {
+                (at_place(None) && is_them(None) && in_time(at_ms))
+                    .then(|| vec![time(at_ms), author.into(), action.into(), detail.into()])
             }
             _ => None,
         }
@@ -336,39 +303,6 @@ impl Export {
 }
 
 const FORMULA_BEGINS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
-
-/// What an export writes to.
-enum Output {
-    Csv(Box<csv::Writer<io::Stdout>>),
-    Ndjson(BufWriter<io::Stdout>, &'static [&'static str]),
-}
-
-impl Output {
-    fn new(format: Format, fields: &'static [&'static str]) -> io::Result<Output> {
-        if format == Format::Ndjson {
-            return Ok(Output::Ndjson(BufWriter::new(io::stdout()), fields));
-        }
-        let mut csv = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::Always).from_writer(io::stdout());
-        csv.write_record(fields)?;
-        Ok(Output::Csv(Box::new(csv)))
-    }
-
-    fn write(&mut self, values: Vec<Value>) -> io::Result<()> {
-        match self {
-            Output::Csv(csv) => Ok(csv.write_record(values.into_iter().map(cell))?),
-            Output::Ndjson(lines, fields) => {
-                writeln!(lines, "{}", fields.iter().copied().zip(values).collect::<Value>())
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Output::Csv(csv) => csv.flush(),
-            Output::Ndjson(lines, _) => lines.flush(),
-        }
-    }
-}
 
 /// A value in CSV. A spreadsheet would run a text that begins as a formula does, be it behind what it passes over (OWASP,
 /// "CSV Injection").
@@ -387,11 +321,7 @@ fn cell(value: Value) -> String {
 
 /// To the millisecond, in UTC.
 fn time(unix_ms: u64) -> Value {
-    let seconds = rfc3339(unix_ms / 1_000);
-    match seconds.strip_suffix('Z') {
-        Some(seconds) => format!("{seconds}.{:03}Z", unix_ms % 1_000).into(),
-        None => unix_ms.into(),
-    }
+    rfc3339(unix_ms / 1_000).replace('Z', &format!(".{:03}Z", unix_ms % 1_000)).into()
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde::Serialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Done, Ended, Fatal, Place, random, rfc3339};
-use crate::code::keyring::{Env, KeyState, Keyring, KeyringError, Kid, SigningKey};
+use crate::code::keyring::{Keyring, KeyringError, Kid, SigningKey};
 use crate::code::sealed::{self, SealedError};
 use crate::config::read_bounded;
 use crate::sys::regular_file;
@@ -127,44 +126,30 @@ pub fn run(args: Args) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `keys list` shows of a key. Times are in Unix seconds.
-#[derive(Serialize)]
-struct Listed {
-    kid: Kid,
-    env: Env,
-    state: KeyState,
-    created: u64,
-    not_before: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    not_after: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    revoked: Option<u64>,
-}
-
+/// Times are in Unix seconds in JSON.
 fn print(keyring: &Keyring, now: u64, as_json: bool) -> Result<(), Ended> {
-    let listed = |key: &SigningKey| Listed {
-        kid: key.kid,
-        env: key.env,
-        state: keyring.state(key, now),
-        created: key.created,
-        not_before: key.not_before,
-        not_after: keyring.not_after(key),
-        revoked: key.revoked,
+    let epoch = keyring.session_key().epoch;
+    let text = if as_json {
+        let listed = |key: &SigningKey| {
+            json!({ "kid": key.kid, "env": key.env, "state": keyring.state(key, now), "created": key.created,
+                "not_before": key.not_before, "not_after": keyring.not_after(key), "revoked": key.revoked })
+        };
+        let keys: Vec<_> = keyring.signing_keys().iter().map(listed).collect();
+        json!({ "keys": keys, "session_epoch": epoch }).to_string()
+    } else {
+        let at = |word: &str, unix_s: Option<u64>| {
+            unix_s.map_or_else(String::new, |unix_s| format!(" {word} {}", rfc3339(unix_s)))
+        };
+        let line = |key: &SigningKey| {
+            let from = at("from", Some(key.not_before).filter(|from| *from > 0));
+            let (until, revoked) = (at("until", keyring.not_after(key)), at("revoked", key.revoked));
+            let (state, created) = (keyring.state(key, now), rfc3339(key.created));
+            format!("{} {} {state} created {created}{from}{until}{revoked}\n", key.kid, key.env)
+        };
+        let lines: String = keyring.signing_keys().iter().map(line).collect();
+        format!("{lines}session epoch {epoch}")
     };
-    let (keys, epoch) = (keyring.signing_keys().iter().map(listed).collect::<Vec<_>>(), keyring.session_key().epoch);
-    if as_json {
-        return super::print(format!("{}\n", json!({ "keys": keys, "session_epoch": epoch })).as_bytes());
-    }
-    let at = |word: &str, unix_s: Option<u64>| {
-        unix_s.map_or_else(String::new, |unix_s| format!(" {word} {}", rfc3339(unix_s)))
-    };
-    let line = |key: &Listed| {
-        let from = at("from", Some(key.not_before).filter(|from| *from > 0));
-        let (until, revoked) = (at("until", key.not_after), at("revoked", key.revoked));
-        format!("{} {} {} created {}{from}{until}{revoked}\n", key.kid, key.env, key.state, rfc3339(key.created))
-    };
-    let lines: String = keys.iter().map(line).collect();
-    super::print(format!("{lines}session epoch {epoch}\n").as_bytes())
+    super::print(format!("{text}\n").as_bytes())
 }
 
 fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
@@ -195,15 +180,14 @@ fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>)
         .map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
 }
 
-/// The first line without its end, of at most 4 KiB.
-fn first_line(input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(4_096));
-    input.take(4_096).read_until(b'\n', &mut line)?;
-    let whole = line.strip_suffix(b"\n").unwrap_or(&line);
-    let length = whole.strip_suffix(b"\r").unwrap_or(whole).len();
-    line.truncate(length);
+fn first_line(mut input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut line = Zeroizing::new(Vec::with_capacity(2 * PASSPHRASE_BYTES_MAX));
+    super::read_line(&mut input, PASSPHRASE_BYTES_MAX, &mut line)?;
     Ok(line)
 }
+
+/// No one types more.
+const PASSPHRASE_BYTES_MAX: usize = 4_096;
 
 impl From<SealedError> for Ended {
     fn from(error: SealedError) -> Ended {

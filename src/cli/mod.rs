@@ -10,12 +10,11 @@ mod journal;
 mod keys;
 mod restore;
 mod serve;
-mod settings;
 mod state;
 mod verify;
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -168,9 +167,10 @@ fn hash_key_id(keyring: &Keyring) -> [u8; 8] {
 
 /// Refuses keys that are not those of the registry that is there.
 fn check_keys_belong(config: &Config, keyring: &Keyring) -> Result<(), Ended> {
-    match Snapshot::open(&config.data.join(SNAPSHOT_FILE), hash_key_id(keyring)) {
-        Err(error @ SnapshotError::HashKey { .. }) => Err(error.into()),
-        _ => Ok(()),
+    match Snapshot::open(&config.data.join(SNAPSHOT_FILE)) {
+        Ok(snapshot) => Ok(snapshot.made_with(hash_key_id(keyring)).map(drop)?),
+        // What is damaged needs its keys all the same.
+        Err(_) => Ok(()),
     }
 }
 
@@ -270,6 +270,25 @@ fn rfc3339(unix_s: u64) -> String {
 fn parse_time(text: &str) -> Result<u64, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "not a time such as 2026-01-31T08:00:00+08:00")?;
     u64::try_from(time.unix_timestamp()).map_err(|_| "a time before 1970".to_owned())
+}
+
+/// Reads a line without its end; of one of more than `bytes_max` only as much as shows it. False at the end of the input.
+fn read_line(input: &mut impl BufRead, bytes_max: usize, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    // One byte more than it may have, and a line end of two.
+    let limit = bytes_max + 3;
+    if input.by_ref().take(limit as u64).read_until(b'\n', line)? == 0 {
+        return Ok(false);
+    }
+    if line.ends_with(b"\n") {
+        line.pop();
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
+    } else if line.len() == limit {
+        input.skip_until(b'\n')?;
+    }
+    Ok(true)
 }
 
 /// Fills `bytes` from the system's generator; for keys.

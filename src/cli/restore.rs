@@ -4,12 +4,13 @@
 //! removed; what one that was cut off has left is refused by name.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::Value;
 
-use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, check_outside, clear, copy, name, tell};
+use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, copy, name, tell};
 use super::state;
 use super::{Done, Ended, Fatal, Place, hash_key_id};
 use crate::code::keyring::Keyring;
@@ -17,7 +18,7 @@ use crate::config::read_bounded;
 use crate::journal::recover::HEAD_FILE;
 use crate::journal::writer;
 use crate::limits::MANIFEST_BYTES_MAX;
-use crate::registry::data_folder::{RESTORING_MARK, SNAPSHOT_FILE, replace_file};
+use crate::registry::data_folder::{DataFolder, RESTORING_MARK, SNAPSHOT_FILE, is_there, replace_file};
 use crate::sys::regular_file;
 
 /// Make a data folder from the backup in DIR.
@@ -25,7 +26,7 @@ use crate::sys::regular_file;
 #[command(after_help = super::with_exit_statuses(
     "The data folder must be empty, but for its keys. Every file is checked against the manifest, and the state against \
      its hash: what is no backup, or a damaged one, is 78. `onecode keys import` puts back the keys. With 1 all of the \
-     backup is there, and that already lacked scans and calls: stderr names where."
+     backup is there, and scans and calls in it cannot be read: stderr names where."
 ))]
 pub struct Args {
     /// The backup
@@ -41,17 +42,16 @@ pub struct Args {
 pub fn run(args: &Args) -> Done {
     let (began, config) = (Instant::now(), args.place.load(&[])?);
     let manifest = read_manifest(&args.from)?;
-    check_outside(&args.from, "backup", &config.data)?;
     let needed = &manifest.hash_key_id;
     let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex::encode(hash_key_id(&keyring)));
     if let Some(there) = there.as_ref().filter(|there| *there != needed) {
         let reason = format!("the backup needs hash key {needed}, and {} has {there}", config.keys_dir.display());
         return Err((Fatal::Configuration, reason));
     }
-    let empty = || check_empty(&config.data, &[&config.data.join("lock"), &config.keys_dir]);
-    let folder = state::hold_checked(&config.data, "onecode restore", empty)?;
+    let folder = DataFolder::open(&config.data, std::process::id(), "onecode restore")?;
+    check_empty(&config.data, &[&config.data.join("lock"), &config.keys_dir])?;
     let mark = folder.path().join(RESTORING_MARK);
-    replace_file(&mark, 0o600, |_| Ok(())).map_err(Fatal::File.at(mark.display()))?;
+    replace_file(&mark, 0o600, |_| Ok::<_, io::Error>(())).map_err(Fatal::File.at(mark.display()))?;
     let restored = bring_back(&args.from, folder.path(), &manifest);
     let cleared = if restored.is_err() { clear(folder.path()) } else { Ok(()) };
     let unmarked = cleared.and_then(|()| fs::remove_file(&mark)).and_then(|()| File::open(folder.path())?.sync_all());
@@ -89,6 +89,14 @@ fn is_ours(file: &str) -> bool {
     let hex = file.rsplit('/').next().and_then(|file| file.strip_suffix(".log")).unwrap_or_default();
     [SNAPSHOT_FILE, HEAD_FILE].contains(&file)
         || u64::from_str_radix(hex, 16).is_ok_and(|segment| name(segment) == file)
+}
+
+/// Removes what [`bring_back`] has copied.
+fn clear(data: &Path) -> io::Result<()> {
+    regular_file::remove(&data.join(SNAPSHOT_FILE))?;
+    regular_file::remove(&data.join(HEAD_FILE))?;
+    let journal = state::journal_folder(data);
+    if is_there(&journal) { fs::remove_dir_all(journal) } else { Ok(()) }
 }
 
 fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended> {

@@ -7,14 +7,19 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam::utils::CachePadded;
+use sha2::{Digest, Sha256};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::fold::Durable;
 use super::state::{self, Replayed};
 use super::{Done, Ended, Fatal, Place, counted, demo};
+use crate::code::claims::Issuer;
 use crate::code::keyring::{Keyring, KeyringError};
+use crate::code::qr::Painter;
+use crate::code::window::Window;
 use crate::config::{Config, Cpus};
 use crate::driver::{self, Bell, Seat, Taken};
 use crate::journal::{Lane, Port, writer};
@@ -24,11 +29,14 @@ use crate::limits::{
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
+use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
 use crate::service::ahead::Ahead;
 use crate::service::assets::Library;
 use crate::service::counters::Counters;
+use crate::service::device::DeviceKey;
+use crate::service::session::SessionKey;
 use crate::service::{Parts, Role, Service, Settings};
 use crate::shard::Shard;
 use crate::shard::mailbox::{INBOX_MESSAGES_MAX, Inbox, Mailbox, Message};
@@ -110,7 +118,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
     };
     let demo_residents = demo.as_ref().map(|demo| demo.residents);
     let keyring = super::open_keyring(&config)?;
-    let settings = Arc::new(super::settings::make(&config, &keyring, demo_residents, 1, now.unix_ms)?);
+    let settings = Arc::new(make_settings(&config, &keyring, demo_residents, 1, now.unix_ms)?);
     let began = Instant::now();
     let (snapshot, key_id) = (folder.snapshot_path(), settings.hash_key.id());
     if !is_there(&snapshot) {
@@ -315,8 +323,7 @@ impl Serving {
             error => error.into(),
         })?;
         let Settings { generation, started_unix_ms, hash_key, .. } = &*self.settings;
-        let settings =
-            super::settings::make(&self.config, &keyring, self.demo_residents, generation + 1, *started_unix_ms)?;
+        let settings = make_settings(&self.config, &keyring, self.demo_residents, generation + 1, *started_unix_ms)?;
         if settings.hash_key.id() != hash_key.id() {
             let reason = format!("{}: another hash key than the registry's", self.config.keys_dir.display());
             return Err((Fatal::Configuration, format!("{reason}: restore the keys")));
@@ -332,6 +339,43 @@ impl Serving {
             }
         }
     }
+}
+
+/// Reads the JWKS and makes, of that and the keyring, one whole set of settings.
+fn make_settings(
+    config: &Config,
+    keyring: &Keyring,
+    demo_residents: Option<u32>,
+    generation: u32,
+    started_unix_ms: u64,
+) -> Result<Settings, Ended> {
+    let issuer = Issuer::new(keyring, &config.issuer).map_err(Fatal::Configuration.ended())?;
+    let window = Window::new(config.code_window_s, config.code_life_s).expect("the configuration is checked");
+    let session = keyring.session_key();
+    let session_key = SessionKey::new(session.epoch, *session.key.expose())
+        .ok_or("the session epoch of the keyring is beyond its range")
+        .map_err(Fatal::Configuration.ended())?;
+    let jwks = keyring.jwks_json(&config.issuer);
+    let hash = Sha256::digest(jwks.as_bytes());
+    Ok(Settings {
+        generation,
+        issuer,
+        painter: Painter::default(),
+        window,
+        session_key,
+        device_key: DeviceKey::new(*keyring.device_key.expose()),
+        callers: config.read_callers()?,
+        trust: keyring.trusted(&config.issuer),
+        session_s: u64::from(config.session_days) * 86_400,
+        hash_key: Arc::new(HashKey::new(*keyring.hash_key.expose())),
+        verifier: config.read_verifier()?,
+        login_url: config.login_url.clone(),
+        demo_residents,
+        jwks: Bytes::from(jwks),
+        jwks_etag: format!("\"{:016x}\"", u64::from_be_bytes(hash[..8].try_into().expect("a digest is longer"))),
+        admin_host_names: config.admin_host_names.clone(),
+        started_unix_ms,
+    })
 }
 
 /// A panic anywhere ends the whole process with a status of its own: a rule of ours was broken, and a server of which

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::journal::recover::{HEAD_FILE, Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::limits::{REGISTRY_RESIDENTS_MIN, REGISTRY_WARNING_PERCENT};
-use crate::registry::data_folder::{DataFolder, DataFolderError, RESTORING_MARK, SNAPSHOT_FILE, is_there};
-use crate::registry::snapshot::{Loading, Meta, Snapshot, SnapshotError};
+use crate::registry::data_folder::{DataFolderError, RESTORING_MARK, SNAPSHOT_FILE, is_there};
+use crate::registry::snapshot::{Meta, Snapshot};
 use crate::registry::table::Table;
 use crate::service::{Past, apply};
 
@@ -33,21 +33,6 @@ pub(super) fn check_folder(data: &Path) -> Result<(), Ended> {
         return Err(DataFolderError::Unfinished { path: data.to_owned() }.into());
     }
     data.is_dir().then_some(()).ok_or_else(missing)
-}
-
-/// Takes hold of a data folder that passes `check`, under the lock since another command may be filling it just now. One
-/// that never had a lock is nobody's of ours, and is not given one if it does not pass.
-pub(super) fn hold_checked(
-    data: &Path,
-    command: &str,
-    check: impl Fn() -> Result<(), Ended>,
-) -> Result<DataFolder, Ended> {
-    if !data.join("lock").exists() {
-        check()?;
-    }
-    let folder = DataFolder::open(data, std::process::id(), command)?;
-    check()?;
-    Ok(folder)
 }
 
 /// Refuses a folder without a registry where there was a journal: its records alone are not the state.
@@ -88,12 +73,11 @@ pub(super) fn open(
 ) -> Result<(Table, Replayed), Ended> {
     let path = data.join(SNAPSHOT_FILE);
     let (table, folded_to, folded_unix_ms) = if is_there(&path) {
-        let snapshot = Snapshot::open(&path, key_id)?;
+        let snapshot = Snapshot::open(&path)?.made_with(key_id)?;
         let Meta { folded_to, created_unix_ms, .. } = snapshot.meta;
         let rows = usize::try_from(snapshot.rows).unwrap_or(usize::MAX);
-        let loading = snapshot.begin(room(rows, folded_to)?)?;
-        on_all_cpus(|_, _| loading.work()).into_iter().collect::<Result<(), SnapshotError>>()?;
-        (Loading::finish(loading)?, folded_to, created_unix_ms)
+        let table = snapshot.load(room(rows, folded_to)?, |work| on_all_cpus(|_, _| work()))?;
+        (table, folded_to, created_unix_ms)
     } else {
         check_new(data)?;
         (empty(room(0, 0)?)?, 0, super::now().unix_ms)
@@ -187,16 +171,9 @@ pub(super) fn watch(table: Arc<Table>) -> io::Result<()> {
 }
 
 /// Runs `part` on a thread for each CPU, with the number of the thread and of all of them.
-fn on_all_cpus<T: Send>(part: impl Fn(usize, usize) -> T + Sync) -> Vec<T> {
-    let parts = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        let part = &part;
-        let threads: Vec<_> = (1..parts).map(|index| scope.spawn(move || part(index, parts))).collect();
-        let mut results = vec![part(0, parts)];
-        // A panic has ended the process already.
-        results.extend(threads.into_iter().flat_map(thread::ScopedJoinHandle::join));
-        results
-    })
+fn on_all_cpus(part: impl Fn(usize, usize) + Sync) {
+    let (part, parts) = (&part, thread::available_parallelism().map_or(1, usize::from));
+    thread::scope(|scope| (0..parts).for_each(|index| _ = scope.spawn(move || part(index, parts))));
 }
 
 /// An unfinished last append, in words that hold beside a process that writes it, too.
@@ -226,15 +203,7 @@ pub(super) fn journal_refused(folder: &Path, error: &RecoverError) -> Ended {
 
 /// The id of the hash key that a snapshot was made with; `None` where there is no snapshot.
 pub(super) fn key_needed(snapshot: &Path) -> Result<Option<[u8; 8]>, Ended> {
-    if !is_there(snapshot) {
-        return Ok(None);
-    }
-    // To be told the id of its key a snapshot is opened with another one's.
-    match Snapshot::open(snapshot, [0; 8]) {
-        Err(SnapshotError::HashKey { needed, .. }) => Ok(Some(needed)),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(Some([0; 8])),
-    }
+    Ok(if is_there(snapshot) { Some(Snapshot::open(snapshot)?.meta.key_id) } else { None })
 }
 
 /// SHA-256 over all rows of a table in their order, those of residents removed included: of two nodes with one hash both

@@ -4,11 +4,11 @@
 //! server, and never repeats a code.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
+use super::{Done, Ended, Fatal, Place, parse_time, read_line, rfc3339};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
@@ -77,7 +77,7 @@ impl Check {
     /// One verdict for each line, the empty ones too, so that both sides have as many.
     fn lines(&mut self, mut input: impl BufRead, mut out: impl Write) -> io::Result<()> {
         let mut line = Vec::new();
-        while read_line(&mut input, &mut line)? {
+        while read_line(&mut input, TEXT_BYTES_MAX, &mut line)? {
             let verdict = verify(&self.trust, &line, self.at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
             self.codes += 1;
             self.refused += u64::from(!verdict.outcome.counts());
@@ -90,25 +90,6 @@ impl Check {
         }
         out.flush()
     }
-}
-
-/// Reads a line without its end; of one too long to be a code only as much as shows it. False at the end of the input.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    // One byte more than a code may have, and a line end of two.
-    let limit = TEXT_BYTES_MAX + 3;
-    if input.by_ref().take(limit as u64).read_until(b'\n', line)? == 0 {
-        return Ok(false);
-    }
-    if line.ends_with(b"\n") {
-        line.pop();
-        if line.ends_with(b"\r") {
-            line.pop();
-        }
-    } else if line.len() == limit {
-        input.skip_until(b'\n')?;
-    }
-    Ok(true)
 }
 
 fn in_words(verdict: &Verdict) -> String {

@@ -152,19 +152,6 @@ pub enum RecoverError {
     Record { segment: u64, offset: usize, sequence: u64, error: DecodeError },
 }
 
-impl RecoverError {
-    /// The segment that cannot be read as a whole, if there is such a one.
-    pub fn segment(&self) -> Option<u64> {
-        match *self {
-            RecoverError::Io(_) | RecoverError::Gap { .. } => None,
-            RecoverError::Read { segment, .. }
-            | RecoverError::Header { segment, .. }
-            | RecoverError::Damaged { segment, .. }
-            | RecoverError::Record { segment, .. } => Some(segment),
-        }
-    }
-}
-
 /// Reads all records after sequence `after` and hands them to `each`, in order. `None`: from the oldest that is left.
 ///
 /// # Errors

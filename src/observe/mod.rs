@@ -1,10 +1,9 @@
 //! Reads every room's counters and the kernel's, for the admin listener; no room knows it.
 
-use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
+use std::fmt::{Arguments, Write};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -34,8 +33,6 @@ pub struct Folding {
     /// Writes are refused for want of space; or scans alone are.
     pub shut: AtomicBool,
     pub shut_to_scans: AtomicBool,
-    /// What is damaged, by segment.
-    pub damaged: Mutex<BTreeMap<u64, String>>,
 }
 
 /// What one process shows of itself.
@@ -49,15 +46,83 @@ pub struct Observer {
     pub started_unix_ms: u64,
 }
 
-impl Folding {
-    /// How many segments are damaged, and what is wrong with the oldest of them.
-    fn damaged(&self) -> (u64, Option<String>) {
-        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
-        (damaged.len() as u64, damaged.values().next().cloned())
-    }
+type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
+
+/// What the shards count, one number each: name, help, which.
+const COUNTS: [Count; 16] = [
+    ("onecode_signatures_total", "Codes signed.", |all| &all.signatures),
+    ("onecode_ahead_signatures_total", "Of the signatures, those made before they were asked for.", |all| {
+        &all.ahead_signatures
+    }),
+    ("onecode_ahead_hits_total", "Refreshes that found their signature made.", |all| &all.ahead_hits),
+    ("onecode_payload_hits_total", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
+    ("onecode_received_bytes_total", "Bytes received.", |all| &all.received_bytes),
+    ("onecode_sent_bytes_total", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),
+    ("onecode_ring_overflows_total", "Completions that found the ring's queue full; stays 0.", |all| {
+        &all.ring_overflows
+    }),
+    ("onecode_zerocopy_sends_total", "Pages sent without a copy.", |all| &all.zerocopy_sends),
+    ("onecode_zerocopy_copies_total", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
+    ("onecode_connections_accepted_total", "Connections accepted.", |all| &all.accepted),
+    ("onecode_connections_refused_total", "Connections closed at once for want of a place or descriptor.", |all| {
+        &all.refused
+    }),
+    ("onecode_journal_appended_total", "Records handed to the journal.", |all| &all.journal_appended),
+    ("onecode_journal_acknowledged_total", "Records answered, being on disk.", |all| &all.journal_acknowledged),
+    ("onecode_journal_refused_total", "Records not taken, the lane full or the journal failed.", |all| {
+        &all.journal_refused
+    }),
+    ("onecode_statuses_ignored_total", "Statements about residents, no news.", |all| &all.statuses_ignored),
+    ("onecode_scans_unrecorded_total", "Verdicts without their record on disk.", |all| &all.scans_unrecorded),
+];
+
+type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
+
+/// All else that is one number: name, help, which.
+const FIGURES: [Figure; 24] = [
+    ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
+    ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
+    ("onecode_residents_used", "Places taken: by residents, those removed, and writes under way.", |all, _| {
+        all.registry.used() as f64
+    }),
+    ("onecode_residents_max", "Residents for whom there is room.", |all, _| all.registry.capacity() as f64),
+    ("onecode_journal_records_total", "Records on disk, by this process.", |all, _| of(&all.journal().records)),
+    ("onecode_journal_batches_total", "Batches that they were written in.", |all, _| of(&all.journal().batches)),
+    ("onecode_journal_bytes_total", "Bytes written, padding included.", |all, _| of(&all.journal().bytes)),
+    ("onecode_journal_syncs_total", "Syncs asked of the disk.", |all, _| of(&all.journal().syncs)),
+    ("onecode_journal_sync_seconds_total", "Time that they took.", |all, _| of(&all.journal().sync_us) / 1e6),
+    ("onecode_journal_sync_seconds_max", "The longest of them.", |all, _| of(&all.journal().sync_us_max) / 1e6),
+    ("onecode_journal_segments_total", "Segments begun.", |all, _| of(&all.journal().segments)),
+    ("onecode_journal_durable_to", "The last record on disk.", |all, _| of(&all.journal().durable_to)),
+    ("onecode_journal_folded_to", "The last in this process's last snapshot.", |all, _| of(&all.folding.folded_to)),
+    ("onecode_journal_folds_total", "Snapshots written.", |all, _| of(&all.folding.folds)),
+    ("onecode_journal_fold_failures_total", "Snapshots that failed.", |all, _| of(&all.folding.failures)),
+    ("onecode_journal_disk_bytes", "The journal's files.", |all, _| of(&all.folding.disk_bytes)),
+    ("onecode_journal_full", "1 while writes are refused: journal.disk_bytes_max.", |all, _| is(&all.folding.shut)),
+    ("onecode_journal_full_for_scans", "1 while scans are refused.", |all, _| is(&all.folding.shut_to_scans)),
+    ("onecode_journal_failed", "1 once a write or a sync has failed.", |all, _| is(&all.journal().failed)),
+    ("onecode_journal_waiting_seconds", "How long the oldest record that is not on disk has waited.", |all, now| {
+        all.waited_ms(now) as f64 / 1e3
+    }),
+    ("process_cpu_seconds_total", "CPU time of all threads, from /proc/self/task.", |_, _| cpu_s()),
+    ("process_resident_memory_bytes", "Memory in use, from /proc/self/statm.", |_, _| resident_bytes()),
+    ("process_start_time_seconds", "When it started, since 1970.", |all, _| all.started_unix_ms as f64 / 1e3),
+    ("process_clock_seconds", "The process's clock, since 1970.", |_, now| now.unix_ms as f64 / 1e3),
+];
+
+fn of(figure: &AtomicU64) -> f64 {
+    figure.load(Relaxed) as f64
+}
+
+fn is(state: &AtomicBool) -> f64 {
+    f64::from(state.load(Relaxed))
 }
 
 impl Observer {
+    fn journal(&self) -> &journal::Counters {
+        &self.folding.journal
+    }
+
     /// How long the oldest record that is not on disk has waited. The clocks of shards begin at the start of each.
     fn waited_ms(&self, now: Now) -> u64 {
         let since = self.counters.iter().map(|counters| counters.journal_waits_since_ms.get());
@@ -67,160 +132,80 @@ impl Observer {
     fn sum(&self, of: impl Fn(&Counters) -> &Counter) -> u64 {
         self.counters.iter().map(|counters| of(counters).get()).sum()
     }
+
+    fn answers(&self, route: Route, result: usize) -> u64 {
+        self.sum(|counters| &counters.answers[route as usize][result])
+    }
+
+    /// All figures without labels: name, help, value.
+    fn figures(&self, now: Now) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
+        let counts = COUNTS.into_iter().map(|(name, help, which)| (name, help, self.sum(which) as f64));
+        counts.chain(FIGURES.into_iter().map(move |(name, help, which)| (name, help, which(self, now))))
+    }
 }
-
-/// The counts that are one number each: name without `onecode_` and `_total`, help, which.
-type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
-
-const COUNTS: [Count; 16] = [
-    ("signatures", "Codes signed.", |all| &all.signatures),
-    ("ahead_signatures", "Of the signatures, those made before they were asked for.", |all| &all.ahead_signatures),
-    ("ahead_hits", "Refreshes that found their signature made.", |all| &all.ahead_hits),
-    ("payload_hits", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
-    ("received_bytes", "Bytes received.", |all| &all.received_bytes),
-    ("sent_bytes", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),
-    ("ring_overflows", "Completions that found the ring's queue full; stays 0.", |all| &all.ring_overflows),
-    ("zerocopy_sends", "Pages sent without a copy.", |all| &all.zerocopy_sends),
-    ("zerocopy_copies", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
-    ("connections_accepted", "Connections accepted.", |all| &all.accepted),
-    (
-        "connections_refused",
-        "Connections closed at once, all places being taken, and accepts that failed for want of descriptors.",
-        |all| &all.refused,
-    ),
-    ("journal_appended", "Records handed to the journal.", |all| &all.journal_appended),
-    ("journal_acknowledged", "Records answered once they were on disk.", |all| &all.journal_acknowledged),
-    ("journal_refused", "Records not taken: a lane was full, or the journal has failed.", |all| &all.journal_refused),
-    ("statuses_ignored", "Statements about residents that were no news.", |all| &all.statuses_ignored),
-    ("scans_unrecorded", "Verdicts that went out without their record on disk.", |all| &all.scans_unrecorded),
-];
-
-/// What the journal and the fold tell: name, kind, help, which, and what that is divided by for the unit of the name.
-type Told = (&'static str, &'static str, &'static str, fn(&Folding) -> u64, u32);
-
-const JOURNAL: [Told; 16] = [
-    ("records_total", "counter", "Records on disk, by this process.", |all| all.journal.records.load(Relaxed), 1),
-    ("batches_total", "counter", "Batches that they were written in.", |all| all.journal.batches.load(Relaxed), 1),
-    ("bytes_total", "counter", "Bytes written, padding included.", |all| all.journal.bytes.load(Relaxed), 1),
-    ("syncs_total", "counter", "Syncs asked of the disk.", |all| all.journal.syncs.load(Relaxed), 1),
-    ("sync_seconds_total", "counter", "Time that they took.", |all| all.journal.sync_us.load(Relaxed), 1_000_000),
-    ("sync_seconds_max", "gauge", "The longest of them.", |all| all.journal.sync_us_max.load(Relaxed), 1_000_000),
-    ("segments_total", "counter", "Segments begun.", |all| all.journal.segments.load(Relaxed), 1),
-    ("durable_to", "gauge", "The last record on disk.", |all| all.journal.durable_to.load(Relaxed), 1),
-    ("folded_to", "gauge", "The last record in this process's last snapshot.", |all| all.folded_to.load(Relaxed), 1),
-    ("folds_total", "counter", "Snapshots written.", |all| all.folds.load(Relaxed), 1),
-    ("fold_failures_total", "counter", "Snapshots that failed.", |all| all.failures.load(Relaxed), 1),
-    ("disk_bytes", "gauge", "The journal's files.", |all| all.disk_bytes.load(Relaxed), 1),
-    ("full", "gauge", "1 while writes are refused: journal.disk_bytes_max.", |all| all.shut.load(Relaxed).into(), 1),
-    ("full_for_scans", "gauge", "1 while scans are refused.", |all| all.shut_to_scans.load(Relaxed).into(), 1),
-    ("damaged_segments", "gauge", "Segments that cannot be read as a whole.", |all| all.damaged().0, 1),
-    ("failed", "gauge", "1 once a write or a sync has failed.", |all| all.journal.failed.load(Relaxed).into(), 1),
-];
 
 impl Overview for Observer {
     fn metrics(&self, now: Now) -> Bytes {
         let mut text = String::with_capacity(8 * 1_024);
-        describe(&mut text, "onecode_build_info", "gauge", "Always 1; the version and the driver that runs.");
+        describe(&mut text, "onecode_build_info", "Always 1; the version and the driver that runs.");
         let version = env!("CARGO_PKG_VERSION");
         line(&mut text, format_args!("onecode_build_info{{version=\"{version}\",driver=\"{}\"}} 1", self.driver));
-        let help = "Answers, by route and by the hundreds of the status.";
-        describe(&mut text, "onecode_requests_total", "counter", help);
+        describe(&mut text, "onecode_requests_total", "Answers, by route and by the hundreds of the status.");
         for route in Route::VARIANTS {
-            let name: &str = route.into();
             for (index, result) in RESULTS.iter().enumerate() {
-                let count = self.sum(|counters| &counters.answers[*route as usize][index]);
-                let labels = format_args!("route=\"{name}\",result=\"{result}\"");
-                line(&mut text, format_args!("onecode_requests_total{{{labels}}} {count}"));
+                let (name, count) = (<&str>::from(route), self.answers(*route, index));
+                line(&mut text, format_args!("onecode_requests_total{{route=\"{name}\",result=\"{result}\"}} {count}"));
             }
         }
-        for (name, help, which) in COUNTS {
-            figure(&mut text, &format!("onecode_{name}_total"), "counter", help, &self.sum(which));
-        }
-        describe(&mut text, "onecode_connections_open", "gauge", "Connections open now, by shard.");
+        describe(&mut text, "onecode_connections_open", "Connections open now, by shard.");
         for (shard, counters) in self.counters.iter().enumerate() {
             line(&mut text, format_args!("onecode_connections_open{{shard=\"{shard}\"}} {}", counters.open.get()));
         }
-        describe(&mut text, "onecode_connections_ended_total", "counter", "Connections ended, by reason.");
+        describe(&mut text, "onecode_connections_ended_total", "Connections ended, by reason.");
         for reason in EndReason::VARIANTS {
             let (count, reason) = (self.sum(|counters| &counters.ended[*reason as usize]), <&str>::from(reason));
             line(&mut text, format_args!("onecode_connections_ended_total{{reason=\"{reason}\"}} {count}"));
         }
-        let mut tell = |name: &str, kind, help, value: &dyn Display| figure(&mut text, name, kind, help, value);
-        let table = &self.registry;
-        tell("onecode_residents", "gauge", "Residents in the registry.", &table.len());
-        tell("onecode_residents_test", "gauge", "Those of them that are marked as test.", &table.test_len());
-        let help = "Places taken in the registry: by residents, those removed since the start, and writes under way.";
-        tell("onecode_residents_used", "gauge", help, &table.used());
-        tell("onecode_residents_max", "gauge", "Residents for whom the registry has room.", &table.capacity());
-        for (name, kind, help, which, divisor) in JOURNAL {
-            let value = which(&self.folding) as f64 / f64::from(divisor);
-            tell(&format!("onecode_journal_{name}"), kind, help, &value);
+        for (name, help, value) in self.figures(now) {
+            describe(&mut text, name, help);
+            line(&mut text, format_args!("{name} {value}"));
         }
-        let help = "How long the oldest record that is not on disk has waited.";
-        tell("onecode_journal_waiting_seconds", "gauge", help, &(self.waited_ms(now) as f64 / 1e3));
-        let cpu_s = format!("{:.6}", cpu_s());
-        tell("process_cpu_seconds_total", "counter", "CPU time of all threads, from /proc/self/task.", &cpu_s);
-        let bytes = resident_bytes();
-        tell("process_resident_memory_bytes", "gauge", "Memory in use, from /proc/self/statm.", &bytes);
-        let [started_s, now_s] = [self.started_unix_ms, now.unix_ms].map(|ms| format!("{:.3}", ms as f64 / 1e3));
-        tell("process_start_time_seconds", "gauge", "When the process started, since 1970.", &started_s);
-        tell("process_clock_seconds", "gauge", "The process's clock, since 1970.", &now_s);
         Bytes::from(text)
     }
 
     fn journal(&self, now: Now) -> String {
-        let (waited_ms, (damaged, first)) = (self.waited_ms(now), self.folding.damaged());
-        let late = format!("late: the oldest record has waited for {} s", waited_ms / 1_000);
-        let damage = first.map(|first| format!("{damaged} damaged: {first}"));
-        let late = (waited_ms >= SCAN_RECORD_MS_MAX).then_some(late);
-        late.into_iter().chain(damage).collect::<Vec<_>>().join("; ")
+        let waited_ms = self.waited_ms(now);
+        let late = || format!("late: the oldest record has waited for {} s", waited_ms / 1_000);
+        (waited_ms >= SCAN_RECORD_MS_MAX).then(late).unwrap_or_default()
     }
 
+    /// The figures without labels by their names, without `onecode_`.
     fn status(&self, now: Now) -> Bytes {
         let answers = Route::VARIANTS.iter().map(|route| {
-            let count = |index: usize| self.sum(|counters| &counters.answers[*route as usize][index]);
-            (
-                <&str>::from(route),
-                RESULTS.iter().enumerate().map(|(index, result)| (*result, count(index))).collect::<Value>(),
-            )
-        });
-        let journal = JOURNAL.iter().map(|(name, _, _, which, divisor)| {
-            let value = which(&self.folding);
-            (*name, if *divisor == 1 { json!(value) } else { json!(value as f64 / f64::from(*divisor)) })
+            let counts = RESULTS.iter().enumerate().map(|(index, result)| (*result, self.answers(*route, index)));
+            (<&str>::from(route), counts.collect::<Value>())
         });
         let open: Vec<u64> = self.counters.iter().map(|counters| counters.open.get()).collect();
         let mut document = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "driver": self.driver,
-            "uptime_s": now.unix_ms.saturating_sub(self.started_unix_ms) / 1_000,
-            "residents": self.registry.len(),
-            "residents_test": self.registry.test_len(),
-            "residents_used": self.registry.used(),
-            "residents_max": self.registry.capacity(),
-            "journal": journal.collect::<Value>(),
             "connections_open": open,
-            "cpu_s": cpu_s(),
-            "resident_memory_bytes": resident_bytes(),
             "requests": answers.collect::<Value>(),
         });
-        for (name, _, which) in COUNTS {
-            document[name] = self.sum(which).into();
+        for (name, _, value) in self.figures(now) {
+            let whole = value.fract() == 0.0;
+            document[name.trim_start_matches("onecode_")] = if whole { json!(value as u64) } else { json!(value) };
         }
         Bytes::from(document.to_string())
     }
 }
 
-fn describe(text: &mut String, name: &str, kind: &str, help: &str) {
+fn describe(text: &mut String, name: &str, help: &str) {
+    let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
     line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
 }
 
-/// A figure without labels.
-fn figure(text: &mut String, name: &str, kind: &str, help: &str, value: &dyn Display) {
-    describe(text, name, kind, help);
-    line(text, format_args!("{name} {value}"));
-}
-
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+fn line(text: &mut String, arguments: Arguments<'_>) {
     // Writing into a string cannot fail.
     let _ = writeln!(text, "{arguments}");
 }
@@ -233,6 +218,6 @@ fn cpu_s() -> f64 {
 }
 
 /// `/proc/self/statm` (proc(5)).
-fn resident_bytes() -> u64 {
-    Process::myself().and_then(|process| process.statm()).map_or(0, |sizes| sizes.resident * procfs::page_size())
+fn resident_bytes() -> f64 {
+    Process::myself().and_then(|process| process.statm()).map_or(0, |sizes| sizes.resident * procfs::page_size()) as f64
 }

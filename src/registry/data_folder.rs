@@ -190,7 +190,7 @@ mod tests {
         let path = outer.path().join("key");
         replace_file(&path, 0o600, |file| file.write_all(b"old")).unwrap();
         fs::write(outer.path().join(".key.new"), "left by a crash").unwrap();
-        let failed = replace_file(&path, 0o600, |file| {
+        let failed: io::Result<()> = replace_file(&path, 0o600, |file| {
             file.write_all(b"half")?;
             Err(io::ErrorKind::StorageFull.into())
         });

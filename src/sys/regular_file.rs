@@ -26,9 +26,13 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
 /// # Errors
 /// There is something of that name, be it a link, which stays as it is; or what the system or `write` said, and then no
 /// part of a file is left.
-pub fn create(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub fn create<T, E: From<io::Error>>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
     let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
-    write(&mut file).and_then(|()| file.sync_all()).inspect_err(|_| {
+    write(&mut file).and_then(|written| file.sync_all().map(|()| written).map_err(E::from)).inspect_err(|_| {
         // The error that matters is the first one.
         let _ = fs::remove_file(path);
     })
@@ -40,13 +44,18 @@ pub fn create(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Resul
 /// # Errors
 /// What the system or `write` said; the old file then stands and nothing is left beside it. (Only when the very last
 /// step fails, the sync of the folder, the new file is in place and it is not known whether a crash would undo it.)
-pub fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+pub fn replace<T, E: From<io::Error>>(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
+    let name = path.file_name().ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
     let aside = path.with_file_name(format!(".{}.new", name.display()));
     remove(&aside)?;
-    create(&aside, mode, write)?;
+    let written = create(&aside, mode, write)?;
     fs::rename(&aside, path).inspect_err(|_| _ = fs::remove_file(&aside))?;
-    sync_folder_of(path)
+    sync_folder_of(path)?;
+    Ok(written)
 }
 
 /// Removes a file, where there is one.
