@@ -97,7 +97,7 @@ pub const SNAPSHOT_BLOCK_BYTES: usize = 1 << 20;
 pub const SNAPSHOT_SEGMENT_ROWS_MAX: u64 = (4 << 20) / 40;
 /// One write(2) of it: some 30 µs in the kernel, which a shard on the same CPU waits for.
 pub const SNAPSHOT_WRITE_BYTES_MAX: usize = 64 << 10;
-/// One row of a CSV file for `import`, beyond which a quote was left open and would swallow the rest of the file.
+/// One row of a CSV file for `import`: of a longer one no more is kept in memory.
 pub const IMPORT_ROW_BYTES_MAX: u64 = 4_096;
 // Configuration and sign-in.
 

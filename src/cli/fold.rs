@@ -24,7 +24,7 @@ use crate::journal::port::Doorbell;
 use crate::journal::{Handle, Lane, Writer, recover, rewrite, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_LEAP_MS_MAX, JOURNAL_RESERVE_PERCENT,
-    JOURNAL_SEGMENT_BYTES, JOURNAL_UNFOLDED_BYTES_MAX,
+    JOURNAL_SEGMENT_BYTES, JOURNAL_UNFOLDED_BYTES_MAX, REGISTRY_WARNING_PERCENT,
 };
 use crate::observe::Folding;
 use crate::registry::data_folder::SNAPSHOT_FILE;
@@ -66,6 +66,8 @@ struct Folder {
     /// There is one of an earlier process that they may not have followed.
     owes_purge: bool,
     retention: Retention,
+    /// It is said that the registry is nearly full.
+    warned: bool,
 }
 
 /// The time by which scans are deleted. A clock that has leapt ahead is believed after a day of it, so that no mistake
@@ -142,6 +144,7 @@ impl Durable {
             purges: 0,
             owes_purge,
             retention,
+            warned: false,
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
         let folder = thread.map_err(Fatal::System.ended())?;
@@ -185,6 +188,15 @@ impl Folder {
     }
 
     fn look(&mut self) {
+        if !self.warned && self.table.is_nearly_full() {
+            self.warned = true;
+            eprintln!(
+                "onecode: warning: the registry is over {REGISTRY_WARNING_PERCENT} % full, {} of {}: raise \
+                 registry.capacity and start again; when it is full, new residents are refused",
+                self.table.used(),
+                self.table.capacity()
+            );
+        }
         let disk_bytes = disk_bytes(&self.journal);
         self.folding.disk_bytes.store(disk_bytes, Relaxed);
         let written = self.folding.journal.bytes.load(Relaxed);

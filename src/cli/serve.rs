@@ -139,7 +139,6 @@ fn serve(args: &Args) -> Result<(), Ended> {
     }
     let table = Arc::new(table);
     state::settle(&table, began);
-    state::watch(table.clone()).map_err(Fatal::System.ended())?;
     let public = driver::bind(config.listen_address, config.shards).map_err(Fatal::Address.ended())?;
     let admin = driver::bind(config.admin_address, 1).map_err(Fatal::Address.ended())?;
     let address = public[0].local_addr().map_err(Fatal::System.ended())?;

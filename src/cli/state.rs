@@ -1,11 +1,10 @@
 //! From a data folder to the state that it holds, in memory: the snapshot, then every record of the journal that is not
-//! in it. Beside that, how large the registry is, and the warning before it is full.
+//! in it. Beside that, how large the registry is.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
@@ -13,14 +12,11 @@ use super::{Ended, Fatal, counted};
 use crate::config::Config;
 use crate::journal::recover::{HEAD_FILE, Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
-use crate::limits::{REGISTRY_RESIDENTS_MIN, REGISTRY_WARNING_PERCENT};
+use crate::limits::REGISTRY_RESIDENTS_MIN;
 use crate::registry::data_folder::{DataFolderError, RESTORING_MARK, SNAPSHOT_FILE, is_there};
 use crate::registry::snapshot::{Meta, Snapshot};
 use crate::registry::table::Table;
 use crate::service::{Past, apply};
-
-/// How often is looked whether the registry is nearly full.
-const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn journal_folder(data: &Path) -> PathBuf {
     data.join("journal")
@@ -152,22 +148,6 @@ pub(super) fn settle(table: &Table, began: Instant) {
         huge_bytes * 100 / bytes.max(1),
         began.elapsed().as_millis()
     );
-}
-
-/// Says once, on stderr, when the registry is nearly full.
-pub(super) fn watch(table: Arc<Table>) -> io::Result<()> {
-    let watch = move || {
-        while !table.is_nearly_full() {
-            thread::sleep(LOOK);
-        }
-        eprintln!(
-            "onecode: warning: the registry is over {REGISTRY_WARNING_PERCENT} % full, {} of {}: raise registry.capacity \
-             and start again; when it is full, new residents are refused",
-            table.used(),
-            table.capacity()
-        );
-    };
-    thread::Builder::new().name("registry".to_owned()).spawn(watch).map(drop)
 }
 
 /// Runs `part` on a thread for each CPU, with the number of the thread and of all of them.

@@ -40,17 +40,16 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Done {
-    let mut check = Check { trust: trusted(args)?, at: args.at, json: args.json, codes: 0, refused: 0 };
-    let out = io::stdout().lock();
-    let done = match args.code.as_deref() {
-        Some(code) if code != "-" => check.lines(code.as_bytes(), out),
-        _ => check.lines(io::stdin().lock(), out),
+    let (trust, out) = (trusted(args)?, io::stdout().lock());
+    let checked = match args.code.as_deref() {
+        Some(code) if code != "-" => check(&trust, args.at, args.json, code.as_bytes(), out),
+        _ => check(&trust, args.at, args.json, io::stdin().lock(), out),
     };
-    done.map_err(Fatal::File.at("input or output"))?;
-    if check.codes == 0 {
+    let (codes, refused) = checked.map_err(Fatal::File.at("input or output"))?;
+    if codes == 0 {
         eprintln!("onecode: there was no code to verify");
     }
-    Ok(ExitCode::from(u8::from(check.codes == 0 || check.refused > 0)))
+    Ok(ExitCode::from(u8::from(codes == 0 || refused > 0)))
 }
 
 fn trusted(args: &Args) -> Result<Trust, Ended> {
@@ -64,32 +63,23 @@ fn trusted(args: &Args) -> Result<Trust, Ended> {
     Trust::from_jwks(&json).map_err(refused)
 }
 
-/// One run over some codes.
-struct Check {
-    trust: Trust,
+/// One verdict for each line, the empty ones too, so that both sides have as many. Returns how many codes there were, and
+/// of how many the answer is no.
+fn check(
+    trust: &Trust,
     at: Option<u64>,
     json: bool,
-    codes: u64,
-    refused: u64,
-}
-
-impl Check {
-    /// One verdict for each line, the empty ones too, so that both sides have as many.
-    fn lines(&mut self, mut input: impl BufRead, mut out: impl Write) -> io::Result<()> {
-        let mut line = Vec::new();
-        while read_line(&mut input, TEXT_BYTES_MAX, &mut line)? {
-            let verdict = verify(&self.trust, &line, self.at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
-            self.codes += 1;
-            self.refused += u64::from(!verdict.outcome.counts());
-            if self.json {
-                serde_json::to_writer(&mut out, &verdict)?;
-                writeln!(out)?;
-            } else {
-                writeln!(out, "{}", in_words(&verdict))?;
-            }
-        }
-        out.flush()
+    mut input: impl BufRead,
+    mut out: impl Write,
+) -> io::Result<(u64, u64)> {
+    let (mut line, mut codes, mut refused) = (Vec::new(), 0, 0);
+    while read_line(&mut input, TEXT_BYTES_MAX, &mut line)? {
+        let verdict = verify(trust, &line, at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
+        codes += 1;
+        refused += u64::from(!verdict.outcome.counts());
+        writeln!(out, "{}", if json { serde_json::to_string(&verdict)? } else { in_words(&verdict) })?;
     }
+    out.flush().map(|()| (codes, refused))
 }
 
 fn in_words(verdict: &Verdict) -> String {
@@ -139,10 +129,9 @@ mod tests {
 
     fn said(keyring: &Keyring, input: &str, json: bool) -> (String, u64, u64) {
         let trust = keyring.trusted(DEFAULT_ISSUER);
-        let mut check = Check { trust, at: Some(IAT), json, codes: 0, refused: 0 };
         let mut out = Vec::new();
-        check.lines(input.as_bytes(), &mut out).unwrap();
-        (String::from_utf8(out).unwrap(), check.codes, check.refused)
+        let (codes, refused) = check(&trust, Some(IAT), json, input.as_bytes(), &mut out).unwrap();
+        (String::from_utf8(out).unwrap(), codes, refused)
     }
 
     #[test]

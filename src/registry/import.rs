@@ -1,7 +1,8 @@
 //! Merges a CSV file into the registry: each row says what one resident's status is since when.
 //!
 //! A header row is required: `id_number,status,updated_at` and, where wanted, `region` and `test`, in any order. Fields
-//! may be quoted, lines end in LF or CRLF, a byte order mark is skipped. A wrong row is handed to the caller with its
+//! may be quoted, lines end in LF or CRLF, a byte order mark is skipped. No field has a comma, a quote or a line end in it,
+//! so a row is a line, and an open quote spoils that one only. A wrong row is handed to the caller with its
 //! line, column and reason, and the rest goes on; a file of another shape is refused before anything is merged. The
 //! text of a field never comes back out: it may be an ID number.
 //!
@@ -14,10 +15,9 @@
 //! greater region; then test). So the order of rows, and of files with the same columns, does not matter. A column
 //! that a file does not have leaves what the registry holds; an empty field says "none". Sessions are never touched.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::RangeInclusive;
 
-use csv::{ByteRecord, ReaderBuilder, Terminator};
 use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -63,7 +63,7 @@ pub struct Report {
 /// A row that was not taken.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reject {
-    /// The line of the file on which the row begins, from 1, every line feed counted.
+    /// The line of the file, from 1.
     pub line: u64,
     /// The column that is wrong; empty when it is the row.
     pub column: &'static str,
@@ -77,9 +77,8 @@ pub struct Reject {
 pub enum Reason {
     #[error("{found} fields, expected {expected}")]
     Fields { expected: usize, found: usize },
-    /// No field of ours goes on over several lines.
-    #[error("goes on to line {last}: a quote was left open")]
-    Lines { last: u64 },
+    #[error("more than {IMPORT_ROW_BYTES_MAX} bytes")]
+    Long,
     #[error(transparent)]
     IdNumber(IdNumberError),
     #[error("not one of green yellow red unknown 绿 黄 红")]
@@ -111,15 +110,9 @@ pub fn import(
     rows_expected: usize,
     reject: &mut dyn FnMut(&Reject) -> io::Result<()>,
 ) -> Result<(Table, Report), ImportError> {
-    let mut reader = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        // Lines end at LF, so that they can be counted exactly; a CR before it is cut off the last field.
-        .terminator(Terminator::Any(b'\n'))
-        .buffer_capacity(BUFFER_BYTES)
-        .from_reader(Bounded { input, left: 2 * BUFFER_BYTES, ended: false });
-    let mut row = ByteRecord::new();
-    reader.read_byte_record(&mut row).map_err(|error| ImportError::read(error, 1))?;
+    let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
+    let (mut row, mut line) = (Vec::new(), 1);
+    read_row(&mut input, &mut row).map_err(|source| ImportError::Read { line, source })?;
     let columns = Columns::of_header(&row).map_err(ImportError::Header)?;
     let (table, before) = match mode {
         Mode::Merge => (held, None),
@@ -127,30 +120,40 @@ pub fn import(
     };
     let mut merger = Merger { table, before, newest: 0, columns, versions, report: Report::default() };
     loop {
-        reader.get_mut().left = 2 * BUFFER_BYTES;
-        let begins = reader.position().clone();
-        if !reader.read_byte_record(&mut row).map_err(|error| ImportError::read(error, begins.line()))? {
+        line += 1;
+        if !read_row(&mut input, &mut row).map_err(|source| ImportError::Read { line, source })? {
             break;
         }
-        if row.len() == 1 && columns.field(&row, 0).is_empty() {
+        if row.is_empty() {
             continue;
-        }
-        // The reader skips empty lines in front of a row, so the row's line is counted from its end.
-        let inner = row.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-        let last = reader.position().line() - 1;
-        let line = last.saturating_sub(inner).max(begins.line());
-        if inner > 0 && reader.position().byte() - begins.byte() > IMPORT_ROW_BYTES_MAX {
-            return Err(ImportError::RowTooLong { line });
         }
         merger.make_room().map_err(ImportError::Memory)?;
         merger.report.rows += 1;
-        let taken = if inner > 0 { Err(("", Reason::Lines { last })) } else { merger.take(&row, key) };
-        if let Err((column, reason)) = taken {
+        if let Err((column, reason)) = merger.take(&row, key) {
             merger.report.rejected += 1;
-            reject(&Reject { line, column, reason }).map_err(ImportError::Rejects)?;
+            reject(&Reject { line, column, reason })?;
         }
     }
     merger.finish().map_err(ImportError::Memory)
+}
+
+/// Reads a line without its end, and of one that is too long as much as shows it. False at the end of the input.
+fn read_row(input: &mut impl BufRead, row: &mut Vec<u8>) -> io::Result<bool> {
+    row.clear();
+    if input.by_ref().take(IMPORT_ROW_BYTES_MAX + 1).read_until(b'\n', row)? == 0 {
+        return Ok(false);
+    }
+    if row.pop_if(|last| *last == b'\n').is_none() {
+        input.skip_until(b'\n')?;
+    }
+    row.pop_if(|last| *last == b'\r');
+    Ok(true)
+}
+
+fn fields(row: &[u8]) -> Vec<&[u8]> {
+    row.split(|byte| *byte == b',')
+        .map(|field| if let [b'"', inner @ .., b'"'] = field { inner } else { field })
+        .collect()
 }
 
 struct Merger {
@@ -165,7 +168,7 @@ struct Merger {
 }
 
 impl Merger {
-    fn take(&mut self, row: &ByteRecord, key: &HashKey) -> Result<(), (&'static str, Reason)> {
+    fn take(&mut self, row: &[u8], key: &HashKey) -> Result<(), (&'static str, Reason)> {
         let mut new = self.columns.record(row, key)?;
         if !self.versions.contains(&new.version) {
             return Err((NAMES[UPDATED_AT], Reason::UpdatedAtRange));
@@ -263,15 +266,12 @@ struct Columns {
 
 impl Columns {
     /// Names no column that is not ours: a file without a header has a person's row in its place.
-    fn of_header(header: &ByteRecord) -> Result<Columns, String> {
-        let mut columns = Columns { places: [None; NAMES.len()], count: header.len() };
-        for place in 0..header.len() {
-            let mut name = columns.field(header, place);
-            if place == 0 {
-                // The byte order mark in UTF-8 and in GB18030.
-                name = name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name);
-                name = name.strip_prefix(b"\x84\x31\x95\x33").unwrap_or(name);
-            }
+    fn of_header(header: &[u8]) -> Result<Columns, String> {
+        // The byte order mark in UTF-8 and in GB18030.
+        let marks = [&b"\xef\xbb\xbf"[..], b"\x84\x31\x95\x33"];
+        let names = fields(marks.iter().find_map(|mark| header.strip_prefix(*mark)).unwrap_or(header));
+        let mut columns = Columns { places: [None; NAMES.len()], count: names.len() };
+        for (place, name) in names.into_iter().enumerate() {
             let column = NAMES.iter().position(|known| known.as_bytes() == name);
             let column = column.ok_or_else(|| format!("column {} of the first row is none of them", place + 1))?;
             if columns.places[column].replace(place).is_some() {
@@ -284,17 +284,15 @@ impl Columns {
         }
     }
 
-    /// A field of a row without the CR of a CRLF.
-    fn field<'a>(&self, row: &'a ByteRecord, place: usize) -> &'a [u8] {
-        let field = &row[place];
-        if place + 1 == row.len() { field.strip_suffix(b"\r").unwrap_or(field) } else { field }
-    }
-
-    fn record(&self, row: &ByteRecord, key: &HashKey) -> Result<Record, (&'static str, Reason)> {
-        if row.len() != self.count {
-            return Err(("", Reason::Fields { expected: self.count, found: row.len() }));
+    fn record(&self, row: &[u8], key: &HashKey) -> Result<Record, (&'static str, Reason)> {
+        if row.len() as u64 > IMPORT_ROW_BYTES_MAX {
+            return Err(("", Reason::Long));
         }
-        let field = |column: usize| self.places[column].map_or(&b""[..], |place| self.field(row, place));
+        let fields = fields(row);
+        if fields.len() != self.count {
+            return Err(("", Reason::Fields { expected: self.count, found: fields.len() }));
+        }
+        let field = |column: usize| self.places[column].map_or(&b""[..], |place| fields[place]);
         let wrong = |column: usize, reason| (NAMES[column], reason);
         let id_number = IdNumber::parse(field(ID_NUMBER)).map_err(|error| wrong(ID_NUMBER, Reason::IdNumber(error)))?;
         let status = status(field(STATUS)).ok_or(wrong(STATUS, Reason::Status))?;
@@ -350,65 +348,18 @@ fn test(field: &[u8]) -> Option<bool> {
     }
 }
 
-/// What the CSV reader reads from: it ends in a line feed, so that every row does, and it stops when a row does not
-/// end, so that an open quote cannot fill the memory.
-struct Bounded<R> {
-    input: R,
-    /// Bytes that may still be read before a row must have ended.
-    left: usize,
-    /// Whether the input so far ends in a line feed.
-    ended: bool,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let count = match self.input.read(buffer)? {
-            0 if !self.ended && !buffer.is_empty() => {
-                buffer[0] = b'\n';
-                1
-            }
-            count => count,
-        };
-        if let Some(last) = buffer[..count].last() {
-            self.ended = *last == b'\n';
-        }
-        self.left = self.left.saturating_sub(count);
-        Ok(count)
-    }
-}
-
 /// Why a file is refused as a whole.
 #[derive(Error, Debug)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum ImportError {
     #[error("the first row is not a header id_number,status,updated_at[,region,test]: {0}")]
     Header(String),
-    #[error(
-        "the row that begins on line {line} does not end within {IMPORT_ROW_BYTES_MAX} bytes; is a quote left open?"
-    )]
-    RowTooLong { line: u64 },
     #[error("cannot be read beyond line {line}: {source}")]
     Read { line: u64, source: io::Error },
     #[error("the list of rejected rows cannot be written: {0}")]
     Rejects(#[from] io::Error),
     #[error("the system has no memory for so many residents: {0}")]
     Memory(io::Error),
-}
-
-impl ImportError {
-    /// Flexible rows of bytes have no other error than that of reading.
-    fn read(error: csv::Error, line: u64) -> ImportError {
-        match error.into_kind() {
-            csv::ErrorKind::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
-                ImportError::RowTooLong { line }
-            }
-            csv::ErrorKind::Io(source) => ImportError::Read { line, source },
-            other => ImportError::Read { line, source: io::Error::other(format!("{other:?}")) },
-        }
-    }
 }
 
 /// The columns. The first three are required.
@@ -547,7 +498,7 @@ mod tests {
             format!("{},green,1,6101,\n", id(2)),                  // 9
             format!("{},green,1,610100,maybe\r\n\r\n\r\n", id(2)), // 10
             format!("{},green,1\n", id(2)),                        // 13
-            format!("{},\"green\n\nred\",1,,\n", id(2)),           // 14 to 16
+            format!("{},\"green\n\nred\",1,,\n", id(2)),           // 14 and 16
             good(3),                                               // 17
             format!("{},green,1,,,", id(2)),                       // 18
         ];
@@ -564,11 +515,12 @@ mod tests {
                 (9, "region", Reason::Region),
                 (10, "test", Reason::Test),
                 (13, "", fields(3)),
-                (14, "", Reason::Lines { last: 16 }),
+                (14, "", fields(2)),
+                (16, "", fields(4)),
                 (18, "", fields(6)),
             ]
         );
-        assert_eq!((table.len(), report.rows, report.inserted), (2, 11, 2));
+        assert_eq!((table.len(), report.rows, report.inserted), (2, 12, 2));
     }
 
     #[test]
@@ -635,9 +587,8 @@ mod tests {
         let remove = |n: u32, version| {
             let Record { resident, check, .. } = held(&table, n);
             let place = table.reserve(resident).unwrap();
-            let saying = crate::registry::table::Saying::Removed;
             let statement =
-                crate::registry::table::Statement { resident, check, version, saying, test: false, region: 0 };
+                crate::registry::table::Statement { resident, check, version, status: None, test: false, region: 0 };
             assert!(table.apply(&statement, place));
         };
         raise_session(&table, held(&table, 4).resident);
@@ -682,7 +633,7 @@ mod tests {
     #[test]
     fn a_file_of_another_shape_is_refused_by_name() {
         let refused = |csv: &[u8]| run(csv, Table::with_capacity(0), Mode::Merge).unwrap_err().to_string();
-        assert!(refused(b"").contains("id_number is missing"));
+        assert!(refused(b"").contains("column 1 of the first row"));
         assert!(refused(b"id_number,status\n").contains("updated_at is missing"));
         assert!(refused(b"id_number,status,updated_at,phone\n").contains("column 4 of the first row"));
         assert!(refused(b"id_number;status;updated_at\n").contains("column 1 of the first row"));
@@ -693,13 +644,14 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_refuses_the_file_instead_of_swallowing_it() {
-        let tail = rows(HEADER, &[(1, "green,1")]).repeat(100_000);
-        for length in [10_000, tail.len()] {
-            let csv = format!("{HEADER}\n\n\"{}", &tail[..length]);
-            let error = run(csv, Table::with_capacity(0), Mode::Merge).unwrap_err().to_string();
-            assert!(error.contains("is a quote left open?"), "{error}");
-        }
+    fn an_open_quote_or_a_line_without_end_spoils_one_row() {
+        let long = "x".repeat(2_000_000);
+        let csv = format!("{HEADER}\n\"{},green,1\n{long}\r\n{},green,1\n{long}", id(1), id(2));
+        let (table, report, rejects) = fresh(csv);
+        assert_eq!((table.len(), report.rows, report.inserted), (1, 4, 1));
+        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, reject.reason)).collect();
+        let id_number = Reason::IdNumber(IdNumberError::Length { found: 19 });
+        assert_eq!(found, [(2, id_number), (3, Reason::Long), (5, Reason::Long)]);
     }
 
     #[test]

@@ -332,7 +332,7 @@ pub enum SnapshotError {
 mod tests {
     use super::super::demo;
     use super::super::id_number::HashKey;
-    use super::super::table::{Saying, Statement};
+    use super::super::table::Statement;
     use super::*;
     use crate::words::{ResidentNumber, Status};
     use std::fs;
@@ -414,15 +414,15 @@ mod tests {
     fn who_was_removed_is_stored_and_what_was_purged_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (path, table) = (folder.path().join("registry.snapshot"), Table::with_capacity(9));
-        let say = |number, version, saying, test| {
+        let say = |number, version, status, test| {
             let resident = ResidentNumber(number);
-            let statement = Statement { resident, check: 1, version, saying, test, region: 0 };
+            let statement = Statement { resident, check: 1, version, status, test, region: 0 };
             table.apply(&statement, table.reserve(resident).unwrap())
         };
         for (number, test) in [(0, false), (1, false), (2, true), (3, true)] {
-            assert!(say(number, 5, Saying::Is(Status::Green), test));
+            assert!(say(number, 5, Some(Status::Green), test));
         }
-        assert!(say(1, 6, Saying::Removed, false) && say(3, 6, Saying::Removed, true));
+        assert!(say(1, 6, None, false) && say(3, 6, None, true));
         assert_eq!(table.purge_test(0, 1, 0), (1, None));
         assert_eq!(store(&path, &META, &table, &mut |_| Ok(())).unwrap(), 2);
         let loaded = load(&path).unwrap();
@@ -441,9 +441,9 @@ mod tests {
         let log: Vec<Statement> = (1..=60_000_u64)
             .map(|sequence| {
                 let (number, late) = (sequence * sequence % RESIDENTS, if sequence % 5 == 0 { 900 } else { 0 });
-                let saying = if sequence % 7 == 0 { Saying::Removed } else { Saying::Is(Status::Red) };
+                let status = (sequence % 7 != 0).then_some(Status::Red);
                 let version = 1_000 + sequence - late;
-                Statement { resident: spread(number), check: number, version, saying, test: false, region: 0 }
+                Statement { resident: spread(number), check: number, version, status, test: false, region: 0 }
             })
             .collect();
         let apply =

@@ -43,15 +43,6 @@ pub struct Record {
     pub region: u32,
 }
 
-/// What a statement says of a resident beside its version.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Saying {
-    /// They are in the registry, and this is their status.
-    Is(Status),
-    /// They are not in the registry any more.
-    Removed,
-}
-
 /// A statement about a resident, as the journal carries it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Statement {
@@ -61,8 +52,8 @@ pub struct Statement {
     pub check: u64,
     /// As in [`Record::version`].
     pub version: u64,
-    /// What is said.
-    pub saying: Saying,
+    /// What their code says; `None`: they are not in the registry any more.
+    pub status: Option<Status>,
     /// As in [`Record::test`].
     pub test: bool,
     /// As in [`Record::region`]; 0 leaves it as it is.
@@ -216,10 +207,8 @@ impl Table {
         let Statement { check, version, test, .. } = *statement;
         let session = before.map_or(0, |before| before.session);
         let region = if statement.region > 0 { statement.region } else { before.map_or(0, |before| before.region) };
-        let (status, mark) = match statement.saying {
-            Saying::Is(status) => (status, PRESENT),
-            Saying::Removed => (Status::Unknown, REMOVED),
-        };
+        let mark = if statement.status.is_some() { PRESENT } else { REMOVED };
+        let status = statement.status.unwrap_or(Status::Unknown);
         self.put(cell, held, pack(&Record { resident, check, version, status, test, session, region }, mark));
         true
     }
@@ -546,11 +535,11 @@ pub(super) mod tests {
 
     fn status(number: u64, version: u64, status: Status) -> Statement {
         let resident = ResidentNumber(number);
-        Statement { resident, check: 5, version, saying: Saying::Is(status), test: false, region: 0 }
+        Statement { resident, check: 5, version, status: Some(status), test: false, region: 0 }
     }
 
     fn removal(number: u64, version: u64) -> Statement {
-        Statement { saying: Saying::Removed, ..status(number, version, Status::Unknown) }
+        Statement { status: None, ..status(number, version, Status::Unknown) }
     }
 
     /// Reserves and applies at once.
@@ -594,9 +583,9 @@ pub(super) mod tests {
                 stood = stood.max(statement.version);
             }
             let (held, removed) = (table.read(newest.resident), table.removed(newest.resident));
-            match newest.saying {
-                Saying::Is(status) => assert_eq!(held.map(|held| (held.version, held.status)), Some((stood, status))),
-                Saying::Removed => assert_eq!(removed.map(|removed| removed.version), Some(stood)),
+            match newest.status {
+                Some(status) => assert_eq!(held.map(|held| (held.version, held.status)), Some((stood, status))),
+                None => assert_eq!(removed.map(|removed| removed.version), Some(stood)),
             }
             assert_ne!(held.is_some(), removed.is_some());
             assert_eq!((table.len(), table.used()), (usize::from(held.is_some()), 1));

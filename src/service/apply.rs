@@ -5,7 +5,7 @@
 //! nothing here.
 
 use crate::journal::Record;
-use crate::registry::table::{Full, Saying, Statement, Table};
+use crate::registry::table::{Full, Statement, Table};
 
 /// Applies a record of the journal at start, when one thread owns all residents; says whether it changed anything.
 ///
@@ -15,8 +15,8 @@ pub fn replay(table: &Table, record: &Record<'_>) -> Result<bool, Full> {
     match *record {
         Record::Status { resident, check, version, status, remove, test, region, .. } => {
             let place = table.reserve(resident)?;
-            let saying = if remove { Saying::Removed } else { Saying::Is(status) };
-            Ok(table.apply(&Statement { resident, check, version, saying, test, region }, place))
+            let status = (!remove).then_some(status);
+            Ok(table.apply(&Statement { resident, check, version, status, test, region }, place))
         }
         Record::Sessions { resident, session, .. } => Ok(table.end_sessions(resident, session)),
         Record::PurgeTest { .. } => {

@@ -14,7 +14,7 @@ use crate::limits::{
     ADMIN_TOKENS_MAX, AUDIT_ENTRIES_MAX, AUDIT_REFUSAL_MS_MIN, HISTORY_CHANGES_MAX, SCAN_RECORD_MS_MAX,
     TEST_HOLD_MS_MAX,
 };
-use crate::registry::table::{Place, Record as Known, Saying, Statement};
+use crate::registry::table::{Place, Record as Known, Statement};
 use crate::words::{Now, ResidentNumber, Status};
 
 /// A connection of one shard. Stale once the connection was removed: a lookup then finds nothing.
@@ -332,8 +332,7 @@ impl Service {
         if known.is_none() {
             self.writes.added.entry(resident).or_insert((check, test));
         }
-        let saying = said.map_or(Saying::Removed, Saying::Is);
-        let statement = Statement { resident, check, version, saying, test, region };
+        let statement = Statement { resident, check, version, status: said, test, region };
         let change = Change { resident, version, status: said, at_ms, author: author.clone(), reason, test };
         Ok((ticket, Taken { statement, place, change }))
     }
