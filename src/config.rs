@@ -5,11 +5,9 @@
 //! (`ONECODE_LISTEN_ADDRESS`), and for some as a flag. Whatever is unknown, malformed or contradicts another value is
 //! refused with its full name and place, in one line; a value is never guessed or dropped in silence, and one that a
 //! stronger source covers is checked too, lest it be found wrong on the day on which it counts.
-//!
-//! This file reads the configuration file, the JWKS and the admin tokens and touches nothing else: whether an address can
-//! be bound or a folder written is found by who binds and writes. `cli` calls it; the pure rooms take the values they need.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -81,8 +79,8 @@ keys! {
     "admin.tokens_file" admin_tokens_file: Option<PathBuf> = None, path();
     /// Shards of the public listener, 1 or more; by default one for each CPU of `cpus`, or of those that there are.
     "runtime.shards" shards: usize = 0, whole(1..=CPUS_MAX);
-    /// The CPUs to pin the shards to, at least as many.
-    "runtime.cpus" cpus: Cpus = Cpus(None), parsed(values::cpus);
+    /// The CPUs to pin the shards to, at least as many; `None` leaves the choice to the driver.
+    "runtime.cpus" cpus: Option<Cpus> = None, parsed(values::cpus);
     "runtime.driver" driver: DriverChoice = DriverChoice::Auto, parsed(values::driver);
     /// Residents that the registry has room for; `None` is a quarter more than it has at start.
     "registry.capacity" registry_capacity: Option<u32> = None, whole(1..=REGISTRY_RESIDENTS_MAX);
@@ -136,7 +134,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn at(place: impl std::fmt::Display, problem: &str) -> ConfigError {
+    fn at(place: impl Display, problem: &str) -> ConfigError {
         let one_line: String = problem.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         ConfigError { line: format!("{place}: {one_line}"), is_of_a_flag: false }
     }
@@ -200,7 +198,7 @@ impl Config {
         if self.is_default("keys_dir") {
             self.keys_dir = self.data.join("keys");
         }
-        if let Cpus(Some(cpus)) = &self.cpus {
+        if let Some(Cpus(cpus)) = &self.cpus {
             let (shards, named) = (self.shards, cpus.len());
             if self.is_default("runtime.shards") {
                 self.shards = named;
@@ -266,11 +264,8 @@ impl Config {
         else {
             return Ok(None);
         };
-        // Read again on SIGHUP by the thread that hears signals: nothing there may keep it waiting.
-        let refused = |problem: String| self.refuse("auth.jwks_file", &problem);
-        let text = read_text(path, regular_file::open).map_err(|error| refused(error.line))?;
-        let verifier = Verifier::from_jwks(&text, issuer, audience, &self.id_claim);
-        verifier.map(Some).map_err(|error| refused(format!("{}: {error}", path.display())))
+        let parse = |text: &str| Verifier::from_jwks(text, issuer, audience, &self.id_claim);
+        self.read_named("auth.jwks_file", path, parse).map(Some)
     }
 
     /// Reads and checks the tokens of admin callers. At start, in `check-config`, and on SIGHUP.
@@ -279,13 +274,24 @@ impl Config {
     /// The file cannot be read, others can read it, or it is not what [`Callers`] takes.
     pub fn read_callers(&self) -> Result<Callers, ConfigError> {
         let Some(path) = &self.admin_tokens_file else { return Ok(Callers::default()) };
-        let refuse = |problem: String| ConfigError::at(path.display(), &problem);
-        let text = read_text(path, regular_file::open)?;
-        let mode = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(refuse(format!("mode {mode:o} lets others at the admin tokens: make it 600")));
+        let mode = std::fs::metadata(path).map_or(0, |file| file.mode() & 0o077);
+        if mode != 0 {
+            return Err(
+                self.refuse("admin.tokens_file", &format!("{}: others can get at it: make it 600", path.display()))
+            );
         }
-        Callers::from_toml(&text).map_err(refuse)
+        self.read_named("admin.tokens_file", path, Callers::from_toml)
+    }
+
+    /// Reads what a key names; on SIGHUP too, by the thread that hears signals: nothing there may keep it waiting.
+    fn read_named<T, E: Display>(
+        &self,
+        key: &str,
+        path: &Path,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, ConfigError> {
+        let text = read_text(path, regular_file::open).map_err(|error| self.refuse(key, &error.line))?;
+        parse(&text).map_err(|error| self.refuse(key, &format!("{}: {error}", path.display())))
     }
 }
 
@@ -348,7 +354,7 @@ mod tests {
         assert_eq!(config.issuer, "CN-610100");
         assert_eq!(config.listen_address.to_string(), "127.0.0.1:8080");
         assert_eq!(config.admin_address.to_string(), "127.0.0.1:8081");
-        assert_eq!((config.shards, config.cpus.clone(), config.driver), (4, Cpus(None), DriverChoice::Auto));
+        assert_eq!((config.shards, config.cpus.clone(), config.driver), (4, None, DriverChoice::Auto));
         assert_eq!((config.code_window_s, config.code_life_s, config.session_days), (45, 120, 30));
         assert_eq!(config.jwks_file, None);
     }
@@ -395,13 +401,13 @@ mod tests {
 
     #[test]
     fn every_key_has_its_value() {
-        let full = "admin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n";
+        let full = "admin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
         let unset = |text: &str| {
             let config = with_file(text).unwrap();
             assert!(config.entries().map(|(key, ..)| key).eq(keys()), "every key is shown, set or not");
             config.entries().filter(|(_, value, _)| value.is_null()).count()
         };
-        assert_eq!((unset(full), unset("")), (0, 8));
+        assert_eq!((unset(full), unset("")), (0, 9));
         assert_eq!(with_file("").unwrap().id_claim, "id_number");
     }
 
@@ -464,9 +470,8 @@ mod tests {
     #[test]
     fn cpu_lists_set_the_number_of_shards() {
         let config = with_file("runtime.cpus = \"0-2,8\"").unwrap();
-        assert_eq!((config.shards, config.cpus), (4, Cpus(Some(vec![0, 1, 2, 8]))));
+        assert_eq!((config.shards, config.cpus), (4, Some(Cpus(vec![0, 1, 2, 8]))));
         assert_eq!(with_file("runtime = { cpus = \"0-3\", shards = 2 }").unwrap().shards, 2);
-        assert_eq!(with_file("runtime.cpus = \"auto\"").unwrap().cpus, Cpus(None));
     }
 
     #[test]

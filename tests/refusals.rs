@@ -200,14 +200,7 @@ fn a_configuration_that_is_not_there_is_78_everywhere_and_help_says_so() {
 }
 
 #[test]
-fn help_that_cannot_be_printed_is_74() {
-    for words in [&["--help"][..], &["--version"], &["help"], &["serve", "--help"], &["keys", "rotate", "-h"]] {
-        let full = fs::File::options().write(true).open("/dev/full").unwrap();
-        let output = onecode().args(words).stdout(full).output().unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(74), "{words:?}: {text}");
-        assert!(text.starts_with("onecode: standard output: No space left"), "{text}");
-    }
+fn wrong_usage_is_2() {
     assert_eq!(run(&mut onecode()).status.code(), Some(2));
     assert!(run_well(onecode().arg("--version")).starts_with("onecode "));
     refused(onecode().args(["serve", "--nothing"]), 2, &["--nothing", "Usage"]);

@@ -32,8 +32,11 @@ pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> 
         if entry.file_type().is_dir() {
             continue;
         }
-        let unknown = || refused(format!("files of this kind are not served, only {}", kinds()));
-        let content_type = content_type(&name).ok_or_else(unknown)?;
+        let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+        let Some((_, content_type)) = KINDS.iter().find(|(kind, _)| *kind == end) else {
+            let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+            return Err(refused(format!("files of this kind are not served, only {kinds}")));
+        };
         // Bounded first of all, so that a wrong one is not compressed for hours.
         let body = read_bounded(regular_file::open(entry.path()), ASSET_FILE_BYTES_MAX.into());
         let body = body.map_err(Fatal::Configuration.at(entry.path().display()))?;
@@ -98,15 +101,6 @@ const KINDS: [(&str, &str); 16] = [
     ("txt", "text/plain; charset=utf-8"),
     ("wasm", "application/wasm"),
 ];
-
-fn content_type(name: &str) -> Option<&'static str> {
-    let end = name.rsplit_once('.')?.1;
-    KINDS.iter().find(|(kind, _)| *kind == end).map(|(_, content_type)| *content_type)
-}
-
-fn kinds() -> String {
-    KINDS.map(|(kind, _)| kind).join(", ")
-}
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,7 +36,7 @@ use crate::registry::table::Table;
      is done: then only the counts could not be written (74)."
 ))]
 pub struct Args {
-    /// The CSV file, or - for standard input
+    /// The CSV file; /dev/stdin is standard input
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
     #[command(flatten)]
@@ -57,7 +56,7 @@ pub fn run(args: &Args) -> Done {
     let config = args.place.load(&[])?;
     let file_failed = Fatal::File.at(args.file.display());
     // Opened first: a mistyped name should not make a data folder.
-    let input = open_input(&args.file).map_err(&file_failed)?;
+    let input = File::open(&args.file).map_err(&file_failed)?;
     let metadata = input.metadata().map_err(&file_failed)?;
     let length_bytes = metadata.is_file().then_some(metadata.len());
     let folder = DataFolder::open(&config.data, std::process::id(), "onecode import")?;
@@ -113,13 +112,6 @@ const REJECTS_FILE: &str = "rejects.csv";
 const YEAR_2000_BEGINS_UNIX_MS: u64 = 946_684_800_000;
 /// How far the clock of whoever wrote the file may be ahead, in milliseconds; a later time could not be overtaken.
 const DAY_MS: u64 = 86_400_000;
-
-fn open_input(path: &Path) -> io::Result<File> {
-    if path.as_os_str() == "-" {
-        return io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    }
-    File::open(path)
-}
 
 /// What is there, with room for the rows to come, and the last record of the journal that is in it. That one is on disk
 /// for certain, before a snapshot may say so.

@@ -153,15 +153,19 @@ fn print(keyring: &Keyring, now: u64, as_json: bool) -> Result<(), Ended> {
 }
 
 fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
-    let Some(path) = file else {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
-            eprint!("passphrase (shown as typed; --passphrase-file takes it from a file): ");
+    let (input, place): (io::Result<Box<dyn BufRead>>, _) = match file {
+        Some(path) => {
+            (File::open(path).map(|file| Box::new(io::BufReader::new(file)) as _), path.display().to_string())
         }
-        return first_line(stdin.lock()).map_err(Fatal::File.at("no passphrase from standard input"));
+        None => (Ok(Box::new(io::stdin().lock())), "standard input".to_owned()),
     };
-    let line = File::open(path).and_then(|file| first_line(io::BufReader::new(file)));
-    line.map_err(Fatal::File.at(format_args!("no passphrase from {}", path.display())))
+    if file.is_none() && io::stdin().is_terminal() {
+        eprint!("passphrase (shown as typed; --passphrase-file takes it from a file): ");
+    }
+    let mut line = Zeroizing::new(Vec::with_capacity(2 * PASSPHRASE_BYTES_MAX));
+    let read = input.and_then(|mut input| super::read_line(&mut input, PASSPHRASE_BYTES_MAX, &mut line));
+    read.map_err(Fatal::File.at(format_args!("no passphrase from {place}")))?;
+    Ok(line)
 }
 
 pub(super) fn open_export(path: &Path, passphrase_file: Option<&Path>) -> Result<Keyring, Ended> {
@@ -178,12 +182,6 @@ fn export(keyring: &Keyring, out: Option<&Path>, passphrase_file: Option<&Path>)
     let Some(path) = out else { return super::print(&sealed) };
     regular_file::create(path, 0o600, |file| file.write_all(&sealed))
         .map_err(|error| KeyringError::Io { path: path.to_path_buf(), error }.into())
-}
-
-fn first_line(mut input: impl BufRead) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(2 * PASSPHRASE_BYTES_MAX));
-    super::read_line(&mut input, PASSPHRASE_BYTES_MAX, &mut line)?;
-    Ok(line)
 }
 
 /// No one types more.

@@ -231,11 +231,7 @@ enum Command {
 /// Runs the command that the arguments name and returns its exit status.
 pub fn main() -> ExitCode {
     let of = |command| move |(fatal, reason)| (fatal, format!("{command}: {reason}"));
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return told(&error),
-    };
-    exit(match cli.command {
+    exit(match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Import(args) => import::run(&args).map_err(of("import")),
@@ -245,14 +241,6 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::run(&args).map_err(of("restore")),
         Command::Verify(args) => verify::run(&args),
     })
-}
-
-/// Prints what clap has to say: help that was asked for, or what is wrong with the arguments.
-fn told(error: &clap::Error) -> ExitCode {
-    match error.print().and_then(|()| io::stdout().flush()) {
-        Err(failed) if !error.use_stderr() => Fatal::File.because(format_args!("standard output: {failed}")),
-        _ => ExitCode::from(if error.use_stderr() { Fatal::Usage as u8 } else { 0 }),
-    }
 }
 
 /// The time, for commands that need it once.

@@ -172,7 +172,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
 /// Refuses CPUs that this process may not run on.
 fn check_cpus(config: &Config) -> Result<(), Ended> {
     let allowed = driver::allowed_cpus();
-    let cpus = config.cpus.0.iter().flatten().map(|cpu| ("runtime.cpus", cpu));
+    let cpus = config.cpus.iter().flat_map(|cpus| &cpus.0).map(|cpu| ("runtime.cpus", cpu));
     let mut cpus = cpus.chain(config.journal_cpu.iter().map(|cpu| ("journal.cpu", cpu)));
     let barred = cpus.find(|(_, cpu)| !allowed.is_empty() && !allowed.contains(&usize::from(**cpu)));
     let refused = |(key, cpu)| format!("{key}: this process may not use CPU {cpu}: leave it out");
@@ -241,8 +241,8 @@ fn start(
         started_unix_ms: settings.started_unix_ms,
     });
     let cpus = match &config.cpus {
-        Cpus(Some(cpus)) => cpus.iter().copied().map(usize::from).collect(),
-        Cpus(None) => driver::allowed_cpus(),
+        Some(Cpus(cpus)) => cpus.iter().copied().map(usize::from).collect(),
+        None => driver::allowed_cpus(),
     };
     let ahead = Arc::new(Ahead::new(config.code_signed_ahead as usize).map_err(system)?);
     let mut threads = Vec::new();

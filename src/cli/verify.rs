@@ -24,11 +24,8 @@ pub struct Args {
     #[command(flatten)]
     place: Place,
     /// Trust the keys of this file, a JWK set as a server gives it at /.well-known/jwks.json, and not those of a folder
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data", "keys_dir", "issuer"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data", "keys_dir"])]
     trust: Option<PathBuf>,
-    /// The issuer that the keys of a folder sign as [default: that of the configuration, or CN-610100]
-    #[arg(long, value_name = "ISSUER")]
-    issuer: Option<String>,
     /// The time to check for, instead of now
     #[arg(long, value_name = "RFC3339", value_parser = parse_time)]
     at: Option<u64>,
@@ -54,7 +51,7 @@ pub fn run(args: &Args) -> Done {
 
 fn trusted(args: &Args) -> Result<Trust, Ended> {
     let Some(path) = &args.trust else {
-        let config = args.place.load(&[("issuer", "--issuer", args.issuer.as_deref())])?;
+        let config = args.place.load(&[])?;
         super::check_keys_kept(&config)?;
         return Ok(Keyring::open(&config.keys_dir)?.trusted(&config.issuer));
     };
@@ -168,7 +165,6 @@ mod tests {
             assert_eq!(exit(&[&place[..], &at, &[&code[1..]]].concat()), ExitCode::from(1));
             assert_eq!(exit(&[&place[..], &["--at", "2026-05-29T00:00:00Z", &code]].concat()), ExitCode::from(1));
         }
-        assert_eq!(exit(&["--data", data, "--issuer", "CN-500000", at[0], at[1], &code]), ExitCode::from(1));
         fs::write(&file, "{}").unwrap();
         assert_eq!(exit(&["--trust", trust, &code]), ExitCode::from(78));
         assert_eq!(exit(&["--trust", "/nowhere", &code]), ExitCode::from(74));

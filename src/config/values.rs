@@ -47,23 +47,19 @@ pub(super) fn driver(text: &str) -> Result<DriverChoice, String> {
     DriverChoice::from_str(text, false).map_err(|_| format!("{text:?} is not one of auto, uring, monoio"))
 }
 
-/// The CPUs to pin the shards to, in this order; `None` leaves the choice to the driver.
+/// The CPUs to pin the shards to, in this order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(into = "String")]
-pub struct Cpus(pub Option<Vec<u16>>);
+pub struct Cpus(pub Vec<u16>);
 
 impl From<Cpus> for String {
     fn from(Cpus(cpus): Cpus) -> String {
-        let list = |cpus: Vec<u16>| cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
-        cpus.map_or_else(|| "auto".to_owned(), list)
+        cpus.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
     }
 }
 
-/// `auto`, or CPU numbers and ranges in the kernel's list format (`cpuset(7)`): `0-3,8`.
+/// CPU numbers and ranges in the kernel's list format (`cpuset(7)`): `0-3,8`.
 pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
-    if text == "auto" {
-        return Ok(Cpus(None));
-    }
     let number = |text: &str| -> Option<u16> {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
         text.parse().ok().filter(|cpu| digits && *cpu < CPUS_MAX)
@@ -73,11 +69,11 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
         Some(number(first)?..=number(last)?).filter(|range| !range.is_empty())
     };
     let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    let wrong = || format!("{text:?} is not \"auto\" or a list of CPUs below {CPUS_MAX} such as 0-3,8");
+    let wrong = || format!("{text:?} is not a list of CPUs below {CPUS_MAX} such as 0-3,8");
     let cpus: Vec<u16> = ranges.ok_or_else(wrong)?.into_iter().flatten().collect();
     match (1..cpus.len()).find(|index| cpus[..*index].contains(&cpus[*index])) {
         Some(index) => Err(format!("{text:?} names CPU {} twice: each shard has its own", cpus[index])),
-        None => Ok(Cpus(Some(cpus))),
+        None => Ok(Cpus(cpus)),
     }
 }
 

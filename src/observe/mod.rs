@@ -48,32 +48,24 @@ pub struct Observer {
 
 type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
 
-/// What the shards count, one number each: name, help, which.
+/// What the shards count, one number each: name without `onecode_` and `_total`, help, which.
 const COUNTS: [Count; 16] = [
-    ("onecode_signatures_total", "Codes signed.", |all| &all.signatures),
-    ("onecode_ahead_signatures_total", "Of the signatures, those made before they were asked for.", |all| {
-        &all.ahead_signatures
-    }),
-    ("onecode_ahead_hits_total", "Refreshes that found their signature made.", |all| &all.ahead_hits),
-    ("onecode_payload_hits_total", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
-    ("onecode_received_bytes_total", "Bytes received.", |all| &all.received_bytes),
-    ("onecode_sent_bytes_total", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),
-    ("onecode_ring_overflows_total", "Completions that found the ring's queue full; stays 0.", |all| {
-        &all.ring_overflows
-    }),
-    ("onecode_zerocopy_sends_total", "Pages sent without a copy.", |all| &all.zerocopy_sends),
-    ("onecode_zerocopy_copies_total", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
-    ("onecode_connections_accepted_total", "Connections accepted.", |all| &all.accepted),
-    ("onecode_connections_refused_total", "Connections closed at once for want of a place or descriptor.", |all| {
-        &all.refused
-    }),
-    ("onecode_journal_appended_total", "Records handed to the journal.", |all| &all.journal_appended),
-    ("onecode_journal_acknowledged_total", "Records answered, being on disk.", |all| &all.journal_acknowledged),
-    ("onecode_journal_refused_total", "Records not taken, the lane full or the journal failed.", |all| {
-        &all.journal_refused
-    }),
-    ("onecode_statuses_ignored_total", "Statements about residents, no news.", |all| &all.statuses_ignored),
-    ("onecode_scans_unrecorded_total", "Verdicts without their record on disk.", |all| &all.scans_unrecorded),
+    ("signatures", "Codes signed.", |all| &all.signatures),
+    ("ahead_signatures", "Of the signatures, those made before they were asked for.", |all| &all.ahead_signatures),
+    ("ahead_hits", "Refreshes that found their signature made.", |all| &all.ahead_hits),
+    ("payload_hits", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
+    ("received_bytes", "Bytes received.", |all| &all.received_bytes),
+    ("sent_bytes", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),
+    ("ring_overflows", "Completions that found the ring's queue full; stays 0.", |all| &all.ring_overflows),
+    ("zerocopy_sends", "Pages sent without a copy.", |all| &all.zerocopy_sends),
+    ("zerocopy_copies", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
+    ("connections_accepted", "Connections accepted.", |all| &all.accepted),
+    ("connections_refused", "Connections closed at once for want of a place or descriptor.", |all| &all.refused),
+    ("journal_appended", "Records handed to the journal.", |all| &all.journal_appended),
+    ("journal_acknowledged", "Records answered, being on disk.", |all| &all.journal_acknowledged),
+    ("journal_refused", "Records not taken, the lane full or the journal failed.", |all| &all.journal_refused),
+    ("statuses_ignored", "Statements about residents, no news.", |all| &all.statuses_ignored),
+    ("scans_unrecorded", "Verdicts without their record on disk.", |all| &all.scans_unrecorded),
 ];
 
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
@@ -138,9 +130,10 @@ impl Observer {
     }
 
     /// All figures without labels: name, help, value.
-    fn figures(&self, now: Now) -> impl Iterator<Item = (&'static str, &'static str, f64)> {
-        let counts = COUNTS.into_iter().map(|(name, help, which)| (name, help, self.sum(which) as f64));
-        counts.chain(FIGURES.into_iter().map(move |(name, help, which)| (name, help, which(self, now))))
+    fn figures(&self, now: Now) -> impl Iterator<Item = (String, &'static str, f64)> {
+        let count = |(name, help, which): Count| (format!("onecode_{name}_total"), help, self.sum(which) as f64);
+        let figure = move |(name, help, which): Figure| (name.to_owned(), help, which(self, now));
+        COUNTS.into_iter().map(count).chain(FIGURES.into_iter().map(figure))
     }
 }
 
@@ -167,7 +160,7 @@ impl Overview for Observer {
             line(&mut text, format_args!("onecode_connections_ended_total{{reason=\"{reason}\"}} {count}"));
         }
         for (name, help, value) in self.figures(now) {
-            describe(&mut text, name, help);
+            describe(&mut text, &name, help);
             line(&mut text, format_args!("{name} {value}"));
         }
         Bytes::from(text)

@@ -153,11 +153,9 @@ impl Snapshot {
     }
 
     fn segment(&self, index: u64) -> Segment {
-        let (full_bytes, full_blocks) = (segment_bytes(self.segment_rows), blocks(archive_bytes(self.segment_rows)));
         Segment {
-            offset: HEADER_BYTES as u64 + index * full_bytes,
+            offset: HEADER_BYTES as u64 + index * segment_bytes(self.segment_rows),
             rows: self.segment_rows.min(self.rows - index * self.segment_rows),
-            block: index * full_blocks,
         }
     }
 
@@ -200,12 +198,10 @@ impl Snapshot {
         archive.clear();
         archive.resize(to_usize(bytes), 0);
         let mut offset = segment.offset;
-        for (index, (block, checksum)) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)).enumerate()
-        {
+        for (block, checksum) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)) {
             self.file.read_exact_at(block, offset).map_err(io_error)?;
             if crc32c::crc32c(block) != (&checksum[..]).get_u32_le() {
-                let block = segment.block + index as u64;
-                return Err(self.refused(format!("block {block} at offset {offset} is damaged: restore a backup")));
+                return Err(self.refused(format!("the block at offset {offset} is damaged: restore a backup")));
             }
             offset += block.len() as u64;
         }
@@ -278,11 +274,10 @@ fn header(meta: &Meta, rows: u64) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// Where a segment lies, how many rows it has, and the number of its first block in the file.
+/// Where a segment lies, and how many rows it has.
 struct Segment {
     offset: u64,
     rows: u64,
-    block: u64,
 }
 
 /// Rows and, at the end, the root of the archive: a relative pointer and a length, 4 bytes each.
@@ -539,8 +534,7 @@ mod tests {
         let offset = second_segment + SNAPSHOT_BLOCK_BYTES as u64;
         bytes[usize::try_from(offset).unwrap() + 77] ^= 4;
         fs::write(&path, &bytes).unwrap();
-        let block = blocks(archive_bytes(SNAPSHOT_SEGMENT_ROWS_MAX)) + 1;
-        refused(&path, &format!("block {block} at offset {offset} is damaged"));
+        refused(&path, &format!("the block at offset {offset} is damaged"));
     }
 
     #[test]

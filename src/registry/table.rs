@@ -26,8 +26,8 @@ use crate::words::{ResidentNumber, Status};
 
 /// What is known about one resident.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Record {
-    /// Who.
     pub resident: ResidentNumber,
     /// Tells two ID numbers with one resident number apart, see [`HashKey::number`](super::id_number::HashKey::number).
     pub check: u64,
@@ -43,20 +43,17 @@ pub struct Record {
     pub region: u32,
 }
 
-/// A statement about a resident, as the journal carries it.
+/// A statement about a resident, as the journal carries it; its fields are those of [`Record`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Statement {
-    /// Who.
     pub resident: ResidentNumber,
-    /// As in [`Record::check`].
     pub check: u64,
-    /// As in [`Record::version`].
     pub version: u64,
-    /// What their code says; `None`: they are not in the registry any more.
+    /// `None`: they are not in the registry any more.
     pub status: Option<Status>,
-    /// As in [`Record::test`].
     pub test: bool,
-    /// As in [`Record::region`]; 0 leaves it as it is.
+    /// 0 leaves it as it is.
     pub region: u32,
 }
 
