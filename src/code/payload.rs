@@ -4,8 +4,6 @@
 //! allows between a value and the comma. The form without the matrix is the same bytes up to the matrix, and a brace,
 //! so that one cached body answers both. It allocates nothing. Called by `service`.
 
-use std::io::Write as _;
-
 use super::claims::CODE_CHARS_MAX;
 use super::qr::{MATRIX_CHARS, Matrix};
 use super::window::Times;
@@ -58,23 +56,39 @@ pub struct Lengths {
 /// # Panics
 /// When the code is longer than [`CODE_CHARS_MAX`], which no issuer makes.
 pub fn write(payload: &Payload<'_>, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Lengths {
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        out[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    put(b"{\"code\":\"");
+    put(payload.code.as_bytes());
+    put(b"\",\"status\":\"");
     let word = payload.status.word();
-    let (pad, Times { iat, exp, refresh_at }) = (STATUS_BYTES - word.len(), payload.times);
-    let env = if payload.test { ",\"env\":\"test\"" } else { "" };
-    let mut rest = &mut out[..];
-    let code = payload.code;
-    let times = format_args!("\"iat\":{iat},\"exp\":{exp},\"refresh_at\":{refresh_at}");
-    write!(rest, "{{\"code\":\"{code}\",\"status\":\"{word}\"{:pad$},{times}{env}", "").expect(FITS);
-    let head = PAYLOAD_BYTES_MAX - rest.len();
-    rest.write_all(b",\"qr\":{\"size\":49,\"bits\":\"").expect(FITS);
-    let (matrix, mut rest) = rest.split_first_chunk_mut().expect(FITS);
-    payload.matrix.base64(matrix);
-    rest.write_all(b"\"}}").expect(FITS);
-    let short = |length: usize| u16::try_from(length).expect(FITS);
-    Lengths { full: short(PAYLOAD_BYTES_MAX - rest.len()), head: short(head) }
+    put(word.as_bytes());
+    put(b"\"");
+    put(&[b' '; STATUS_BYTES][word.len()..]);
+    for (name, value) in [
+        (&b",\"iat\":"[..], payload.times.iat),
+        (b",\"exp\":", payload.times.exp),
+        (b",\"refresh_at\":", payload.times.refresh_at),
+    ] {
+        put(name);
+        put(itoa::Buffer::new().format(value).as_bytes());
+    }
+    if payload.test {
+        put(b",\"env\":\"test\"");
+    }
+    let mut matrix = [0; MATRIX_CHARS];
+    payload.matrix.base64(&mut matrix);
+    put(b",\"qr\":{\"size\":49,\"bits\":\"");
+    put(&matrix);
+    put(b"\"}}");
+    let full = at;
+    let head = full - MATRIX_CHARS - b",\"qr\":{\"size\":49,\"bits\":\"\"}}".len();
+    let short = |length: usize| u16::try_from(length).expect("at most PAYLOAD_BYTES_MAX");
+    Lengths { full: short(full), head: short(head) }
 }
-
-const FITS: &str = "at most PAYLOAD_BYTES_MAX";
 
 impl Lengths {
     /// The whole of `body`, which [`write()`] wrote.
