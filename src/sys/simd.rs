@@ -19,12 +19,11 @@ pub type ByteRows = [Row; 32];
 #[debug("{_0:?}")]
 pub struct Level(Kind);
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "none of them can be had"))]
 enum Kind {
     Portable,
-    #[cfg(target_arch = "x86_64")]
     Avx2,
-    #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
@@ -79,37 +78,30 @@ impl Level {
 
     /// Every one of this machine, the best first.
     pub fn all() -> Vec<Level> {
-        let kinds = [
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2,
-            Kind::Portable,
-        ];
-        let best = kinds.iter().position(|kind| *kind == Level::best().0).unwrap_or(kinds.len() - 1);
-        kinds[best..].iter().map(|kind| Level(*kind)).collect()
+        let kinds = [Kind::Avx512, Kind::Avx2, Kind::Portable].into_iter();
+        kinds.filter(|kind| *kind <= Level::best().0).map(Level).collect()
     }
 
     /// XORs into `sum` the two rows that each of `bytes` chooses, from `rows` of the same length.
     pub fn xor_rows(self, rows: &[ByteRows], bytes: &[u8], sum: &mut Row) {
         match self.0 {
-            Kind::Portable => xor_rows(rows, bytes, sum),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: both kinds are only made where AVX2 was detected.
             Kind::Avx2 | Kind::Avx512 => unsafe { x86::xor_rows(rows, bytes, sum) },
+            _ => xor_rows(rows, bytes, sum),
         }
     }
 
     /// Picks the bits of `plan` out of `source`.
     pub fn pick(self, plan: &Pick, source: &[u8; 256], out: &mut [u8; PICKED_BYTES]) {
         match self.0 {
-            Kind::Portable => pick(plan, source, out),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this kind is only made where AVX2 was detected.
             Kind::Avx2 => unsafe { x86::pick_avx2(plan, source, out) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: this kind is only made where these three were detected.
             Kind::Avx512 => unsafe { x86::pick_avx512(plan, source, out) },
+            _ => pick(plan, source, out),
         }
     }
 }
