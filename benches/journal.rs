@@ -91,7 +91,7 @@ impl Producer {
 
     fn ring(&mut self, handle: &Handle) {
         if self.ports.iter_mut().fold(false, |rung, port| port.poll_bell() | rung) {
-            handle.doorbell.ring();
+            handle.thread().unpark();
         }
     }
 }

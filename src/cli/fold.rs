@@ -13,14 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use super::state::{self, Replayed};
 use super::{Ended, Fatal};
 use crate::config::Config;
 use crate::driver::Bell;
-use crate::journal::port::Doorbell;
 use crate::journal::{Handle, Lane, Writer, recover, rewrite, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_LEAP_MS_MAX, JOURNAL_RESERVE_PERCENT,
@@ -50,7 +49,7 @@ struct Folder {
     journal: PathBuf,
     table: Arc<Table>,
     lanes: Vec<Arc<Lane>>,
-    doorbell: Arc<Doorbell>,
+    writer: Thread,
     folding: Arc<Folding>,
     stopping: Arc<AtomicBool>,
     key_id: [u8; 8],
@@ -132,7 +131,7 @@ impl Durable {
             journal,
             table,
             lanes,
-            doorbell: handle.doorbell.clone(),
+            writer: handle.thread(),
             folding: folding.clone(),
             stopping: stopping.clone(),
             key_id,
@@ -148,7 +147,7 @@ impl Durable {
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
         let folder = thread.map_err(Fatal::System.ended())?;
-        let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.doorbell.clone())]).collect();
+        let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.thread())]).collect();
         let bells = bells.get_or_init(|| all).clone();
         Ok((Durable { handle, stopping, folder, folding }, bells))
     }
@@ -310,7 +309,7 @@ impl Folder {
         self.wait("the journal to begin", || self.folding.journal.sealed_to.load(Acquire) > 0)?;
         let durable_to = self.folding.journal.durable_to.load(Acquire);
         self.folding.journal.sealing.store(true, Release);
-        self.doorbell.ring();
+        self.writer.unpark();
         let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
         let damaged = rewrite::forget_test_data(&mut self.segments(), sealed()).map_err(|error| self.told(&error))?;

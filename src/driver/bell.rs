@@ -3,16 +3,14 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-
-use crate::journal::Doorbell;
+use std::thread::Thread;
 
 /// The end that is rung, from any thread.
 #[derive(derive_more::From)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Bell {
     Shard(UnixStream),
-    Journal(Arc<Doorbell>),
+    Journal(Thread),
 }
 
 /// A shard's bell, and the end that its driver reads.
@@ -33,7 +31,7 @@ impl Bell {
             // A full pipe means that the shard has not heard the last rings yet; it will see all of its queue then. A
             // closed one means that it has ended.
             Bell::Shard(socket) => drop((&*socket).write(&[1])),
-            Bell::Journal(doorbell) => doorbell.ring(),
+            Bell::Journal(thread) => thread.unpark(),
         }
     }
 }

@@ -46,8 +46,8 @@ pub trait Files {
     /// Removes the spare file. A failure harms nothing.
     async fn remove(&mut self);
 
-    /// Waits until the bell rings, at most so many milliseconds; not at all where the log [is not idle](Log::is_idle).
-    async fn wait(&mut self, ms: Option<u64>, log: &Log);
+    /// Waits until the log [is not idle](Log::is_idle), or so many milliseconds have passed; says whether they have.
+    async fn wait(&mut self, ms: Option<u64>, log: &Log) -> bool;
 
     /// Milliseconds since 1970. Only noted in a new segment's header.
     fn unix_ms(&self) -> u64;
@@ -196,8 +196,7 @@ impl Log {
             } else if stopping {
                 return Ok(());
             } else if refused || !self.prepare(files).await? {
-                files.wait(self.unmarked.then_some(JOURNAL_MARK_MS), self).await;
-                has_waited = true;
+                has_waited = files.wait(self.unmarked.then_some(JOURNAL_MARK_MS), self).await;
             }
         }
     }

@@ -19,7 +19,7 @@ mod tests;
 pub mod writer;
 
 pub use log::Counters;
-pub use port::{Doorbell, Lane, Port, Refused};
+pub use port::{Lane, Port, Refused};
 pub use record::Record;
 pub use recover::End;
 pub(crate) use recover::{Entry, RecoverError};

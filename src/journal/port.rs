@@ -2,12 +2,10 @@
 //!
 //! One lane belongs to one shard and to the journal's thread. What a shard appends becomes durable in the order in
 //! which it appended it, so a count is all that has to come back: the shard keeps what it will do then in a queue of
-//! its own. Neither side waits for the other, and the journal's thread is only woken where it sleeps ([`Doorbell`]).
+//! its own. Neither side waits for the other; the journal's thread parks while it has nothing to do.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, Thread};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -156,46 +154,9 @@ impl Port {
         (self.lane.shut_to_scans.load(Ordering::Relaxed), self.lane.shut.load(Ordering::Relaxed))
     }
 
-    /// Whether the journal's [`Doorbell`] must be rung: something was appended since this was last asked.
+    /// Whether the journal's thread must be woken: something was appended since this was last asked.
     pub fn poll_bell(&mut self) -> bool {
         std::mem::take(&mut self.rung)
-    }
-}
-
-/// Wakes the journal's thread. To ring while it is awake costs a fence and a load, no system call.
-///
-/// The thread parks (futex(2)) rather than waiting in its ring: while it has nothing to write it has nothing in
-/// flight either, and so both writers wait in the same way.
-#[derive(Default)]
-pub struct Doorbell {
-    asleep: AtomicBool,
-    thread: OnceLock<Thread>,
-}
-
-impl Doorbell {
-    /// Something was put into a lane, or something else that the thread looks at has changed.
-    pub fn ring(&self) {
-        // Between what was changed and the look at `asleep`; the other half is in `wait`. Of the two sides at least
-        // one so sees the other's store.
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && self.asleep.swap(false, Ordering::AcqRel)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
-    }
-
-    /// Waits until the bell is rung, at most `wait`; not at all where `is_idle` finds something. For the journal's
-    /// thread only. May return early.
-    pub fn wait(&self, wait: Duration, is_idle: impl Fn() -> bool) {
-        self.thread.get_or_init(thread::current);
-        self.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if is_idle() {
-            thread::park_timeout(wait);
-        }
-        self.asleep.store(false, Ordering::Relaxed);
     }
 }
 
@@ -222,29 +183,5 @@ mod tests {
         lane.set_durable(1);
         lane.set_failed();
         assert_eq!((port.append(&record()), port.durable()), (Err(Refused::Failed), 1));
-    }
-
-    #[test]
-    fn no_ring_is_lost() {
-        let (lane, doorbell) = (Lane::new(), Arc::new(Doorbell::default()));
-        let mut port = Port::new(lane.clone());
-        let ringer = doorbell.clone();
-        let thread = thread::spawn(move || {
-            for _ in 0..20_000 {
-                while port.append(&record()) == Err(Refused::Full) {
-                    thread::yield_now();
-                }
-                ringer.ring();
-            }
-        });
-        let mut taken = 0;
-        while taken < 20_000 {
-            // Were a ring lost with a record in the lane, this would be the end of it.
-            doorbell.wait(Duration::from_secs(600), || lane.depth() == 0);
-            while lane.take().is_some() {
-                taken += 1;
-            }
-        }
-        thread.join().unwrap();
     }
 }

@@ -108,10 +108,8 @@ impl Files for Rc<RefCell<Seam>> {
         let _ = Seam::ask(self, Step::Remove).await;
     }
 
-    async fn wait(&mut self, _: Option<u64>, log: &Log) {
-        if log.is_idle() {
-            let _ = Seam::ask(self, Step::Wait).await;
-        }
+    async fn wait(&mut self, _: Option<u64>, log: &Log) -> bool {
+        log.is_idle() && Seam::ask(self, Step::Wait).await.is_ok()
     }
 
     fn unix_ms(&self) -> u64 {

@@ -39,7 +39,7 @@ fn run(folder: &Path, writer: &Writer, end: End, from: u64) {
             std::thread::yield_now();
         }
         if port.poll_bell() {
-            handle.doorbell.ring();
+            handle.thread().unpark();
         }
     }
     let began = Instant::now();

@@ -1,7 +1,7 @@
 //! The writer on glommio: direct I/O on a ring of its own.
 //!
 //! One executor, made at start and kept, with one task that does one thing at a time. While that task has nothing to
-//! write, its whole thread parks (see [`Doorbell`](crate::journal::Doorbell)): there is nothing else in its rings.
+//! write, its whole thread parks : there is nothing else in its rings.
 
 use std::fs;
 use std::io;
@@ -35,13 +35,8 @@ fn executor(cpu: Option<usize>) -> io::Result<LocalExecutor> {
     builder.make().map_err(plain)
 }
 
-/// The system's own error, without glommio's words.
 fn plain(error: GlommioError<()>) -> io::Error {
-    let text = error.to_string();
-    match io::Error::from(error) {
-        error if error.raw_os_error().is_some() => error,
-        error => io::Error::new(error.kind(), text),
-    }
+    io::Error::other(error.to_string())
 }
 
 impl File for DmaFile {
@@ -99,7 +94,7 @@ pub(super) fn probe(folder: &Path, cpu: Option<usize>) -> io::Result<()> {
     let direct = fs::File::options().write(true).create(true).truncate(false).custom_flags(libc::O_DIRECT).open(&path);
     direct.map_err(|error| io::Error::new(error.kind(), format!("no direct I/O: {error}")))?;
     let result = executor(cpu)?.run(async {
-        let mut disk = Disk::<DmaFile>::new(folder, &Arc::default(), &Arc::default());
+        let mut disk = Disk::<DmaFile>::new(folder, &Arc::default());
         disk.create().await?;
         let written = disk.write(Target::Spare, 0, &[0; JOURNAL_BLOCK_BYTES]).await?;
         if written != JOURNAL_BLOCK_BYTES {

@@ -10,13 +10,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, JoinHandle};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strum::Display;
 
 use super::log::{Counters, Files, Log, Parts, Target};
-use super::port::{Doorbell, Lane};
+use super::port::Lane;
 use super::recover::{End, segment_path, write_head};
 use crate::limits::JOURNAL_SEGMENT_BYTES;
 use crate::sys::regular_file;
@@ -53,8 +53,6 @@ impl Writer {
 
 /// The journal's thread, from outside.
 pub struct Handle {
-    /// What wakes the thread, for whoever appends.
-    pub doorbell: Arc<Doorbell>,
     /// What it counts.
     pub counters: Arc<Counters>,
     thread: JoinHandle<()>,
@@ -82,7 +80,7 @@ pub fn start(
     ring: Box<dyn Fn(usize) + Send>,
     end: End,
 ) -> io::Result<Handle> {
-    let (doorbell, counters) = (Arc::new(Doorbell::default()), Arc::new(Counters::default()));
+    let counters = Arc::new(Counters::default());
     let seed = getrandom::u64().map_err(io::Error::other)?;
     let parts = Parts {
         lanes,
@@ -92,30 +90,31 @@ pub fn start(
         random: fastrand::Rng::with_seed(seed),
         segment_bytes: JOURNAL_SEGMENT_BYTES,
     };
-    let (log, folder, bell, counts) = (Log::new(parts), folder.to_owned(), doorbell.clone(), counters.clone());
+    let (log, folder, counts) = (Log::new(parts), folder.to_owned(), counters.clone());
     let is_buffered = matches!(writer, Writer::Buffered(_));
     let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || {
         if is_buffered {
-            let mut disk = Disk::<fs::File>::new(&folder, &bell, &counts);
-            // Nothing of it waits but in the kernel.
-            let Poll::Ready(()) = pin!(log.run(&mut disk)).poll(&mut Context::from_waker(Waker::noop())) else {
-                unreachable!("a buffered file is always ready")
-            };
+            done(log.run(&mut Disk::<fs::File>::new(&folder, &counts)));
         } else {
             // It has just been tried; that it cannot run now is a fatal surprise, and a panic ends the process.
-            glommio::run(log, Disk::new(&folder, &bell, &counts), cpu)
-                .expect("glommio runs as it did when it was tried");
+            glommio::run(log, Disk::new(&folder, &counts), cpu).expect("glommio runs as it did when it was tried");
         }
     })?;
-    Ok(Handle { doorbell, counters, thread })
+    Ok(Handle { counters, thread })
 }
 
 impl Handle {
+    /// The thread, to be unparked by whoever appends or asks something of it; while it is awake that costs no system
+    /// call.
+    pub fn thread(&self) -> Thread {
+        self.thread.thread().clone()
+    }
+
     /// Writes and syncs what lies in the lanes, and ends the thread. To be called when nobody appends any more. `false`:
     /// the disk has not let it come to its end by `deadline`, and it may never.
     pub fn stop(self, deadline: Instant) -> bool {
         self.counters.stopping.store(true, Ordering::Release);
-        self.doorbell.ring();
+        self.thread.thread().unpark();
         while !self.thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
@@ -155,19 +154,25 @@ impl File for fs::File {
     async fn close(self) {}
 }
 
-/// The files of a journal, and what wakes their thread.
+/// What comes of a future over buffered files, which waits nowhere but in the kernel.
+fn done<T>(future: impl Future<Output = T>) -> T {
+    let Poll::Ready(value) = pin!(future).poll(&mut Context::from_waker(Waker::noop())) else {
+        unreachable!("a buffered file is always ready")
+    };
+    value
+}
+
+/// The files of a journal.
 struct Disk<F> {
     folder: PathBuf,
-    doorbell: Arc<Doorbell>,
     counters: Arc<Counters>,
     current: Option<F>,
     spare: Option<F>,
 }
 
 impl<F: File> Disk<F> {
-    fn new(folder: &Path, doorbell: &Arc<Doorbell>, counters: &Arc<Counters>) -> Disk<F> {
-        let (doorbell, counters) = (doorbell.clone(), counters.clone());
-        Disk { folder: folder.to_owned(), doorbell, counters, current: None, spare: None }
+    fn new(folder: &Path, counters: &Arc<Counters>) -> Disk<F> {
+        Disk { folder: folder.to_owned(), counters: counters.clone(), current: None, spare: None }
     }
 
     fn file(&self, target: Target) -> io::Result<&F> {
@@ -227,8 +232,14 @@ impl<F: File> Files for Disk<F> {
         let _ = regular_file::remove(&spare_path(&self.folder));
     }
 
-    async fn wait(&mut self, ms: Option<u64>, log: &Log) {
-        self.doorbell.wait(ms.map_or(Duration::MAX, Duration::from_millis), || log.is_idle());
+    async fn wait(&mut self, ms: Option<u64>, log: &Log) -> bool {
+        // Both writers park (futex(2)): while there is nothing to write, nothing is in flight either.
+        let (wait, began) = (ms.map_or(Duration::MAX, Duration::from_millis), Instant::now());
+        while log.is_idle() {
+            let Some(left) = wait.checked_sub(began.elapsed()) else { return true };
+            thread::park_timeout(left);
+        }
+        false
     }
 
     fn unix_ms(&self) -> u64 {
@@ -239,4 +250,43 @@ impl<F: File> Files for Disk<F> {
 
 fn spare_path(folder: &Path) -> PathBuf {
     folder.join(SPARE_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Port, Record, Refused};
+
+    #[test]
+    fn no_ring_is_lost() {
+        let (folder, lane) = (tempfile::tempdir().unwrap(), Lane::new());
+        let log = Log::new(Parts {
+            lanes: vec![lane.clone()],
+            ring: Box::new(|_| {}),
+            counters: Arc::default(),
+            end: End::default(),
+            random: fastrand::Rng::with_seed(1),
+            segment_bytes: JOURNAL_SEGMENT_BYTES,
+        });
+        let mut disk = Disk::<fs::File>::new(folder.path(), &Arc::default());
+        let (mut port, waiter) = (Port::new(lane.clone()), thread::current());
+        let ringer = thread::spawn(move || {
+            for _ in 0..20_000 {
+                while port.append(&Record::PurgeTest { at_ms: 1, author: "a" }) == Err(Refused::Full) {
+                    thread::yield_now();
+                }
+                waiter.unpark();
+            }
+        });
+        let mut taken = 0;
+        while taken < 20_000 {
+            // Were a ring lost with a record in the lane, this would be the end of it.
+            assert!(!done(disk.wait(Some(600_000), &log)));
+            while lane.take().is_some() {
+                taken += 1;
+            }
+        }
+        ringer.join().unwrap();
+        assert!(done(disk.wait(Some(1), &log)), "and a wait for nothing ends");
+    }
 }
