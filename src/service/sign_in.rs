@@ -220,10 +220,22 @@ impl Key {
             return Ok(None);
         }
         let bytes = |text: Option<String>| URL_SAFE_NO_PAD.decode(text?).ok();
+        // RFC 7518 section 6.2.1.2: each coordinate has its full length. 4 marks an uncompressed point (SEC 1, 2.3.3).
+        let point = |(x, y): (Vec<u8>, Vec<u8>)| [&[4], &*x, &*y].concat();
         let key = match alg {
-            Algorithm::EdDSA => bytes(jwk.x).and_then(|x| ed25519(&x)),
-            Algorithm::ES256 => bytes(jwk.x).zip(bytes(jwk.y)).and_then(|(x, y)| p256(&x, &y)),
-            _ => bytes(jwk.n).zip(bytes(jwk.e)).and_then(|(n, e)| rsa(&n, &e)),
+            Algorithm::EdDSA => {
+                bytes(jwk.x).filter(|x| ParsedPublicKey::new(&ED25519, x).is_ok()).map(|x| DecodingKey::from_ed_der(&x))
+            }
+            Algorithm::ES256 => bytes(jwk.x)
+                .zip(bytes(jwk.y))
+                .map(point)
+                .filter(|point| ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok())
+                .map(|point| DecodingKey::from_ec_der(&point)),
+            _ => bytes(jwk.n)
+                .zip(bytes(jwk.e))
+                .filter(|(n, _)| (2_048 / 8..=8_192 / 8).contains(&n.len()))
+                .filter(|(n, e)| PublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok())
+                .map(|(n, e)| DecodingKey::from_rsa_raw_components(&n, &e)),
         };
         let key = key.ok_or(JwksError::KeyInvalid(at))?;
         let mut validation = Validation::new(alg);
@@ -232,30 +244,6 @@ impl Key {
         (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
         Ok(Some(Key { kid: jwk.kid, alg, key, validation }))
     }
-}
-
-fn ed25519(x: &[u8]) -> Option<DecodingKey> {
-    ParsedPublicKey::new(&ED25519, x).ok()?;
-    Some(DecodingKey::from_ed_der(x))
-}
-
-fn p256(x: &[u8], y: &[u8]) -> Option<DecodingKey> {
-    // RFC 7518 section 6.2.1.2: each coordinate has the full 32 bytes. 4 marks an uncompressed point (SEC 1, 2.3.3).
-    let point = [&[4], x, y].concat();
-    if x.len() != 32 {
-        return None;
-    }
-    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point).ok()?;
-    Some(DecodingKey::from_ec_der(&point))
-}
-
-fn rsa(n: &[u8], e: &[u8]) -> Option<DecodingKey> {
-    let bits = n.len() * 8 - n.first()?.leading_zeros() as usize;
-    if !(2_048..=8_192).contains(&bits) {
-        return None;
-    }
-    PublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?;
-    Some(DecodingKey::from_rsa_raw_components(n, e))
 }
 
 /// The part of a JWT's header that matters. Keys that a header brings along (`jwk`, `jku`, `x5c`) are never looked at.
