@@ -78,7 +78,7 @@ impl MacKey {
     /// Whether the token is of this key.
     pub(super) fn has_sealed(&self, token: &Token) -> bool {
         // As numbers, which are compared in a few instructions and in constant time all the same.
-        u128::from_ne_bytes(self.mac(&at(token, 0))).ct_eq(&u128::from_ne_bytes(at(token, SIGNED_BYTES))).into()
+        u128::from_le_bytes(self.mac(&at(token, 0))).ct_eq(&u128::from_le_bytes(at(token, SIGNED_BYTES))).into()
     }
 }
 
