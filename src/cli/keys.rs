@@ -96,10 +96,8 @@ pub fn run(args: Args) -> Done {
     match args.command {
         Command::List | Command::Import { .. } => {}
         Command::Generate => {
-            // On a copy first: a keyring in which nothing is missing is not written again.
-            if Keyring::open_or_create(folder, now, random)?.complete(now, random) > 0 {
-                Keyring::update(folder, |keyring| keyring.complete(now, random))?;
-            }
+            Keyring::open_or_create(folder, now, random)?;
+            Keyring::update(folder, |keyring| keyring.complete(now, random))?;
         }
         Command::Rotate { what: Rotated::Signing, lead_hours } => {
             let lead_s = u64::from(lead_hours) * 3_600;

@@ -224,18 +224,16 @@ impl Keyring {
         keyring
     }
 
-    /// Makes a signing key for each environment in which none can sign now, and returns how many it made.
+    /// Makes a signing key for each environment in which none can sign now.
     ///
     /// Such a key begins at 0: it signs at once, in the window already begun, and also when the clock is set back.
-    pub fn complete(&mut self, now_unix_s: u64, random: Random) -> usize {
-        let before = self.signing_keys.len();
+    pub fn complete(&mut self, now_unix_s: u64, random: Random) {
         for env in [Env::Prod, Env::Test] {
             // A key that is to sign in the current window has begun by its start.
             if self.active(now_unix_s.saturating_sub(u64::from(CODE_WINDOW_S_MAX)), env).is_none() {
                 self.signing_keys.push(SigningKey::generate(env, now_unix_s, 0, random));
             }
         }
-        self.signing_keys.len() - before
     }
 
     /// Adds a signing key for residents that begins `lead_s` seconds from now, so that it is published before its first
@@ -445,8 +443,11 @@ fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(),
 
 /// Makes the folder if it is missing, 0700, and holds its lock until the returned handle is dropped.
 fn make_and_lock(folder: &Path) -> Result<File, KeyringError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| fs::metadata(folder));
-    let metadata = made.map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })?;
+    let private = || DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = folder.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| private());
+    let metadata = made
+        .and_then(|()| fs::metadata(folder))
+        .map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })?;
     check_private(folder, &metadata, 0o700)?;
     lock(folder)
 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::port::Lane;
 use super::recover::{End, Previous};
-use super::segment::{Batch, HEADER_BYTES, Header, block_up};
+use super::segment::{Batch, Header};
 use crate::limits::{
     JOURNAL_BATCH_BYTES_MAX, JOURNAL_BLOCK_BYTES, JOURNAL_MARK_MS, JOURNAL_TURN_RECORDS, JOURNAL_ZEROS_BYTES,
 };
@@ -82,15 +82,6 @@ pub struct Counters {
     pub stopping: AtomicBool,
     /// Ask: go on in a new segment, so that the current one stays as it is; cleared when that is done.
     pub sealing: AtomicBool,
-}
-
-impl Counters {
-    /// A sync has taken so long.
-    pub fn synced(&self, us: u64) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.sync_us.fetch_add(us, Ordering::Relaxed);
-        self.sync_us_max.fetch_max(us, Ordering::Relaxed);
-    }
 }
 
 /// What a log is made of.
@@ -364,5 +355,3 @@ fn progress(from: usize, written: usize, length: usize) -> io::Result<usize> {
         Err(io::ErrorKind::WriteZero.into())
     }
 }
-
-const _: () = assert!(HEADER_BYTES == block_up(HEADER_BYTES));

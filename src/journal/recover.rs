@@ -142,8 +142,8 @@ pub enum RecoverError {
     #[error("{} {error}", file_name(*segment))]
     Header { segment: u64, error: HeaderError },
     /// A segment is damaged where it must be whole; `sequence` is the first record that is lost.
-    #[error("{} is damaged at offset {offset}, record {sequence}: {what}", file_name(*segment))]
-    Damaged { segment: u64, offset: usize, sequence: u64, what: &'static str },
+    #[error("{} is damaged at {broken}", file_name(*segment))]
+    Damaged { segment: u64, broken: Broken },
     /// Records from `sequence` on are missing before this segment, which so does not follow.
     #[error("records from {sequence} on are missing before {}", file_name(*segment))]
     Gap { segment: u64, sequence: u64 },
@@ -219,7 +219,7 @@ fn read_segment(
     let (segment, id) = (header.first, header.id);
     let follows = successor.map(|next| (next, read_header(source, next, bytes)));
     source.read(segment, header.bytes, bytes).map_err(|error| RecoverError::Read { segment, error })?;
-    let damaged = |Broken { offset, sequence, what }| RecoverError::Damaged { segment, offset, sequence, what };
+    let damaged = |broken| RecoverError::Damaged { segment, broken };
     // A segment that was rewritten says where it ends, and with which sequence; of any other the next one says it.
     let (last, known) = match (header.dense, &follows) {
         (Some((last, end)), _) => (Some(last), Some(end)),

@@ -221,7 +221,8 @@ pub struct Stored<'a> {
 }
 
 /// The first record of a batch that is not as it should be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("offset {offset}, record {sequence}: {what}")]
 pub struct Broken {
     /// Where it begins, or should.
     pub offset: usize,

@@ -23,14 +23,12 @@ pub const DATA_WORDS: usize = 4;
 pub const EMPTY: u64 = 0;
 
 /// An atomic word and its fence: the machine's, or those of a model of it.
+#[allow(missing_docs, reason = "as those of AtomicU64")]
 pub trait Word {
-    /// `AtomicU64::load`.
     fn load(&self, order: Ordering) -> u64;
-    /// `AtomicU64::store`.
     fn store(&self, value: u64, order: Ordering);
     /// Puts `new` in the place of `old`, with acquire where it did; says whether it did.
     fn replace(&self, old: u64, new: u64) -> bool;
-    /// `std::sync::atomic::fence`.
     fn fence(order: Ordering) {
         fence(order);
     }

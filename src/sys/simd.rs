@@ -133,6 +133,8 @@ fn pick(plan: &Pick, source: &[u8; 256], out: &mut [u8; PICKED_BYTES]) {
 mod x86 {
     use std::arch::x86_64::*;
 
+    use bytemuck::cast;
+
     use super::{ByteRows, PICKED_BYTES, Pick, Row, SLOTS};
 
     #[target_feature(enable = "avx2")]
@@ -150,7 +152,7 @@ mod x86 {
         let words = out.as_chunks_mut::<4>().0.iter_mut().zip(plan.ground.as_chunks::<4>().0);
         let slots = gathered.as_chunks::<32>().0.iter().zip(plan.select.as_chunks::<32>().0);
         for ((out, ground), (bytes, select)) in words.zip(slots) {
-            let unset = _mm256_cmpeq_epi8(_mm256_and_si256(load_256(bytes), load_256(select)), _mm256_setzero_si256());
+            let unset = _mm256_cmpeq_epi8(_mm256_and_si256(cast(*bytes), cast(*select)), _mm256_setzero_si256());
             let set = !_mm256_movemask_epi8(unset);
             *out = (set ^ i32::from_le_bytes(*ground)).to_le_bytes();
         }
@@ -159,30 +161,18 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     pub(super) fn pick_avx512(plan: &Pick, source: &[u8; 256], out: &mut [u8; PICKED_BYTES]) {
         let quarters = source.as_chunks::<64>().0;
-        let [a, b, c, d] = [0, 1, 2, 3].map(|quarter| load_512(&quarters[quarter]));
+        let [a, b, c, d] = [0, 1, 2, 3].map(|quarter| cast(quarters[quarter]));
         let words = out.as_chunks_mut::<8>().0.iter_mut().zip(plan.ground.as_chunks::<8>().0);
         let slots = plan.index.as_chunks::<64>().0.iter().zip(plan.select.as_chunks::<64>().0);
         for ((out, ground), (index, select)) in words.zip(slots) {
-            let index = load_512(index);
+            let index = cast(*index);
             // The low seven bits of an index choose within 128 bytes, its top bit between the halves.
             let low = _mm512_permutex2var_epi8(a, index, b);
             let high = _mm512_permutex2var_epi8(c, index, d);
             let bytes = _mm512_mask_blend_epi8(_mm512_movepi8_mask(index), low, high);
-            let set = _mm512_test_epi8_mask(bytes, load_512(select));
+            let set = _mm512_test_epi8_mask(bytes, cast(*select));
             *out = (set ^ u64::from_le_bytes(*ground)).to_le_bytes();
         }
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn load_256(bytes: &[u8; 32]) -> __m256i {
-        // SAFETY: the reference is good for 32 bytes, and the load asks for no alignment.
-        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    fn load_512(bytes: &[u8; 64]) -> __m512i {
-        // SAFETY: the reference is good for 64 bytes, and the load asks for no alignment.
-        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
     }
 }
 

@@ -4,8 +4,6 @@ use super::{Matrix, SIZE};
 
 /// ISO/IEC 18004 §6.3.8: at least four modules of white on every side.
 const QUIET_MODULES: usize = 4;
-/// Of a printed module, in pixels: 456 on a side, 39 mm at 300 dpi.
-const PIXELS_PER_MODULE: usize = 8;
 
 /// The symbol as an SVG picture: one path on white, with its quiet zone.
 pub fn svg(matrix: &Matrix) -> Vec<u8> {
@@ -28,19 +26,18 @@ pub fn svg(matrix: &Matrix) -> Vec<u8> {
     svg.into_bytes()
 }
 
-/// The symbol as a PNG picture: black and white, 8 pixels a module, with its quiet zone.
+/// The symbol as a PNG picture: black and white, 8 pixels a module (39 mm at 300 dpi), with its quiet zone.
 pub fn png(matrix: &Matrix) -> Vec<u8> {
     let modules = SIZE + 2 * QUIET_MODULES;
     // A module is as wide as a byte has bits, so each is one byte of a line: 0 black, 255 white.
-    const _: () = assert!(PIXELS_PER_MODULE == 8);
-    let mut pixels = Vec::with_capacity(modules * modules * PIXELS_PER_MODULE);
+    let mut pixels = Vec::with_capacity(modules * modules * 8);
     for y in 0..modules {
         let dark =
             |x: usize| x >= QUIET_MODULES && y >= QUIET_MODULES && matrix.is_dark(x - QUIET_MODULES, y - QUIET_MODULES);
         let line: Vec<u8> = (0..modules).map(|x| if dark(x) { 0 } else { 0xff }).collect();
-        (0..PIXELS_PER_MODULE).for_each(|_| pixels.extend_from_slice(&line));
+        pixels.extend(line.repeat(8));
     }
-    let side = u32::try_from(modules * PIXELS_PER_MODULE).expect("456 pixels");
+    let side = u32::try_from(modules * 8).expect("456 pixels");
     let mut file = Vec::new();
     let mut encoder = ::png::Encoder::new(&mut file, side, side);
     encoder.set_color(::png::ColorType::Grayscale);
