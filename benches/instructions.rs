@@ -15,7 +15,7 @@ use onecode::code::claims::{CODE_CHARS_MAX, CodeBuffer, CodeRequest, DEFAULT_ISS
 use onecode::code::keyring::Keyring;
 use onecode::code::qr::{Matrix, Painter};
 use onecode::code::window::Window;
-use onecode::http::head::{self, Scan};
+use onecode::http::head;
 use onecode::journal::{Lane, Port};
 use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
 use onecode::registry::demo;
@@ -98,7 +98,7 @@ fn time_ns(bench: &mut Bench, part: fn(&mut Bench, u32)) -> f64 {
 #[inline(never)]
 fn part_head(bench: &mut Bench, calls: u32) {
     for _ in 0..calls {
-        let parsed = head::parse(black_box(&bench.requests[0]), &mut Scan::default());
+        let parsed = head::parse(black_box(&bench.requests[0]));
         assert!(matches!(black_box(parsed), Ok(Some(_))));
     }
 }

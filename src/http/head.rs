@@ -60,27 +60,6 @@ pub enum Framing {
     Chunked,
 }
 
-/// How far an earlier call looked at a head that had not ended, and amidst what. A call that brings only more of the
-/// same looks at the new bytes alone; everything is read again only when something ends, at most a few times for
-/// each line, so a sender of single bytes cannot make the work quadratic.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scan {
-    seen: u16,
-    place: Place,
-}
-
-/// What the bytes ran out in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Place {
-    /// Next to a delimiter: the next byte decides.
-    #[default]
-    Edge,
-    Method,
-    Target,
-    FieldName,
-    FieldValue,
-}
-
 /// A valid request head, borrowed from the bytes it was parsed from.
 ///
 /// Field values and the query stay out of what is logged: they hold sessions and tokens.
@@ -145,54 +124,33 @@ refusals! {
     TooManyFields 431 "too-many-fields" "More than [`HEAD_FIELDS_MAX`] fields.";
 }
 
-/// Parses the head at the start of `buffer`; `None` while it has not ended.
-///
-/// `scan` starts as its default, belongs to this one head, and is reset when the head is whole or refused. Between
-/// calls bytes may only be added at the end.
+/// Parses the head at the start of `buffer`; `None` while it has not ended. Then it is called again with the same and
+/// more bytes, and reads all of them again: never more than [`HEAD_BYTES_MAX`], so a sender of single bytes has us do for
+/// a packet what a whole head in it would have us do.
 ///
 /// # Errors
 /// What is wrong with the head, as soon as the bytes so far prove it.
-pub fn parse<'b>(buffer: &'b [u8], scan: &mut Scan) -> Result<Option<Head<'b>>, HeadError> {
-    if scan.is_amidst(buffer) {
-        scan.seen = offset(buffer.len());
-        return Ok(None);
+pub fn parse(buffer: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
+    match parse_from_start(buffer) {
+        Ok(head) => Ok(Some(head)),
+        Err(Stop::Refused(error)) => Err(error),
+        Err(Stop::Short) if buffer.len() >= HEAD_BYTES_MAX => Err(HeadError::HeadTooLong),
+        Err(Stop::Short) => Ok(None),
     }
-    let (next, result) = match parse_from_start(buffer) {
-        Ok(head) => (Scan::default(), Ok(Some(head))),
-        Err(Stop::Refused(error)) => (Scan::default(), Err(error)),
-        Err(Stop::Short(_)) if buffer.len() >= HEAD_BYTES_MAX => (Scan::default(), Err(HeadError::HeadTooLong)),
-        Err(Stop::Short(place)) => (Scan { seen: offset(buffer.len()), place }, Ok(None)),
-    };
-    *scan = next;
-    result
 }
 
 /// Why parsing did not reach the end of the head.
 #[derive(derive_more::From)]
 enum Stop {
-    Short(Place),
+    Short,
     Refused(HeadError),
-}
-
-impl Scan {
-    /// Whether everything new is more of what the bytes had run out in, and no limit is reached.
-    fn is_amidst(self, buffer: &[u8]) -> bool {
-        let (bytes_max, end_of): (_, fn(&[u8], usize) -> usize) = match self.place {
-            Place::Edge => return false,
-            Place::Method => (REQUEST_LINE_BYTES_MAX, token_end),
-            Place::Target => (REQUEST_LINE_BYTES_MAX, target_end),
-            Place::FieldName => (HEAD_BYTES_MAX, token_end),
-            Place::FieldValue => (HEAD_BYTES_MAX, text_end),
-        };
-        buffer.len() < bytes_max && end_of(buffer, usize::from(self.seen)) == buffer.len()
-    }
 }
 
 fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
     // RFC 9112 §2.2: a server SHOULD ignore at least one empty line before the request line; one it is.
     let start = match buffer {
         [CR, LF, ..] => 2,
-        [] | [CR] => return Err(Stop::Short(Place::Edge)),
+        [] | [CR] => return Err(Stop::Short),
         [LF, ..] | [CR, ..] => return Err(HeadError::LineEnd.into()),
         _ => 0,
     };
@@ -200,7 +158,7 @@ fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
     let line = &buffer[..buffer.len().min(line_max)];
     let (mut head, authority) = match request_line(line, start) {
         // RFC 9112 §3 (3a): a target longer than the server wishes to parse is answered with 414.
-        Err(Stop::Short(_)) if buffer.len() >= line_max => return Err(HeadError::RequestLineTooLong.into()),
+        Err(Stop::Short) if buffer.len() >= line_max => return Err(HeadError::RequestLineTooLong.into()),
         other => other?,
     };
     let window = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
@@ -228,7 +186,7 @@ fn misplaced(byte: u8, error: HeadError) -> Stop {
 fn request_line<'b>(line: &'b [u8], start: usize) -> Result<(Head<'b>, Option<Span>), Stop> {
     let method_end = token_end(line, start);
     match line.get(method_end) {
-        None => return Err(Stop::Short(Place::Method)),
+        None => return Err(Stop::Short),
         Some(&SP) if method_end > start => {}
         Some(&byte) => return Err(misplaced(byte, HeadError::Method)),
     }
@@ -267,7 +225,7 @@ impl RawTarget {
         loop {
             raw.end = target_end(line, raw.end);
             match &line[raw.end..] {
-                [] => return Err(Stop::Short(Place::Target)),
+                [] => return Err(Stop::Short),
                 [SP, ..] if raw.end > start => return Ok(raw),
                 [b'?', ..] => {
                     raw.question.get_or_insert(raw.end);
@@ -278,8 +236,8 @@ impl RawTarget {
                     raw.end += 1;
                 }
                 [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => raw.end += 3,
-                [b'%', high] if high.is_ascii_hexdigit() => return Err(Stop::Short(Place::Edge)),
-                [b'%'] => return Err(Stop::Short(Place::Edge)),
+                [b'%'] => return Err(Stop::Short),
+                [b'%', high] if high.is_ascii_hexdigit() => return Err(Stop::Short),
                 [byte, ..] => return Err(misplaced(*byte, HeadError::Target)),
             }
         }
@@ -337,7 +295,7 @@ fn read_version(line: &[u8], start: usize) -> Result<(Version, usize), Stop> {
     // RFC 9112 §2.3: case-sensitive, one digit each. Anything else is invalid, HTTP/0.9 without a version too.
     let shape = b"HTTP/d.d\r\n";
     for (index, &expected) in shape.iter().enumerate() {
-        let &byte = rest.get(index).ok_or(Stop::Short(Place::Edge))?;
+        let &byte = rest.get(index).ok_or(Stop::Short)?;
         let fits = if expected == b'd' { byte.is_ascii_digit() } else { byte == expected };
         if !fits {
             let error = if expected == LF { HeadError::LineEnd } else { HeadError::Version };
@@ -389,9 +347,9 @@ impl<'b> Head<'b> {
         let mut count = 0;
         loop {
             match window.get(at) {
-                None => return Err(Stop::Short(Place::Edge)),
+                None => return Err(Stop::Short),
                 Some(&CR) => match window.get(at + 1) {
-                    None => return Err(Stop::Short(Place::Edge)),
+                    None => return Err(Stop::Short),
                     Some(&LF) => {
                         self.bytes = at + 2;
                         return Ok(());
@@ -405,7 +363,7 @@ impl<'b> Head<'b> {
             }
             let name_end = token_end(window, at);
             match window.get(name_end) {
-                None => return Err(Stop::Short(Place::FieldName)),
+                None => return Err(Stop::Short),
                 Some(b':') if name_end > at => {}
                 // RFC 9112 §5.1 (5.1a): whitespace before the colon is one of the things that end up here.
                 Some(&byte) => return Err(misplaced(byte, HeadError::FieldName)),
@@ -413,8 +371,8 @@ impl<'b> Head<'b> {
             let text_end = text_end(window, name_end + 1);
             match (window.get(text_end), window.get(text_end + 1)) {
                 (Some(&CR), Some(&LF)) => {}
-                (None, _) => return Err(Stop::Short(Place::FieldValue)),
-                (Some(&CR), None) => return Err(Stop::Short(Place::Edge)),
+                (None, _) => return Err(Stop::Short),
+                (Some(&CR), None) => return Err(Stop::Short),
                 // RFC 9112 §2.2 (2.2c): a bare CR makes the element invalid.
                 (Some(&CR), Some(_)) => return Err(HeadError::LineEnd.into()),
                 (Some(&byte), _) => return Err(misplaced(byte, HeadError::FieldValue)),

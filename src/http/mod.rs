@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes in and bytes out.
 //!
 //! Owns the grammar of a request (head and body) and the shape of an answer's head. Opens no socket, reads no clock,
-//! keeps nothing between requests but two small resumable states ([`head::Scan`] and [`body::Body`]), and knows no
+//! keeps nothing between pieces of a request but one small resumable state ([`body::Body`]), and knows no
 //! route. The shard calls it: `head::parse` until there is a head, `body::Body::decode` until the body is whole, then
 //! the service writes its answer into a [`response::ResponseBuffer`].
 //!

@@ -122,11 +122,11 @@ fn position(digits: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::{Scan, parse};
+    use crate::http::head::parse;
 
     fn with_head<T>(fields: &str, read: impl FnOnce(&Head<'_>) -> T) -> T {
         let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
-        read(&parse(text.as_bytes(), &mut Scan::default()).unwrap().unwrap())
+        read(&parse(text.as_bytes()).unwrap().unwrap())
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn status_line(status: u16) -> &'static str {
 mod tests {
     use super::*;
     use crate::http::date::imf_fixdate;
-    use crate::http::head::{Scan, parse};
+    use crate::http::head::parse;
     use crate::http::negotiate::query_parameter;
 
     const STAYS: ReplyTarget = ReplyTarget { closes: false, http10: false, head_only: false };
@@ -279,7 +279,7 @@ mod tests {
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", false, Some("keep-alive")),
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, Some("close")),
         ] {
-            let head = parse(request.as_bytes(), &mut Scan::default()).unwrap().unwrap();
+            let head = parse(request.as_bytes()).unwrap().unwrap();
             let target = ReplyTarget::new(&head, closing);
             let mut buffer = ResponseBuffer::default();
             buffer.start(404, &date, target);
@@ -355,7 +355,7 @@ mod tests {
         let requests = b"GET /?n=1 HTTP/1.1\r\nHost: a\r\n\r\nGET /?n=2 HTTP/1.1\r\nHost: a\r\n\r\n";
         let (mut rest, mut buffer) = (&requests[..], ResponseBuffer::default());
         while !rest.is_empty() {
-            let head = parse(rest, &mut Scan::default()).unwrap().unwrap();
+            let head = parse(rest).unwrap().unwrap();
             let target = ReplyTarget::new(&head, false);
             buffer.start(200, &date, target);
             buffer.body(target, &[query_parameter(head.query, "n").unwrap()]);

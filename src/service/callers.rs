@@ -131,7 +131,7 @@ pub(super) fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::{Scan, parse};
+    use crate::http::head::parse;
 
     fn file(name: &str, scopes: &str, token: &str) -> String {
         let hash: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -144,7 +144,7 @@ mod tests {
         let callers = Callers::from_toml(&text).unwrap();
         let admit = |field: &str, scope| {
             let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n");
-            let head = parse(bytes.as_bytes(), &mut Scan::default()).unwrap().unwrap();
+            let head = parse(bytes.as_bytes()).unwrap().unwrap();
             callers.admit(&head, scope).map(|name| name.to_string()).map_err(|problem| problem.word)
         };
         let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");

@@ -9,7 +9,7 @@ use std::mem;
 
 use super::streaming::Streaming;
 use crate::http::body::{Body, BodyError};
-use crate::http::head::{self, Framing, Head, Scan};
+use crate::http::head::{self, Framing, Head};
 use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
     BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX, HEAD_MS_MAX,
@@ -107,7 +107,6 @@ pub(super) struct Connection {
     requests: u32,
     /// Bytes of requests not yet handled, when the driver's buffer could not hold on to them.
     input: Vec<u8>,
-    scan: Scan,
     head_started_ms: Option<u64>,
     arriving: Option<Box<Arriving>>,
     /// A request that is read and answered line by line.
@@ -212,7 +211,7 @@ impl Connection {
     }
 
     fn consume_head(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
-        let head = match head::parse(data, &mut self.scan) {
+        let head = match head::parse(data) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.head_started_ms.get_or_insert(context.now.mono_ms());
@@ -267,7 +266,7 @@ impl Connection {
     fn consume_body(&mut self, context: &mut Context<'_>, mut arriving: Box<Arriving>, data: &[u8]) -> usize {
         match arriving.body.decode(data, &mut arriving.bytes, arriving.bytes_max) {
             Ok(progress) if progress.done => {
-                let Ok(Some(head)) = head::parse(&arriving.head, &mut Scan::default()) else {
+                let Ok(Some(head)) = head::parse(&arriving.head) else {
                     unreachable!("a head that was parsed once parses again")
                 };
                 self.serve(context, &head, &arriving.bytes);

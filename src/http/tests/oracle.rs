@@ -3,14 +3,14 @@
 
 use super::rfc9112::outcome;
 use crate::http::field::Field;
-use crate::http::head::{Framing, Method, Scan, Version, parse};
+use crate::http::head::{Framing, Method, Version, parse};
 use crate::limits::HEAD_FIELDS_MAX;
 use proptest::prelude::*;
 
 /// What we accept, `httparse` accepts with the same method, target, version, fields and length. It is more lenient, so
 /// the other direction does not hold; it knows no minor version above 1.
 fn assert_agrees(input: &[u8]) -> bool {
-    let Ok(Some(head)) = parse(input, &mut Scan::default()) else { return false };
+    let Ok(Some(head)) = parse(input) else { return false };
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     let shown = String::from_utf8_lossy(input);

@@ -26,7 +26,7 @@
 //! | 9.6c, 9.6d | `response`: `rfc9112_9_6_c_…`; closing and reading no further are the shard's |
 
 use crate::http::field::Field;
-use crate::http::head::{Framing, Head, HeadError, Method, Scan, Scheme, Version, parse};
+use crate::http::head::{Framing, Head, HeadError, Method, Scheme, Version, parse};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 
 /// All that a head says, without its borrow.
@@ -67,9 +67,8 @@ pub(super) type Outcome = Result<Option<Said>, HeadError>;
 
 /// The outcome when the input arrives in the pieces that `ends` end.
 fn feed(input: &[u8], ends: impl Iterator<Item = usize>) -> Outcome {
-    let mut scan = Scan::default();
     for end in ends.chain([input.len()]) {
-        match parse(&input[..end], &mut scan) {
+        match parse(&input[..end]) {
             Ok(None) => {}
             decided => return decided.map(|head| head.map(|head| Said::of(&head))),
         }
@@ -86,9 +85,8 @@ pub(super) fn outcome(input: impl AsRef<[u8]>) -> Outcome {
     for cut in (0..input.len()).step_by(stride) {
         assert_eq!(feed(input, std::iter::once(cut)), whole, "cut at {cut} of {shown:?}");
     }
-    let mut scan = Scan::default();
     for end in 0..=input.len() {
-        let resumed = parse(&input[..end], &mut scan).map(|head| head.map(|head| Said::of(&head)));
+        let resumed = parse(&input[..end]).map(|head| head.map(|head| Said::of(&head)));
         assert_eq!(resumed, feed(&input[..end], std::iter::empty()), "the first {end} of {shown:?}");
         if resumed != Ok(None) {
             assert_eq!(resumed, whole, "byte by byte {shown:?}");
@@ -493,7 +491,7 @@ fn singletons_come_once_and_lists_as_often_as_they_like() {
     }
     let text =
         with("Accept-Encoding: br\r\nX: y\r\naccept-encoding:\r\nACCEPT-ENCODING: gzip \r\nAccept-Language: en\r\n");
-    let head = parse(text.as_bytes(), &mut Scan::default()).unwrap().unwrap();
+    let head = parse(text.as_bytes()).unwrap().unwrap();
     let all = |field| head.all(field).map(|value| str::from_utf8(value).unwrap()).collect::<Vec<_>>();
     assert_eq!(all(Field::AcceptEncoding), ["br", "", "gzip"]);
     assert_eq!(all(Field::AcceptLanguage), ["en"]);
@@ -685,16 +683,4 @@ fn rfc9110_10_1_1_only_100_continue_can_be_expected() {
         assert_eq!(result.map(|said| said.unwrap().expect_continue), expected, "{version} {fields:?}");
     }
     assert_eq!(HeadError::Expectation.status(), 417);
-}
-
-#[test]
-fn a_scan_serves_one_head_after_another() {
-    let text = with("").repeat(3);
-    let (mut scan, mut at) = (Scan::default(), 0);
-    for end in 0..=text.len() {
-        if let Some(head) = parse(&text.as_bytes()[at..end], &mut scan).unwrap() {
-            at += head.bytes;
-        }
-    }
-    assert_eq!(at, text.len());
 }

@@ -1,7 +1,7 @@
 //! The request head: the same result for every split, and what is accepted `httparse` accepts with the same meaning.
 
 use onecode::http::field::Field;
-use onecode::http::head::{Framing, Head, HeadError, Method, Scan, Version, parse};
+use onecode::http::head::{Framing, Head, HeadError, Method, Version, parse};
 use onecode::limits::HEAD_FIELDS_MAX;
 
 use super::{random_of, shown};
@@ -46,7 +46,7 @@ const SINGLE_BYTES_MAX: usize = 512;
 
 /// Parses `data` whole and split, and holds what is accepted against `httparse`.
 pub fn run(data: &[u8]) {
-    let whole = parse(data, &mut Scan::default());
+    let whole = parse(data);
     let outcome = told(&whole);
     let mut random = random_of(data);
     let mut cuts: Vec<usize> = (0..random.usize(1..=CUTS_MAX)).map(|_| random.usize(0..=data.len())).collect();
@@ -65,9 +65,8 @@ type Parsed<'b> = Result<Option<Head<'b>>, HeadError>;
 
 /// What comes of the bytes up to each of these ends in turn.
 fn parse_in_pieces(data: &[u8], ends: impl IntoIterator<Item = usize>) -> Parsed<'_> {
-    let mut scan = Scan::default();
     for end in ends {
-        match parse(&data[..end], &mut scan) {
+        match parse(&data[..end]) {
             Ok(None) => {}
             decided => return decided,
         }
