@@ -1,9 +1,7 @@
 //! The request head: one pass over the bytes in place, from the request line to the empty line.
 //!
 //! Owns what a valid head is, how its body is framed, and whether the connection lives on. Never allocates, never
-//! copies, never repairs: what the grammar does not allow is refused (`rfc9112` and `oracle` have the cases). The shard
-//! calls [`parse`] with everything received and not yet consumed, and again with the same and more bytes while it
-//! answers `None`.
+//! copies, never repairs: what the grammar does not allow is refused (`rfc9112` and `oracle` have the cases).
 //!
 //! Checks run strictly in the order of the bytes, and those that need the whole head run after its last one. So the
 //! first fault found does not depend on how the bytes arrived, and a head that has not ended can be refused at once.

@@ -5,7 +5,7 @@
 //! each of these asks for something that may be declined.
 
 use super::field::Field;
-use super::grammar::{SP, decimal, members, position_of, trim};
+use super::grammar::{SP, members, position_of, trim};
 use super::head::{Head, Method};
 
 /// The value of the cookie `name` at `place` among those of that name, from 0, over all Cookie lines in order, as it
@@ -62,12 +62,8 @@ pub enum ByteRange {
     /// All of it: 200.
     Whole,
     /// From `first` to `last`, both included and inside the representation: 206.
-    Part {
-        /// Position of the first byte.
-        first: u64,
-        /// Position of the last byte.
-        last: u64,
-    },
+    #[allow(missing_docs, reason = "the line above says it")]
+    Part { first: u64, last: u64 },
     /// Nothing that exists: 416 with `Content-Range: bytes */length`.
     Unsatisfiable,
 }
@@ -88,35 +84,23 @@ pub fn byte_range(head: &Head<'_>, length: u64, etag: &str) -> ByteRange {
 }
 
 fn one_range(range: &[u8], length: u64) -> Option<ByteRange> {
-    let (unit, set) = range.split_at_checked(6)?;
-    if !unit.eq_ignore_ascii_case(b"bytes=") {
-        return None;
-    }
-    let set = trim(set);
-    let dash = set.iter().position(|&byte| byte == b'-')?;
-    let (first, last) = (&set[..dash], &set[dash + 1..]);
+    let (unit, set) = str::from_utf8(range).ok()?.split_once('=')?;
+    let (first, last) = set.trim_ascii().split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))?;
+    let position = |digits: &str| {
+        let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        // One beyond 64 bits is as good as the largest.
+        is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+    };
     let (first, last) = match (first, last) {
-        (b"", suffix) => {
-            let count = position(suffix)?;
-            if count == 0 || length == 0 {
-                return Some(ByteRange::Unsatisfiable);
-            }
-            (length.saturating_sub(count), length - 1)
-        }
-        (first, b"") => (position(first)?, u64::MAX),
+        ("", suffix) => (length.saturating_sub(position(suffix)?), u64::MAX),
+        (first, "") => (position(first)?, u64::MAX),
         (first, last) => (position(first)?, position(last)?),
     };
-    if first > last {
-        return None;
+    match first {
+        _ if first > last => None,
+        _ if first < length => Some(ByteRange::Part { first, last: last.min(length - 1) }),
+        _ => Some(ByteRange::Unsatisfiable),
     }
-    let is_inside = first < length;
-    Some(if is_inside { ByteRange::Part { first, last: last.min(length - 1) } } else { ByteRange::Unsatisfiable })
-}
-
-/// A position, where one beyond 64 bits is as good as the largest.
-fn position(digits: &[u8]) -> Option<u64> {
-    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    is_number.then(|| decimal(digits).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

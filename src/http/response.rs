@@ -4,9 +4,6 @@
 //! body. Never allocates after it is made, never folds a line, and never
 //! sends part of what does not fit, or would break a line: that spoils the buffer, and [`ResponseBuffer::bytes`] then
 //! refuses to give anything out. Several answers may stand one after the other.
-//!
-//! One kind of answer has no length yet: that to a stream of lines. It is chunked, or ends with its connection where
-//! the client speaks HTTP/1.0 (RFC 9112 §6.1: no Transfer-Encoding to those); the caller says which.
 
 use super::date::DATE_BYTES;
 use super::grammar::{is_token, text_end};

@@ -48,7 +48,7 @@ use crate::http::field::Field;
 use crate::http::head::{Head, Method, Scheme};
 use crate::http::negotiate::{self, ByteRange};
 use crate::journal::Port;
-use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX};
+use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX, USED_ASSERTIONS_MAX};
 use crate::registry::table::Table;
 use crate::words::{Now, ResidentNumber};
 use ahead::{Ahead, Expected};
@@ -219,7 +219,7 @@ impl Service {
             } else {
                 0
             }),
-            used: UsedAssertions::default(),
+            used: UsedAssertions::with_room(USED_ASSERTIONS_MAX),
             draining: false,
             random: fastrand::Rng::with_seed(parts.seed),
             parts,

@@ -11,11 +11,9 @@ use crate::http::head::HeadError;
 /// A refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// The HTTP status.
     pub status: u16,
     /// The last word of the `type`.
     pub word: &'static str,
-    /// One sentence for a person.
     pub detail: &'static str,
     /// What the metrics count the connection's end as, when it ends with this.
     pub end: EndReason,
@@ -53,14 +51,12 @@ problems! {
     /// A range outside the body (RFC 9110 §14.1.2).
     RANGE_UNSATISFIABLE 416 "range-unsatisfiable" "The range lies outside the file.";
     QUERY_UNKNOWN 400 "query-unknown" "The query has a value that this path does not know.";
-    /// No `auth.jwks_file`.
     SIGN_IN_NOT_CONFIGURED 503 "sign-in-not-configured" "Sign-in is not configured on this server.";
     BUSY 503 "queue-full" "The server is busy. Try again shortly.";
     ASSERTIONS_FULL 503 "assertions-full" "Too many people are signing in. Try again shortly.";
     ASSERTION_REPLAYED 401 "assertion-replayed" "This sign-in has been used already.";
     /// It is no JWT, is too long, repeats a member, or lacks a claim that is required.
     ASSERTION_MALFORMED 401 "assertion-malformed" "the assertion is not a JWT with the claims required";
-    /// Its algorithm is not EdDSA, ES256 or RS256, or it asks for an extension (`crit`).
     ASSERTION_ALGORITHM_REFUSED 401 "assertion-algorithm-refused"
         "the assertion is not signed by EdDSA, ES256 or RS256";
     ASSERTION_KEY_UNKNOWN 401 "assertion-key-unknown" "the assertion's key is not in auth.jwks_file";
@@ -70,21 +66,17 @@ problems! {
     ASSERTION_EXPIRED 401 "assertion-expired" "the assertion has expired, sign in again";
     /// `iat` is too far ahead, or `nbf` has not come.
     ASSERTION_NOT_YET_VALID 401 "assertion-not-yet-valid" "the assertion's time has not come";
-    /// `exp - iat` is more than five minutes, or less than nothing.
     ASSERTION_LIFE_WRONG 401 "assertion-life-wrong" "the assertion's life is not within five minutes";
     /// `iat` is before this process started, so it is not known whether it was used before.
     ASSERTION_BEFORE_START 401 "assertion-before-start"
         "the assertion is older than this server's start, sign in again";
-    /// The claim with the ID number is absent or no ID number.
     ASSERTION_PERSON_MISSING 401 "assertion-person-missing" "the assertion names no person";
     /// Why, the admin listener says.
     NOT_READY 503 "not-ready" "This server takes no requests now.";
     DRAINING 503 "draining" "This server is shutting down.";
     HOST_REFUSED 403 "host-refused" "The admin listener answers only to addresses, localhost and admin.host_names.";
     ORIGIN_REFUSED 403 "origin-refused" "Pages of other origins may not call this.";
-    /// The journal has failed: no write is taken until the process starts again.
     JOURNAL_FAILED 503 "journal-failed" "This server cannot write to its disk any more and takes no writes.";
-    /// `journal.disk_bytes_max` is reached: no write is taken until there is space.
     JOURNAL_FULL 503 "journal-full" "The journal has all the disk it may have: raise journal.disk_bytes_max.";
     /// The record was not on disk in time; it may be yet.
     JOURNAL_LATE 503 "journal-late" "The write was not on disk in time. Send it again; twice is once.";
@@ -93,18 +85,13 @@ problems! {
     /// A line that is not the JSON this path takes: its members, their kinds, or what must come together.
     LINE_MALFORMED 400 "line-malformed" "The line is not what this path takes.";
     LINE_TOO_LONG 400 "line-too-long" "The line is longer than 4,096 bytes.";
-    /// A reason or a place that the journal has no room for, or that holds an ID number.
     TEXT_REFUSED 400 "text-refused" "A text is longer than 255 bytes or holds an ID number, which may not be kept.";
     ID_NUMBER_MALFORMED 400 "id-number-malformed" "The ID number is not one.";
-    /// Two ID numbers with one resident number.
     RESIDENT_COLLISION 409 "resident-collision" "Another person in the registry has the same resident number.";
-    /// A version too far ahead of the clock.
     VERSION_AHEAD 400 "version-ahead"
         "The version, Unix milliseconds, is more than a day ahead of this server's clock.";
-    /// A scan that was not made yet, or not in this age.
     TIME_REFUSED 400 "time-refused"
         "The time, Unix milliseconds, is before 2020 or more than a day ahead of this server's clock.";
-    /// A person cannot become a test resident, nor the other way round.
     TEST_MARK_DIFFERS 409 "test-mark-differs" "The resident is known with the other test mark.";
     TUBE_NOT_SUPPORTED 400 "tube-not-supported" "This server does not know residents by their sample tube yet.";
     TOKEN_MISSING 401 "token-missing" "This call needs a token.";

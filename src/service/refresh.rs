@@ -22,36 +22,15 @@ use crate::words::{Now, ResidentNumber};
 /// The fields of a refresh: it is for the one who asked.
 const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: private, no-store\r\n";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Full,
-    Bare,
-    Svg,
-    Png,
-    Text,
-}
-
-impl Form {
-    fn of(query: Option<&str>) -> Result<Form, Problem> {
-        match (negotiate::query_parameter(query, "qr"), negotiate::query_parameter(query, "format")) {
-            (None, None) => Ok(Form::Full),
-            (Some("none"), None) => Ok(Form::Bare),
-            (None, Some("svg")) => Ok(Form::Svg),
-            (None, Some("png")) => Ok(Form::Png),
-            (None, Some("text")) => Ok(Form::Text),
-            _ => Err(problem::QUERY_UNKNOWN),
-        }
-    }
-}
-
 impl Service {
     pub(super) fn refresh(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let form = Form::of(head.query)?;
         let record = self.signed_in_record(reply.now, head)?;
-        match form {
-            Form::Full => self.refresh_json(&record, false, reply),
-            Form::Bare => self.refresh_json(&record, true, reply),
-            _ => self.refresh_print(&record, form, reply),
+        let [qr, format] = ["qr", "format"].map(|name| negotiate::query_parameter(head.query, name));
+        match (qr, format) {
+            (None, None) => self.refresh_json(&record, false, reply),
+            (Some("none"), None) => self.refresh_json(&record, true, reply),
+            (None, Some(format @ ("svg" | "png" | "text"))) => self.refresh_print(&record, format, reply),
+            _ => return Err(problem::QUERY_UNKNOWN),
         }
         self.count(Route::Refresh, 200);
         Ok(Outcome::Answered)
@@ -108,13 +87,13 @@ impl Service {
     }
 
     /// For kiosks and print: drawn anew each time, off the hot path.
-    fn refresh_print(&mut self, record: &Record, form: Form, reply: &mut Reply<'_>) {
+    fn refresh_print(&mut self, record: &Record, format: &str, reply: &mut Reply<'_>) {
         let (_, request, _) = request(&self.parts.settings, record, reply.now.unix_s());
         let (code, matrix) = make(&self.parts.settings, &request, None);
         self.parts.counters.signatures.add(1);
-        let (content_type, body) = match form {
-            Form::Svg => ("image/svg+xml", qr::svg(&matrix)),
-            Form::Png => ("image/png", qr::png(&matrix)),
+        let (content_type, body) = match format {
+            "svg" => ("image/svg+xml", qr::svg(&matrix)),
+            "png" => ("image/png", qr::png(&matrix)),
             _ => ("text/plain", code.as_bytes().to_vec()),
         };
         let private = ("Cache-Control", "private, no-store");

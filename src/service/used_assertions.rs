@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 
 use super::problem::{ASSERTION_REPLAYED, ASSERTIONS_FULL, Problem};
-use crate::limits::USED_ASSERTIONS_MAX;
 
 /// The assertions that were used and have not expired, in memory of a fixed size.
 ///
@@ -21,7 +20,8 @@ pub struct UsedAssertions {
 }
 
 impl UsedAssertions {
-    fn with_room(room: usize) -> UsedAssertions {
+    /// Room for so many in each generation.
+    pub fn with_room(room: usize) -> UsedAssertions {
         let generation = || Generation { seen: HashSet::with_capacity(room), last_expires_unix_s: 0 };
         UsedAssertions { current: generation(), previous: generation(), room }
     }
@@ -45,13 +45,6 @@ impl UsedAssertions {
         self.current.seen.insert(once);
         self.current.last_expires_unix_s = self.current.last_expires_unix_s.max(expires_unix_s);
         Ok(())
-    }
-}
-
-/// Room for [`USED_ASSERTIONS_MAX`] in each generation.
-impl Default for UsedAssertions {
-    fn default() -> UsedAssertions {
-        UsedAssertions::with_room(USED_ASSERTIONS_MAX)
     }
 }
 
