@@ -13,7 +13,7 @@ const DEPTH_MAX: u8 = 8;
 /// # Errors
 /// They are not one item and nothing behind it, or it is not in its deterministic encoding: shortest heads, definite
 /// lengths, map keys in bytewise order and so never twice. Floating-point numbers are refused because nothing of ours
-/// has one, and nesting beyond [`DEPTH_MAX`].
+/// has one, and nesting beyond 8 levels.
 pub fn only_item(bytes: &[u8]) -> Result<Decoder<'_>, Error> {
     let mut decoder = Decoder::new(bytes);
     item(&mut decoder, DEPTH_MAX)?;
