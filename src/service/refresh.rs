@@ -24,7 +24,7 @@ const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: p
 
 impl Service {
     pub(super) fn refresh(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let record = self.signed_in_record(reply.now, head)?;
+        let (record, _) = self.signed_in_record(reply.now, head)?;
         let [qr, format] = ["qr", "format"].map(|name| negotiate::query_parameter(head.query, name));
         match (qr, format) {
             (None, None) => self.refresh_json(&record, false, reply),
@@ -36,8 +36,8 @@ impl Service {
         Ok(Outcome::Answered)
     }
 
-    /// The record of the resident whose session came with the request.
-    pub(super) fn signed_in_record(&self, now: Now, head: &Head<'_>) -> Result<Record, Problem> {
+    /// The record of the resident whose session came with the request, and the number of that.
+    pub(super) fn signed_in_record(&self, now: Now, head: &Head<'_>) -> Result<(Record, u32), Problem> {
         let session = read_session(&self.parts.settings, now, head, |resident| {
             // The check takes as long as memory does.
             self.parts.registry.prefetch(resident);
@@ -48,7 +48,7 @@ impl Service {
         if session.number < record.session {
             return Err(problem::SESSION_ENDED);
         }
-        Ok(record)
+        Ok((record, session.number))
     }
 
     fn refresh_json(&mut self, record: &Record, bare: bool, reply: &mut Reply<'_>) {
@@ -122,7 +122,7 @@ fn make(settings: &Settings, request: &CodeRequest, ahead: Option<[u8; SIGNATURE
 
 /// The session that a request carries, as a bearer token or, from a page of ours, as a cookie: the first, or else the
 /// second of that name. `expect` hears whose it is before that is checked.
-pub(super) fn read_session(
+fn read_session(
     settings: &Settings,
     now: Now,
     head: &Head<'_>,

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 
 use super::problem::{self, Problem};
-use super::refresh::read_session;
 use super::session::{self, Session};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service, is_foreign};
 use crate::http::head::{Head, Method};
@@ -85,12 +84,8 @@ impl Service {
     }
 
     fn sign_out(&self, now: Now, head: &Head<'_>, secure: bool) -> Result<Outcome, Problem> {
-        let session = read_session(&self.parts.settings, now, head, |_| {})?;
-        let record = self.parts.registry.read(session.resident).ok_or(problem::UNKNOWN_RESIDENT)?;
-        if session.number < record.session {
-            return Err(problem::SESSION_ENDED);
-        }
-        let ask = Ask::EndSessions { resident: session.resident, up_to: session.number };
+        let (record, up_to) = self.signed_in_record(now, head)?;
+        let ask = Ask::EndSessions { resident: record.resident, up_to };
         Ok(Outcome::Ask(ask, Pending::SignOut { secure }))
     }
 
