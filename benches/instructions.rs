@@ -287,6 +287,7 @@ fn settings(keyring: &Keyring) -> Settings {
         jwks: Bytes::new(),
         jwks_etag: String::new(),
         admin_host_names: Vec::new(),
+        tls: Default::default(),
         started_unix_ms: NOW.unix_ms,
     }
 }

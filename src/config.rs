@@ -31,7 +31,7 @@ mod layers;
 mod values;
 
 use layers::Raw;
-pub use values::{Cpus, DriverChoice};
+pub use values::{Cpus, DriverChoice, Switch};
 
 /// A key: its name, how its field is set, and how that is shown.
 type Key = (&'static str, fn(&mut Config, &Raw) -> Result<(), String>, fn(&Config) -> Value);
@@ -71,12 +71,26 @@ keys! {
     /// The region code that goes into `iss` of each code.
     "issuer" issuer: String = "CN-610100".to_owned(), parsed(values::issuer);
     "listen.address" listen_address: SocketAddr = ([127, 0, 0, 1], 8080).into(), parsed(values::address);
+    /// Where a plain listener leads to TLS.
+    "listen.redirect_address" redirect_address: Option<SocketAddr> = None, parsed(values::address);
+    /// Chains (PEM), of which each client gets one whose key it can check; read again on SIGHUP, as are the other files of
+    /// TLS. None: all listeners are plain.
+    "tls.certificates" tls_certificates: Vec<String> = Vec::new(), texts(values::file);
+    /// Their keys, as many; none where they lie with the chains.
+    "tls.keys" tls_keys: Vec<String> = Vec::new(), texts(values::file);
+    /// Authorities of scanners' certificates.
+    "tls.client_ca_file" tls_client_ca_file: Option<PathBuf> = None, path();
+    /// The public listener's port as clients know it, where that is not its own.
+    "tls.redirect_port" tls_redirect_port: Option<u16> = None, whole(1..=u16::MAX);
     /// A loopback address unless callers have tokens.
     "admin.address" admin_address: SocketAddr = ([127, 0, 0, 1], 8081).into(), parsed(values::address);
     /// Names that `Host` may have on the admin listener, lower case, beside IP literals and `localhost`.
     "admin.host_names" admin_host_names: Vec<String> = Vec::new(), texts(values::host_name);
     /// Who may call there; read again on SIGHUP. Without it everyone who reaches the listener is `local`.
     "admin.tokens_file" admin_tokens_file: Option<PathBuf> = None, path();
+    "admin.tls" admin_tls: Switch = Switch::Off, parsed(values::switch);
+    /// Every client of the admin listener must have its certificate from one of these authorities.
+    "admin.client_ca_file" admin_client_ca_file: Option<PathBuf> = None, path();
     /// Shards of the public listener, 1 or more; by default one for each CPU of `cpus`, or of those that there are.
     "runtime.shards" shards: usize = 0, whole(1..=CPUS_MAX);
     /// The CPUs to pin the shards to, at least as many; `None` leaves the choice to the driver.
@@ -151,7 +165,7 @@ impl ConfigError {
 /// # Errors
 /// The first thing that is wrong, in the order file, environment, flags, rules.
 pub fn load<'a>(file: Option<&Path>, flags: impl IntoIterator<Item = Flag<'a>>) -> Result<Config, ConfigError> {
-    let read = |path: &Path| Ok((path.display().to_string(), read_text(path, |path| File::open(path))?));
+    let read = |path: &Path| Ok((path.display().to_string(), read_opened(path, |path| File::open(path))?));
     let text = file.map(read).transpose()?;
     // A container's CPU quota counts here, unlike in a count of the machine's CPUs.
     let cpus_available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -228,7 +242,32 @@ impl Config {
             let why = "is not a loopback address, and without admin.tokens_file no other may be bound";
             return Err(self.refuse("admin.address", &format!("{admin} {why}")));
         }
+        self.check_tls()?;
         Ok(self)
+    }
+
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let (certificates, keys) = (self.tls_certificates.len(), self.tls_keys.len());
+        let admin = self.admin_tls == Switch::On;
+        let needs = [
+            ("tls.keys", keys > 0),
+            ("tls.client_ca_file", self.tls_client_ca_file.is_some()),
+            ("tls.redirect_port", self.tls_redirect_port.is_some()),
+            ("listen.redirect_address", self.redirect_address.is_some()),
+            ("admin.tls", admin),
+        ];
+        let needs = needs.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key);
+        match needs {
+            Some(key) if certificates == 0 => Err(self.refuse(key, "is set, but tls.certificates names none")),
+            _ if keys > 0 && keys != certificates => {
+                let problem = format!("{keys} keys for {certificates} certificates: name one for each");
+                Err(self.refuse("tls.keys", &problem))
+            }
+            _ if self.admin_client_ca_file.is_some() && !admin => {
+                Err(self.refuse("admin.client_ca_file", "is set, but admin.tls is off"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn refuse(&self, key: &str, problem: &str) -> ConfigError {
@@ -290,12 +329,20 @@ impl Config {
         path: &Path,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Result<T, ConfigError> {
-        let text = read_text(path, regular_file::open).map_err(|error| self.refuse(key, &error.line))?;
+        let text = read_text(path).map_err(|error| self.refuse(key, &error.line))?;
         parse(&text).map_err(|error| self.refuse(key, &format!("{}: {error}", path.display())))
     }
 }
 
-fn read_text(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
+/// The text of a file that SIGHUP reads, too: nothing there may keep the thread that hears signals waiting.
+///
+/// # Errors
+/// It cannot be read, is no regular file, not UTF-8 or too large.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    read_opened(path, regular_file::open)
+}
+
+fn read_opened(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
     let refused = |problem: &str| ConfigError::at(path.display(), problem);
     let bytes = read_bounded(open(path), CONFIG_FILE_BYTES_MAX)
         .map_err(|error| refused(&format!("cannot be read: {error}")))?;
@@ -401,13 +448,13 @@ mod tests {
 
     #[test]
     fn every_key_has_its_value() {
-        let full = "admin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
+        let full = "admin.tls = \"on\"\nadmin.client_ca_file = \"c\"\nlisten.redirect_address = \"127.0.0.1:80\"\ntls.client_ca_file = \"s\"\ntls.certificates = [\"t\"]\ntls.redirect_port = 443\nadmin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
         let unset = |text: &str| {
             let config = with_file(text).unwrap();
             assert!(config.entries().map(|(key, ..)| key).eq(keys()), "every key is shown, set or not");
             config.entries().filter(|(_, value, _)| value.is_null()).count()
         };
-        assert_eq!((unset(full), unset("")), (0, 9));
+        assert_eq!((unset(full), unset("")), (0, 13));
         assert_eq!(with_file("").unwrap().id_claim, "id_number");
     }
 

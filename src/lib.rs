@@ -28,6 +28,9 @@
 //! A code is a pure function of resident, status version, window, life and key. Every shard and every node with the key
 //! makes the same bytes, so nothing is shared on this path, and a storm of reloads changes nothing.
 //!
+//! Where the listener speaks TLS, `shard/secure.rs` stands around the connection: it opens what came before the connection
+//! reads it, and seals what that answers; no driver knows of it.
+//!
 //! # The way of a write
 //!
 //! Each resident has one owning shard, the only writer of that record. What a request needs from an owner leaves its

@@ -20,6 +20,8 @@ pub const SHARD_CONNECTIONS_MAX: usize = 65_536;
 pub const SHARD_CONNECTIONS_MIN: usize = 64;
 /// Connections of the admin listener: their descriptors are kept back from the public shards.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Connections of the plain listener beside TLS, each of which ends with one short answer.
+pub const REDIRECT_CONNECTIONS_MAX: usize = 1_024;
 /// Descriptors of a shard beside its connections: listener, bell, ring or epoll, and the connection being refused.
 pub const SHARD_DESCRIPTORS_MAX: usize = 8;
 /// Descriptors of the process beside its shards': the lock, signals, and the files that SIGHUP reads.
@@ -139,6 +141,24 @@ const _: () = assert!(CODE_LIFE_S_MAX >= 2 * CODE_WINDOW_S_MAX);
 /// One send slot: the largest head and the largest answer copied rather than sent borrowed. A refresh is at most
 /// 1 KiB, and a page of memory is what a slot costs anyway. An answer that does not fit is an error of ours (500).
 pub const SEND_SLOT_BYTES: usize = 4_096;
+
+// TLS.
+
+/// A handshake message or a record that is not whole (RFC 8446 §5.2): the connection is closed beyond it.
+pub const TLS_PENDING_BYTES_MAX: usize = 5 + 16_384 + 256;
+/// A certificate with those above it: more than three of the longest keys.
+pub const TLS_CHAIN_BYTES_MAX: usize = 12_288;
+/// What one record holds (RFC 8446 §5.1), and one send: what a client that does not read keeps from us.
+pub const TLS_RECORD_BYTES_MAX: usize = 16_384;
+/// A buffer for one send: a record's worth in two records, head and body, with room for a ticket before them.
+pub const TLS_WIRE_BYTES: usize = TLS_RECORD_BYTES_MAX + 1_024;
+/// How long tickets are sealed with one key: at 20,000 handshakes a second it sees a fifth of the 2^32 random nonces
+/// that it may (NIST SP 800-38D §8.3).
+pub const TICKET_ROTATION_S: u32 = 43_200;
+/// Keys that open tickets, the one that seals included: a phone that comes once a day still finds its own.
+pub const TICKET_KEYS: usize = 3;
+/// An operator is warned, once a day, when a certificate has less than this left.
+pub const CERTIFICATE_WARNING_S: u64 = 30 * 86_400;
 
 // The journal.
 

@@ -10,10 +10,13 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::version::{TLS12, TLS13};
 use support::process::{Server, Under};
-use support::simulated::Simulated;
+use support::secured::{self, Secured};
+use support::simulated::{Simulated, settings_with_tls};
 use support::{Answer, Client, Host, Line, REFRESH, SESSION, Socket, bearer, get, post};
 
 /// The cases below, once for each driver that can run them.
@@ -30,6 +33,17 @@ macro_rules! suite {
         mod monoio_epoll {
             $(#[test] fn $case() { super::under(super::Under::MonoioEpoll, |server| super::$case(server)); })+
             $(#[test] fn $socket_case() { super::under(super::Under::MonoioEpoll, |server| super::$socket_case(server)); })+
+        }
+        mod tls {
+            $(#[test] fn $case() {
+                for driver in super::Under::ALL { super::under_tls(driver, |host| super::$case(host)); }
+            })+
+        }
+        mod tls_sim {
+            $(#[test] fn $case() { super::under_tls_sim(|host| super::$case(host)); })+
+            #[test] fn slow_requests_and_idle_connections_end_in_their_time() {
+                for case in super::SLOW_CASES { super::under_tls_sim(|host| case(host)); }
+            }
         }
         mod sim {
             $(#[test] fn $case() { super::$case(&super::Simulated::new(1)); })+
@@ -70,6 +84,24 @@ suite! {
 fn under(driver: Under, case: impl FnOnce(&mut Server)) {
     if let Some(mut server) = Server::under(driver) {
         case(&mut server);
+    }
+}
+
+/// The same with TLS in between, which changes nothing but who can read it.
+fn under_tls(driver: Under, case: impl FnOnce(&dyn Host)) {
+    if driver.is_here() {
+        let server = Server::demo_with(|command| driver.apply(command.arg("--tls")));
+        let pem = std::fs::read_to_string(server.data().join("tls.pem")).unwrap();
+        let config = Arc::new(secured::client(&pem, &[&TLS13, &TLS12], None));
+        case(&Secured { host: &server, config });
+    }
+}
+
+fn under_tls_sim(case: impl Fn(&dyn Host)) {
+    for version in [&TLS13, &TLS12] {
+        let (settings, pem) = settings_with_tls();
+        let config = Arc::new(secured::client(&pem, &[version], None));
+        case(&Secured { host: &Simulated::with(1, settings, 2, 4_096), config });
     }
 }
 

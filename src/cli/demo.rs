@@ -117,19 +117,22 @@ impl Demo {
     }
 
     /// Says where to look, and how to ask.
-    pub(super) fn announce(&self, address: SocketAddr, admin: SocketAddr) {
+    pub(super) fn announce(&self, (scheme, address): (&str, SocketAddr), (admin_scheme, admin): (&str, SocketAddr)) {
         let (sessions, scanner) = (self.folder.join(SESSIONS), self.folder.join(TOKENS[0].0));
         let (sessions, scanner) = (sessions.display(), scanner.display());
+        let trusted = self.folder.join(super::tls::DEMO_CERTIFICATE);
+        let own = scheme == "https" && trusted.exists();
+        let trust = if own { format!(" --cacert {}", trusted.display()) } else { String::new() };
         let residents = counted(u64::from(self.residents), "synthetic resident");
         // Nobody may be listening, which is no reason not to serve.
         let _ = super::print(
             format!(
                 "onecode demo: {residents}, test codes only\n\
-                 \x20 page      http://{address}/\n\
-                 \x20 admin     http://{admin}/status.json  and /metrics\n\
+                 \x20 page      {scheme}://{address}/\n\
+                 \x20 admin     {admin_scheme}://{admin}/status.json  and /metrics\n\
                  \x20 sessions  {sessions}  (one a line)\n\
                  \x20 scanner   {scanner}  (the token of a door; a sampling post's is beside it)\n\
-                 \x20 curl -H \"Authorization: Bearer $(head -n 1 {sessions})\" http://{address}/person/app/refreshQRCode\n"
+                 \x20 curl{trust} -H \"Authorization: Bearer $(head -n 1 {sessions})\" {scheme}://{address}/person/app/refreshQRCode\n"
             )
             .as_bytes(),
         );

@@ -11,6 +11,7 @@ mod keys;
 mod restore;
 mod serve;
 mod state;
+mod tls;
 mod verify;
 
 use std::fmt::Display;

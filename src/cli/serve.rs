@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 
 use super::fold::Durable;
 use super::state::{self, Replayed};
+use super::tls::Tls;
 use super::{Done, Ended, Fatal, Place, counted, demo};
 use crate::code::claims::Issuer;
 use crate::code::keyring::{Keyring, KeyringError};
@@ -22,10 +23,11 @@ use crate::code::qr::Painter;
 use crate::code::window::Window;
 use crate::config::{Config, Cpus};
 use crate::driver::{self, Bell, Seat, Taken};
+use crate::http::tls::Listeners;
 use crate::journal::{Lane, Port, writer};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
-    SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN, SHARD_DESCRIPTORS_MAX,
+    REDIRECT_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN, SHARD_DESCRIPTORS_MAX,
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
@@ -45,7 +47,8 @@ use crate::sys::open_files;
 /// What `serve` takes.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
-    "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, the JWKS and the admin tokens again.\n\
+    "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, certificates, the JWKS and the \
+     admin tokens again.\n\
      Examples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml"
 ))]
 pub struct Args {
@@ -57,6 +60,9 @@ pub struct Args {
     /// How many residents the demo has
     #[arg(long, value_name = "N", requires = "demo", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     residents: Option<u32>,
+    /// Speak TLS on the demo's public listener, with a certificate of its own
+    #[arg(long, requires = "demo")]
+    tls: bool,
     /// Address of the public listener; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -90,6 +96,7 @@ struct Serving {
     bells: Arc<[Bell]>,
     threads: Vec<JoinHandle<()>>,
     durable: Durable,
+    tls: Tls,
 }
 
 fn serve(args: &Args) -> Result<(), Ended> {
@@ -103,7 +110,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
         ("runtime.driver", "--driver", args.driver.as_deref()),
     ])?;
     let (library, taken) = prepare(&config)?;
-    let connections_max = share_descriptors(config.shards)?;
+    let connections_max = share_descriptors(config.shards, config.redirect_address.is_some())?;
     // Registered before anything is started, so that no signal finds the default action.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Fatal::System.ended())?;
     let (folder, demo) = if args.demo {
@@ -116,9 +123,14 @@ fn serve(args: &Args) -> Result<(), Ended> {
     } else {
         (open_folder(&config)?, None)
     };
+    if args.tls && config.tls_certificates.is_empty() {
+        super::tls::make_demo(&mut config, folder.path())?;
+    }
+    let tls = Tls::new();
     let demo_residents = demo.as_ref().map(|demo| demo.residents);
     let keyring = super::open_keyring(&config)?;
-    let settings = Arc::new(make_settings(&config, &keyring, demo_residents, 1, now.unix_ms)?);
+    let settings = Arc::new(make_settings(&config, &keyring, demo_residents, 1, now.unix_ms, tls.read(&config)?)?);
+    tls.watch(&settings.tls).map_err(Fatal::System.ended())?;
     let began = Instant::now();
     let (snapshot, key_id) = (folder.snapshot_path(), settings.hash_key.id());
     if !is_there(&snapshot) {
@@ -139,18 +151,16 @@ fn serve(args: &Args) -> Result<(), Ended> {
     }
     let table = Arc::new(table);
     state::settle(&table, began);
-    let public = driver::bind(config.listen_address, config.shards).map_err(Fatal::Address.ended())?;
-    let admin = driver::bind(config.admin_address, 1).map_err(Fatal::Address.ended())?;
-    let address = public[0].local_addr().map_err(Fatal::System.ended())?;
-    let admin_address = admin[0].local_addr().map_err(Fatal::System.ended())?;
-    let shards = counted(config.shards as u64, "shard");
-    eprintln!("onecode: driver {taken}; {shards}; data {}", folder.path().display());
-    let public = public.into_iter().map(|listener| (listener, connections_max));
-    let listeners = public.chain(admin.into_iter().map(|listener| (listener, ADMIN_CONNECTIONS_MAX))).collect();
-    let serving = start(config, demo_residents, settings, (table, replayed), library, &taken, listeners)?;
+    let listeners = bind(&config, connections_max)?;
+    let address = |index: usize| listeners[index].0.local_addr().map_err(Fatal::System.ended());
+    let (address, admin_address) = (address(0)?, address(config.shards)?);
+    let scheme = |tls: &Option<_>| if tls.is_some() { "https" } else { "http" };
+    let (scheme, admin_scheme) = (scheme(&settings.tls.public), scheme(&settings.tls.admin));
+    eprintln!("onecode: driver {taken}; {}; data {}", counted(config.shards as u64, "shard"), folder.path().display());
+    let serving = start(config, demo_residents, settings, (table, replayed), (library, tls), &taken, listeners)?;
     match &demo {
-        Some(demo) => demo.announce(address, admin_address),
-        None => eprintln!("onecode: serving on http://{address}, admin on http://{admin_address}"),
+        Some(demo) => demo.announce((scheme, address), (admin_scheme, admin_address)),
+        None => eprintln!("onecode: serving on {scheme}://{address}, admin on {admin_scheme}://{admin_address}"),
     }
     serving.stay(signals)
 }
@@ -158,6 +168,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
 /// Everything that can be refused before anything is made, bound or announced; `check-config` asks the same.
 pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
     check_cpus(config)?;
+    Tls::new().read(config)?;
     config.read_verifier()?;
     config.read_callers()?;
     let operators = config.assets_dir.as_deref().map(|dir| {
@@ -181,10 +192,11 @@ fn check_cpus(config: &Config) -> Result<(), Ended> {
 
 /// Connections that each public shard may have: an equal share of the descriptors that this process may still open,
 /// less what it needs itself, so that no flood of connections takes the admin listener's.
-fn share_descriptors(shards: usize) -> Result<usize, Ended> {
+fn share_descriptors(shards: usize, redirects: bool) -> Result<usize, Ended> {
     let system = |reason: String| (Fatal::System, format!("open files: {reason}"));
     let limit = open_files::raise_limit().map_err(|error| system(error.to_string()))?;
-    let own = (shards + 1) * SHARD_DESCRIPTORS_MAX + PROCESS_DESCRIPTORS_MAX + ADMIN_CONNECTIONS_MAX;
+    let redirect = if redirects { REDIRECT_CONNECTIONS_MAX + SHARD_DESCRIPTORS_MAX } else { 0 };
+    let own = (shards + 1) * SHARD_DESCRIPTORS_MAX + PROCESS_DESCRIPTORS_MAX + ADMIN_CONNECTIONS_MAX + redirect;
     let taken = open_files::count() + own as u64;
     let share = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX) / shards;
     if share < SHARD_CONNECTIONS_MIN {
@@ -211,14 +223,28 @@ fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
     Ok(folder)
 }
 
-/// Starts a thread for each listener, with the connections it may have; the last one is the admin listener's, one more
-/// shard that owns no resident.
+/// The listeners in the order of their shards, each with the connections that it may have.
+fn bind(config: &Config, connections_max: usize) -> Result<Vec<(TcpListener, usize)>, Ended> {
+    let mut listeners = Vec::new();
+    let public = (Some(config.listen_address), config.shards, connections_max);
+    let admin = (Some(config.admin_address), 1, ADMIN_CONNECTIONS_MAX);
+    for (address, count, connections_max) in [public, admin, (config.redirect_address, 1, REDIRECT_CONNECTIONS_MAX)] {
+        if let Some(address) = address {
+            let bound = driver::bind(address, count).map_err(Fatal::Address.ended())?;
+            listeners.extend(bound.into_iter().map(|listener| (listener, connections_max)));
+        }
+    }
+    Ok(listeners)
+}
+
+/// Starts a thread for each listener, with the connections it may have. Behind the public ones come the admin listener's
+/// and perhaps the plain one beside TLS, shards that own no resident.
 fn start(
     config: Config,
     demo_residents: Option<u32>,
     settings: Arc<Settings>,
     (registry, mut replayed): (Arc<Table>, Replayed),
-    library: Library,
+    (library, tls): (Library, Tls),
     taken: &Taken,
     listeners: Vec<(TcpListener, usize)>,
 ) -> Result<Serving, Ended> {
@@ -239,6 +265,7 @@ fn start(
         folding: durable.folding.clone(),
         driver: taken.name(),
         started_unix_ms: settings.started_unix_ms,
+        certificate_expires_unix_s: tls.expires_unix_s.clone(),
     });
     let cpus = match &config.cpus {
         Some(Cpus(cpus)) => cpus.iter().copied().map(usize::from).collect(),
@@ -248,12 +275,15 @@ fn start(
     let mut threads = Vec::new();
     let seats = listeners.into_iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
     for (index, ((((listener, connections_max), pull), counters), mailbox)) in seats.enumerate() {
-        let public = index + 1 < count;
+        let (shards, seed) = (config.shards, fastrand::u64(..));
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
         let (library, pages, ahead) = (library.clone(), library.arena(), ahead.clone());
-        let (port, past) = (Port::new(lanes[index].clone()), past.share(index, count - 1));
-        let (seed, shards) = (fastrand::u64(..), count - 1);
-        let (role, payloads) = if public { (Role::Public, PAYLOAD_CACHE_SLOTS) } else { (Role::Admin, 0) };
+        let (port, past) = (Port::new(lanes[index].clone()), past.share(index, shards));
+        let (role, payloads) = match index.checked_sub(shards) {
+            None => (Role::Public, PAYLOAD_CACHE_SLOTS),
+            Some(0) => (Role::Admin, 0),
+            Some(_) => (Role::Redirect, 0),
+        };
         let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, seed };
         let shard = move |now| Shard::new(Service::new(parts, port, past), mailbox, connections_max, now);
         let seat = Seat {
@@ -263,12 +293,16 @@ fn start(
             bells: bells.clone(),
             pages,
             zerocopy_threshold_bytes: config.zerocopy_threshold_bytes as usize,
-            cpu: (public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
+            cpu: (role == Role::Public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
         };
-        let name = if public { format!("shard-{index}") } else { "admin".to_owned() };
+        let name = match role {
+            Role::Public => format!("shard-{index}"),
+            Role::Admin => "admin".to_owned(),
+            Role::Redirect => "redirect".to_owned(),
+        };
         threads.push(run_on_a_thread(name, taken.clone(), seat).map_err(system)?);
     }
-    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable })
+    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable, tls })
 }
 
 fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHandle<()>> {
@@ -307,11 +341,12 @@ impl Serving {
         match self.read_again() {
             Ok(settings) => {
                 self.settings = Arc::new(settings);
+                self.tls.set(&self.settings.tls);
                 let settings = self.settings.clone();
                 self.tell(move || Message::Settings(settings.clone()));
-                eprintln!("onecode: keys and sign-in read again");
+                eprintln!("onecode: certificates, keys and sign-in read again");
             }
-            Err((_, reason)) => eprintln!("onecode: keys and sign-in stay as they were: {reason}"),
+            Err((_, reason)) => eprintln!("onecode: certificates, keys and sign-in stay as they were: {reason}"),
         }
     }
 
@@ -322,7 +357,8 @@ impl Serving {
             error => error.into(),
         })?;
         let Settings { generation, started_unix_ms, hash_key, .. } = &*self.settings;
-        let settings = make_settings(&self.config, &keyring, self.demo_residents, generation + 1, *started_unix_ms)?;
+        let (tls, next) = (self.tls.read(&self.config)?, generation + 1);
+        let settings = make_settings(&self.config, &keyring, self.demo_residents, next, *started_unix_ms, tls)?;
         if settings.hash_key.id() != hash_key.id() {
             let reason = format!("{}: another hash key than the registry's", self.config.keys_dir.display());
             return Err((Fatal::Configuration, format!("{reason}: restore the keys")));
@@ -347,6 +383,7 @@ fn make_settings(
     demo_residents: Option<u32>,
     generation: u32,
     started_unix_ms: u64,
+    tls: Listeners,
 ) -> Result<Settings, Ended> {
     let issuer = Issuer::new(keyring, &config.issuer).map_err(Fatal::Configuration.ended())?;
     let window = Window::new(config.code_window_s, config.code_life_s).expect("the configuration is checked");
@@ -373,6 +410,7 @@ fn make_settings(
         jwks: Bytes::from(jwks),
         jwks_etag: format!("\"{:016x}\"", u64::from_be_bytes(hash[..8].try_into().expect("a digest is longer"))),
         admin_host_names: config.admin_host_names.clone(),
+        tls,
         started_unix_ms,
     })
 }

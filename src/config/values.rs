@@ -22,6 +22,27 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address and a port such as 127.0.0.1:8080 or [::]:8080"))
 }
 
+pub(super) fn file(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("a file has no name".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Switch {
+    Off,
+    On,
+}
+
+pub(super) fn switch(text: &str) -> Result<Switch, String> {
+    match text {
+        "on" => Ok(Switch::On),
+        "off" => Ok(Switch::Off),
+        _ => Err(format!("{text:?} is neither on nor off")),
+    }
+}
+
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let label_ok =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes in and bytes out.
+//! HTTP/1.1 and TLS as bytes in and bytes out.
 //!
 //! Owns the grammar of a request (head and body) and the shape of an answer's head. Opens no socket, reads no clock,
 //! keeps nothing between pieces of a request but one small resumable state ([`body::Body`]), and knows no
@@ -42,3 +42,4 @@ pub mod negotiate;
 pub mod response;
 #[cfg(test)]
 mod tests;
+pub mod tls;

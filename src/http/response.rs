@@ -55,6 +55,11 @@ impl ReplyTarget {
 const _: () = assert!(SEND_SLOT_BYTES <= 0x1000);
 
 impl ResponseBuffer {
+    /// An empty buffer of another size than that of a slot, for [`fill`](Self::fill).
+    pub fn with_bytes(bytes: usize) -> ResponseBuffer {
+        ResponseBuffer { bytes: vec![0; bytes].into_boxed_slice(), length: 0, status: 0, spoiled: false }
+    }
+
     /// Empties the buffer.
     pub fn clear(&mut self) {
         self.length = 0;
@@ -161,6 +166,19 @@ impl ResponseBuffer {
     /// Adds a number in decimal digits.
     pub fn number(&mut self, value: u64) {
         self.push(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Lets `write` put up to `bytes` behind the others and say how many it has put there, or that it failed. The buffer
+    /// grows for it: these are not an answer of ours, but sealed bytes, whose length is bounded where they are made.
+    pub fn fill(&mut self, bytes: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        if self.room_bytes() < bytes {
+            let mut grown = std::mem::take(&mut self.bytes).into_vec();
+            grown.resize(self.length + bytes, 0);
+            self.bytes = grown.into_boxed_slice();
+        }
+        let written = write(&mut self.bytes[self.length..]);
+        self.length += written.unwrap_or(0);
+        written.is_some()
     }
 
     /// Adds bytes as they are. What does not fit is left out whole and spoils the buffer.

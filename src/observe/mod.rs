@@ -44,12 +44,14 @@ pub struct Observer {
     pub folding: Arc<Folding>,
     pub driver: &'static str,
     pub started_unix_ms: u64,
+    /// Of the certificate that ends first; 0 without TLS.
+    pub certificate_expires_unix_s: Arc<AtomicU64>,
 }
 
 type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
 
 /// What the shards count, one number each: name without `onecode_` and `_total`, help, which.
-const COUNTS: [Count; 16] = [
+const COUNTS: [Count; 18] = [
     ("signatures", "Codes signed.", |all| &all.signatures),
     ("ahead_signatures", "Of the signatures, those made before they were asked for.", |all| &all.ahead_signatures),
     ("ahead_hits", "Refreshes that found their signature made.", |all| &all.ahead_hits),
@@ -61,6 +63,8 @@ const COUNTS: [Count; 16] = [
     ("zerocopy_copies", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
     ("connections_accepted", "Connections accepted.", |all| &all.accepted),
     ("connections_refused", "Connections closed at once for want of a place or descriptor.", |all| &all.refused),
+    ("tls_full_handshakes", "TLS connections with a whole handshake.", |all| &all.tls_full),
+    ("tls_resumed_handshakes", "TLS connections that came back with a ticket.", |all| &all.tls_resumed),
     ("journal_appended", "Records handed to the journal.", |all| &all.journal_appended),
     ("journal_acknowledged", "Records answered, being on disk.", |all| &all.journal_acknowledged),
     ("journal_refused", "Records not taken, the lane full or the journal failed.", |all| &all.journal_refused),
@@ -71,7 +75,7 @@ const COUNTS: [Count; 16] = [
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 
 /// All else that is one number: name, help, which.
-const FIGURES: [Figure; 24] = [
+const FIGURES: [Figure; 25] = [
     ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
     ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
     ("onecode_residents_used", "Places taken: by residents, those removed, and writes under way.", |all, _| {
@@ -96,6 +100,11 @@ const FIGURES: [Figure; 24] = [
     ("onecode_journal_waiting_seconds", "How long the oldest record that is not on disk has waited.", |all, now| {
         all.waited_ms(now) as f64 / 1e3
     }),
+    (
+        "onecode_tls_certificate_expires_seconds",
+        "When the first certificate ends, since 1970; 0 without any.",
+        |all, _| of(&all.certificate_expires_unix_s),
+    ),
     ("process_cpu_seconds_total", "CPU time of all threads, from /proc/self/task.", |_, _| cpu_s()),
     ("process_resident_memory_bytes", "Memory in use, from /proc/self/statm.", |_, _| resident_bytes()),
     ("process_start_time_seconds", "When it started, since 1970.", |all, _| all.started_unix_ms as f64 / 1e3),

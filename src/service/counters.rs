@@ -44,6 +44,8 @@ pub enum EndReason {
     Malformed,
     /// The network failed it.
     Failed,
+    /// What it sent was no TLS handshake that we take.
+    Handshake,
 }
 
 /// All counts of one shard. Shards keep theirs apart by padding.
@@ -68,6 +70,8 @@ pub struct Counters {
     /// Connections refused because all places were taken, and accepts that failed for want of descriptors or memory.
     pub refused: Counter,
     pub open: Counter,
+    pub tls_full: Counter,
+    pub tls_resumed: Counter,
     pub journal_appended: Counter,
     /// Records that were on disk when they were answered.
     pub journal_acknowledged: Counter,

@@ -17,6 +17,7 @@ pub mod counters;
 pub mod device;
 pub mod operations;
 pub mod problem;
+mod redirect;
 mod refresh;
 mod reply;
 mod residents;
@@ -47,6 +48,7 @@ use crate::http::date::DateCache;
 use crate::http::field::Field;
 use crate::http::head::{Head, Method, Scheme};
 use crate::http::negotiate::{self, ByteRange};
+use crate::http::tls::Server;
 use crate::journal::Port;
 use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX, USED_ASSERTIONS_MAX};
 use crate::registry::table::Table;
@@ -205,6 +207,8 @@ pub struct Service {
     used: UsedAssertions,
     draining: bool,
     random: fastrand::Rng,
+    /// The name in the certificate of the client at hand.
+    client: Option<Arc<str>>,
 }
 
 impl Service {
@@ -221,6 +225,7 @@ impl Service {
             }),
             used: UsedAssertions::with_room(USED_ASSERTIONS_MAX),
             draining: false,
+            client: None,
             random: fastrand::Rng::with_seed(parts.seed),
             parts,
         }
@@ -239,6 +244,27 @@ impl Service {
     /// Which listener's requests it answers.
     pub fn role(&self) -> Role {
         self.parts.role
+    }
+
+    /// How many shards own residents.
+    pub fn owners(&self) -> usize {
+        self.parts.shards
+    }
+
+    /// What this listener's connections are opened with, where it speaks TLS.
+    pub fn tls(&self) -> Option<&Arc<Server>> {
+        match self.parts.role {
+            Role::Public => self.parts.settings.tls.public.as_ref(),
+            Role::Admin => self.parts.settings.tls.admin.as_ref(),
+            Role::Redirect => None,
+        }
+    }
+
+    /// What comes next is of a client with this name in its certificate, or with none.
+    pub fn set_client(&mut self, client: Option<&Arc<str>>) {
+        if self.client.is_some() || client.is_some() {
+            self.client = client.cloned();
+        }
     }
 
     /// `/readyz` says no from here on.
@@ -283,6 +309,10 @@ impl Service {
 
     /// A request with a body has begun: refuses it at once where no body can change that.
     pub fn begin(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Begin {
+        if self.parts.role == Role::Redirect {
+            self.redirect(head, reply);
+            return Begin::Answered;
+        }
         let begun = self.admit(head).and_then(|route| {
             let stream = match (route, head.method) {
                 (Route::Residents | Route::ScanRecords, Method::Post) => self.begin_lines(route, head, reply),
@@ -300,7 +330,7 @@ impl Service {
         if route == Route::ScanRecords {
             let device = self.device(reply.now, head, &[Kind::Scanner, Kind::Post])?;
             check_content_type(head)?;
-            return Ok(Stream::new(route, device.to_string().into()));
+            return Ok(Stream::new(route, device));
         }
         self.for_caller(head, reply, stream::RESIDENTS, |service, author| {
             check_content_type(head)?;
@@ -311,6 +341,9 @@ impl Service {
 
     /// A whole request.
     pub fn handle(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Outcome {
+        if self.parts.role == Role::Redirect {
+            return self.redirect(head, reply);
+        }
         let route = match self.admit(head) {
             Ok(route) => route,
             Err((route, problem)) => return self.refuse_route(route, problem, reply),
@@ -333,7 +366,7 @@ impl Service {
             Route::Metrics | Route::Status | Route::Audit => self.operator_reads(route, head, reply),
             // One with a body is a stream.
             Route::Residents | Route::ScanRecords => Err(problem::BODY_MALFORMED),
-            Route::Unknown | Route::Unread => unreachable!("refused by admit"),
+            Route::Redirect | Route::Unknown | Route::Unread => unreachable!("refused by admit"),
         };
         handled.unwrap_or_else(|problem| self.refuse_route(route, problem, reply))
     }
@@ -374,7 +407,7 @@ impl Service {
         } else if route == Route::Unknown && ["", "/"].iter().any(|end| self.parts.library.has(head.path, end)) {
             route = Route::Page;
         }
-        if head.scheme == Some(Scheme::Https) {
+        if head.scheme.is_some_and(|scheme| (scheme == Scheme::Https) != self.tls().is_some()) {
             return Err((route, problem::SCHEME_WRONG));
         }
         match route {
@@ -501,17 +534,17 @@ impl Service {
             let (mark, query) = head.query.map_or(("", ""), |query| ("?", query));
             let to = format!("Location: {}/{mark}{query}\r\n", head.path);
             self.count(Route::Page, 308);
-            reply.borrowed(308, to + "Cache-Control: no-cache\r\nContent-Length: 0\r\n\r\n", usize::MAX);
+            reply.borrowed(308, self.hsts(), to + "Cache-Control: no-cache\r\nContent-Length: 0\r\n\r\n", usize::MAX);
             return Outcome::Answered;
         };
         let length = page.body().len() as u64;
         let status = match negotiate::byte_range(head, length, &page.etag) {
             _ if negotiate::is_none_match(head, &page.etag) => {
-                reply.unchanged(page);
+                reply.unchanged(self.hsts(), page);
                 304
             }
             ByteRange::Whole => {
-                reply.borrowed(200, page.whole.clone(), page.ends[2]);
+                reply.borrowed(200, self.hsts(), page.whole.clone(), page.ends[2]);
                 200
             }
             ByteRange::Part { first, last } => {

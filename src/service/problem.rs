@@ -40,8 +40,9 @@ problems! {
     METHOD_NOT_ALLOWED 405 "method-not-allowed" "This path does not have this method.";
     /// A method that HTTP does not know, or one for proxies.
     METHOD_UNKNOWN 501 "method-not-implemented" "No path here has this method.";
-    /// `https` in the target of a request that came in the clear (RFC 9110 §7.4).
+    /// `https` in the target of a request that came in the clear, or the other way round (RFC 9110 §7.4).
     SCHEME_WRONG 421 "scheme-misdirected" "The target names another scheme than this connection.";
+    HOST_UNKNOWN 421 "host-misdirected" "No certificate of this server is for this host.";
     SESSION_MISSING 401 "session-missing" "Sign in first.";
     SESSION_INVALID 401 "session-invalid" "This session is not valid. Sign in again.";
     SESSION_EXPIRED 401 "session-expired" "This session has expired. Sign in again.";

@@ -84,17 +84,17 @@ impl Reply<'_> {
         }
     }
 
-    /// An answer of which all but the status line, the date and the connection's fate lies ready: `rest` is its other
-    /// fields, up to `head_bytes`, and its body.
-    pub fn borrowed(&mut self, status: u16, rest: impl Into<Bytes>, head_bytes: usize) {
+    /// An answer of which all but the status line, the date, `fields` and the connection's fate lies ready: `rest` is its
+    /// other fields, up to `head_bytes`, and its body.
+    pub fn borrowed(&mut self, status: u16, fields: Fields<'_>, rest: impl Into<Bytes>, head_bytes: usize) {
         let rest = rest.into();
-        self.start(status, &[]);
+        self.start(status, fields);
         self.output.body = if self.target.head_only { rest.slice(..head_bytes.min(rest.len())) } else { rest };
     }
 
     /// A file that is as it was (RFC 9110 §15.4.5).
-    pub fn unchanged(&mut self, page: &Encoded) {
-        let out = self.start(304, &[]);
+    pub fn unchanged(&mut self, fields: Fields<'_>, page: &Encoded) {
+        let out = self.start(304, fields);
         out.push(&page.whole[..page.ends[0]]);
         out.end_head();
     }

@@ -11,6 +11,8 @@ pub enum Role {
     Public,
     /// Operators.
     Admin,
+    /// Who came without TLS.
+    Redirect,
 }
 
 /// What a path is; also how answers are counted, and named in metrics.
@@ -36,6 +38,8 @@ pub enum Route {
     Lookup,
     TestData,
     Audit,
+    /// Anything, on the plain listener beside TLS.
+    Redirect,
     /// Nothing of ours.
     Unknown,
     /// What could not be read far enough to have a path.

@@ -5,17 +5,19 @@
 //! one id, and told once by `journal export`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::callers::{self, hex};
-use super::device::{Device, Kind};
+use super::device::Kind;
 use super::problem::{self, Problem};
 use super::residents::is_keepable;
 use super::writes::{LineResult, Then};
 use super::{Answer, Outcome, Pending, Reply, Route, Service};
 use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
+use crate::http::field::Field;
 use crate::http::head::Head;
 use crate::journal::Record;
 use crate::limits::{SCAN_UNIX_MS_MIN, VERSION_AHEAD_MS_MAX};
@@ -54,13 +56,17 @@ struct RecordLine<'a> {
 const VERDICT_BYTES: usize = 176;
 
 impl Service {
-    /// The device whose token came with a request, which must be of one of these kinds.
-    pub(super) fn device(&self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Device, Problem> {
+    /// The name of the device whose token came with a request, which must be of one of these kinds; or of the scanner
+    /// whose certificate came with the connection.
+    pub(super) fn device(&self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Arc<str>, Problem> {
         if super::is_foreign(head) {
             return Err(problem::ORIGIN_REFUSED);
         }
+        if let (Some(client), None) = (&self.client, head.get(Field::Authorization)) {
+            return Ok(client.clone());
+        }
         let device = self.parts.settings.device_key.check(callers::token(head)?, now.unix_s())?;
-        if kinds.contains(&device.kind) { Ok(device) } else { Err(problem::SCOPE_MISSING) }
+        if kinds.contains(&device.kind) { Ok(device.to_string().into()) } else { Err(problem::SCOPE_MISSING) }
     }
 
     pub(super) fn scan_verify(
@@ -102,7 +108,7 @@ impl Service {
             cti: verdict.claims.map_or([0; 16], |claims| claims.cti),
             result: result.word(),
             place: &body.place,
-            device: &device.to_string(),
+            device: &device,
             test,
         };
         // Behind a disk that hangs every verdict would wait as long as the first one, for nothing.

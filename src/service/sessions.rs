@@ -20,8 +20,7 @@ struct SignInBody {
 
 impl Service {
     pub(super) fn session(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        // TLS will say so; a plain listener cannot.
-        let secure = false;
+        let secure = self.tls().is_some();
         match head.method {
             // A page of another origin could sign its visitor in as somebody else.
             Method::Post if is_foreign(head) => Err(problem::ORIGIN_REFUSED),

@@ -12,6 +12,7 @@ use crate::code::claims::Issuer;
 use crate::code::qr::Painter;
 use crate::code::trust::Trust;
 use crate::code::window::Window;
+use crate::http::tls::Listeners;
 use crate::registry::id_number::HashKey;
 
 /// One whole set; shards hold it by `Arc` and never change it.
@@ -40,6 +41,7 @@ pub struct Settings {
     pub jwks_etag: String,
     /// Further names that the admin listener answers to.
     pub admin_host_names: Vec<String>,
+    pub tls: Listeners,
     /// When the process started: assertions from before it may have been used.
     pub started_unix_ms: u64,
 }

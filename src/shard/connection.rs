@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
+use super::secure::Secure;
 use super::streaming::Streaming;
 use crate::http::body::{Body, BodyError};
 use crate::http::head::{self, Framing, Head};
@@ -14,11 +15,11 @@ use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
     BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX, HEAD_MS_MAX,
     IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX, SEND_LEAST_BYTES_PER_S,
-    SEND_STALL_MS_MAX, STREAM_INPUT_BYTES_MAX,
+    SEND_SLOT_BYTES, SEND_STALL_MS_MAX, STREAM_INPUT_BYTES_MAX, TLS_WIRE_BYTES,
 };
 use crate::service::counters::EndReason;
 use crate::service::problem::{self, Problem};
-use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Service};
+use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Role, Service};
 use crate::words::Now;
 
 /// What the driver is to do next for a connection.
@@ -38,7 +39,7 @@ pub enum Next {
 }
 
 /// A request whose body is still arriving, head and all, since the driver's buffer is only lent.
-struct Arriving {
+pub(super) struct Arriving {
     head: Vec<u8>,
     body: Body,
     bytes: Vec<u8>,
@@ -49,13 +50,17 @@ struct Arriving {
 /// What an idle connection costs here; the driver has as much again at most, and the kernel far more.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
-/// Buffers of each kind that a shard starts with.
+/// Buffers of each kind that a shard starts with, and of those for sealed bytes that it keeps.
 const READY: usize = 64;
 
 /// Buffers that go round: send slots, and tails of split requests.
 pub(super) struct Buffers {
     slots: Vec<ResponseBuffer>,
     tails: Vec<Vec<u8>>,
+    /// For sealed bytes on their way out.
+    wires: Vec<ResponseBuffer>,
+    /// What sealed bytes held.
+    pub(super) plain: Vec<u8>,
 }
 
 impl Buffers {
@@ -63,23 +68,32 @@ impl Buffers {
     pub(super) fn new() -> Buffers {
         let slots = (0..READY).map(|_| ResponseBuffer::default()).collect();
         let tails = (0..READY).map(|_| Vec::with_capacity(HEAD_BYTES_MAX + RECEIVE_BYTES_MAX)).collect();
-        Buffers { slots, tails }
+        Buffers { slots, tails, wires: Vec::new(), plain: Vec::new() }
     }
 
     pub(super) fn slot(&mut self) -> Output {
         Output::new(self.slots.pop().unwrap_or_default())
     }
 
-    pub(super) fn give_slot(&mut self, mut output: Output) {
-        output.head.clear();
-        self.slots.push(output.head);
+    pub(super) fn wire(&mut self) -> Output {
+        Output::new(self.wires.pop().unwrap_or_else(|| ResponseBuffer::with_bytes(TLS_WIRE_BYTES)))
     }
 
-    fn tail(&mut self) -> Vec<u8> {
+    /// Takes back an output of either kind.
+    pub(super) fn give_slot(&mut self, mut output: Output) {
+        output.head.clear();
+        if output.head.room_bytes() == SEND_SLOT_BYTES {
+            self.slots.push(output.head);
+        } else if self.wires.len() < READY {
+            self.wires.push(output.head);
+        }
+    }
+
+    pub(super) fn tail(&mut self) -> Vec<u8> {
         self.tails.pop().unwrap_or_default()
     }
 
-    fn give_tail(&mut self, mut tail: Vec<u8>) {
+    pub(super) fn give_tail(&mut self, mut tail: Vec<u8>) {
         if tail.capacity() > 0 {
             tail.clear();
             self.tails.push(tail);
@@ -105,10 +119,12 @@ pub(super) struct Context<'a> {
 pub(super) struct Connection {
     opened_ms: u64,
     requests: u32,
+    /// TLS, where the listener speaks it.
+    pub(super) secure: Option<Box<Secure>>,
     /// Bytes of requests not yet handled, when the driver's buffer could not hold on to them.
-    input: Vec<u8>,
-    head_started_ms: Option<u64>,
-    arriving: Option<Box<Arriving>>,
+    pub(super) input: Vec<u8>,
+    pub(super) head_started_ms: Option<u64>,
+    pub(super) arriving: Option<Box<Arriving>>,
     /// A request that is read and answered line by line.
     pub(super) streaming: Option<Box<Streaming>>,
     /// What waits to be sent; not what is being sent.
@@ -119,14 +135,14 @@ pub(super) struct Connection {
     /// No further request is read; close once all is sent.
     pub(super) ending: Option<EndReason>,
     /// Bytes of ours might still be on their way to a peer that is still sending: close only once it stopped.
-    linger: Option<Linger>,
+    pub(super) linger: Option<Linger>,
     /// The driver is to ask for it, and has not yet.
     pub(super) is_woken: bool,
     /// There is more of a stream in `input` than this turn takes: the shard comes back for it.
     pub(super) is_sliced: bool,
     /// The peer said that it sends no more.
-    peer_done: bool,
-    aborted: bool,
+    pub(super) peer_done: bool,
+    pub(super) aborted: bool,
 }
 
 struct Waiting {
@@ -136,7 +152,7 @@ struct Waiting {
 }
 
 #[derive(Default)]
-struct Linger {
+pub(super) struct Linger {
     shut: bool,
     deadline_ms: u64,
     bytes: usize,
@@ -311,6 +327,7 @@ impl Connection {
     /// Whether the answer to this request is to be the connection's last.
     pub(super) fn is_spent(&self, context: &Context<'_>) -> bool {
         context.draining
+            || context.service.role() == Role::Redirect
             || self.requests >= CONNECTION_REQUESTS_MAX
             || context.now.mono_ms().saturating_sub(self.opened_ms) >= CONNECTION_AGE_MS_MAX
     }
@@ -443,7 +460,7 @@ impl Connection {
             }
             let bytes = output.bytes();
             if bytes > 0 {
-                self.sending = Some(now.mono_ms() + SEND_STALL_MS_MAX + bytes as u64 * 1_000 / SEND_LEAST_BYTES_PER_S);
+                self.sending = Some(send_deadline_ms(now, bytes));
                 return Next::Send(output);
             }
             self.output = Some(output);
@@ -469,11 +486,20 @@ impl Connection {
 
     /// When, in monotonic milliseconds, [`handle_deadline`](Self::handle_deadline) is due.
     pub(super) fn deadline_ms(&self, now: Now, idle_ms_max: u64) -> u64 {
-        let body_ms = |arriving: &Arriving| BODY_MS_MAX + arriving.bytes.len() as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
-        self.sending
+        let body_ms = |arriving: &Arriving| {
+            BODY_MS_MAX + (arriving.bytes.len() as u64 + self.pending_bytes()) * 1_000 / BODY_LEAST_BYTES_PER_S
+        };
+        let handshake =
+            self.head_started_ms.filter(|_| self.is_handshaking()).map(|started_ms| started_ms + HEAD_MS_MAX);
+        handshake
+            .or(self.sending)
             .or_else(|| self.waiting.as_ref().map(|waiting| waiting.deadline_ms))
             .or_else(|| self.linger.as_ref().map(|linger| linger.deadline_ms))
-            .or_else(|| self.streaming.as_ref().map(|streaming| streaming.deadline_ms()))
+            .or_else(|| {
+                self.streaming
+                    .as_ref()
+                    .map(|streaming| streaming.deadline_ms() + self.pending_bytes() * 1_000 / BODY_LEAST_BYTES_PER_S)
+            })
             .or_else(|| self.arriving.as_ref().map(|arriving| arriving.started_ms + body_ms(arriving)))
             .or_else(|| self.head_started_ms.map(|started_ms| started_ms + HEAD_MS_MAX))
             .unwrap_or_else(|| now.mono_ms() + idle_ms_max.min(IDLE_MS_MAX))
@@ -494,7 +520,8 @@ impl Connection {
         if self.streaming.is_some() && self.sending.is_none() && self.linger.is_none() {
             return self.handle_lines_deadline(context);
         }
-        if self.sending.is_none() && self.linger.is_none() {
+        // Who is still shaking hands could not read a refusal.
+        if self.sending.is_none() && self.linger.is_none() && !self.is_handshaking() {
             if let Some(arriving) = self.arriving.take() {
                 return self.refuse(context, problem::BODY_TIMED_OUT, &arriving.head);
             }
@@ -504,7 +531,8 @@ impl Connection {
                 return context.buffers.give_tail(input);
             }
         }
-        let reason = if self.sending.is_some() { EndReason::Slow } else { EndReason::Idle };
+        let slow = self.sending.is_some() || self.head_started_ms.is_some();
+        let reason = if slow { EndReason::Slow } else { EndReason::Idle };
         self.ending.get_or_insert(reason);
         self.aborted = true;
     }
@@ -517,4 +545,9 @@ impl Connection {
         }
         self.ending.unwrap_or(EndReason::Closed)
     }
+}
+
+/// When a send of so many bytes must be done, in monotonic milliseconds.
+pub(super) fn send_deadline_ms(now: Now, bytes: usize) -> u64 {
+    now.mono_ms() + SEND_STALL_MS_MAX + bytes as u64 * 1_000 / SEND_LEAST_BYTES_PER_S
 }

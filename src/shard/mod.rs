@@ -9,6 +9,7 @@
 
 mod connection;
 pub mod mailbox;
+mod secure;
 mod slab;
 mod streaming;
 mod timers;
@@ -20,6 +21,7 @@ pub use connection::Next;
 
 use connection::{Buffers, Connection, Context};
 use mailbox::{Mailbox, Message};
+use secure::Secure;
 use slab::Slab;
 use timers::{TICK_MS, Wheel};
 
@@ -76,7 +78,9 @@ impl Shard {
 
     /// A connection was accepted. `None`: all places are taken, close it.
     pub fn handle_accept(&mut self, now: Now) -> Option<ConnectionId> {
-        let Some(id) = self.connections.insert(Connection::new(now)) else {
+        let mut connection = Connection::new(now);
+        connection.secure = self.service.tls().cloned().map(Secure::new);
+        let Some(id) = self.connections.insert(connection) else {
             self.service.counters().refused.add(1);
             return None;
         };
@@ -88,7 +92,7 @@ impl Shard {
     /// Bytes were received. They are only lent: what is needed later is copied.
     pub fn handle_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) {
         self.service.counters().received_bytes.add(bytes.len() as u64);
-        self.with(now, id, |connection, context| connection.handle_received(context, bytes));
+        self.with(now, id, |connection, context| connection.handle_wire(context, bytes));
         self.settle(now, id);
     }
 
@@ -101,7 +105,7 @@ impl Shard {
     /// A send has ended, all of it.
     pub fn handle_sent(&mut self, now: Now, id: ConnectionId, output: Output) {
         self.service.counters().sent_bytes.add(output.bytes() as u64);
-        self.with(now, id, |connection, context| connection.handle_sent(context, output));
+        self.with(now, id, |connection, context| connection.handle_wire_sent(context, output));
         self.settle(now, id);
     }
 
@@ -121,7 +125,7 @@ impl Shard {
     /// What to do next for a connection; [`Next::Close`] for one that is not there any more.
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
-        let next = connection.poll(now);
+        let next = connection.poll_wire(now, &mut self.buffers);
         self.rearm(now, id);
         next
     }
@@ -279,7 +283,7 @@ impl Shard {
     /// time, to say why they take no more.
     pub fn is_closed(&self, now: Now) -> bool {
         let Some(deadline_ms) = self.drain_deadline_ms else { return false };
-        self.service.role() == Role::Public || self.mailbox.others_done() || now.mono_ms() >= deadline_ms
+        self.service.role() != Role::Admin || self.mailbox.others_done() || now.mono_ms() >= deadline_ms
     }
 
     /// Whether the driver may end: all is answered and closed on every shard, since any of them may need this one, or
@@ -306,6 +310,7 @@ impl Shard {
         let draining = self.drain_deadline_ms.is_some();
         let asker = Asker { shard: self.mailbox.own(), connection: id };
         let (service, buffers, asks) = (&mut self.service, &mut self.buffers, &mut self.asks);
+        service.set_client(connection.client());
         let (sliced, slice_bytes) = (&mut self.sliced, &mut self.slice_bytes);
         act(connection, &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, draining });
         if self.slice_bytes == 0 {
@@ -338,9 +343,9 @@ impl Shard {
         }
     }
 
-    /// Asks every owner. The asker is on the admin shard, the last one, which is none.
+    /// Asks every owner. The asker is on the admin shard, which is none.
     fn ask_owners(&mut self, asker: Asker, ask: &Ask) {
-        for owner in 0..self.mailbox.shards() - 1 {
+        for owner in 0..self.service.owners() {
             self.send(owner, Message::Ask { asker, ask: ask.clone() });
         }
     }

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod lines;
 pub mod mount;
 pub mod process;
+pub mod secured;
 pub mod sim;
 pub mod simulated;
 
@@ -178,6 +179,11 @@ impl Client<'_> {
     /// Over a connection to `address`.
     pub fn to(address: SocketAddr) -> Client<'static> {
         Client { line: Box::new(Socket::connect(address)), received: Vec::new(), ended: false }
+    }
+
+    /// Over an open line.
+    pub fn over(line: Box<dyn Line>) -> Client<'static> {
+        Client { line, received: Vec::new(), ended: false }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

@@ -305,6 +305,7 @@ pub fn serve(data: &Path, listen: &str) -> Command {
 
 /// The two addresses, from what the demo prints or from the line that serving without it writes.
 fn addresses(said: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let said = said.replace("https://", "http://");
     let after = |mark: &str, end: &[char]| {
         let (_, rest) = said.split_once(mark)?;
         let (text, _) = rest.split_once(end)?;

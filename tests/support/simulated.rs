@@ -9,6 +9,7 @@ use onecode::code::claims::Issuer;
 use onecode::code::keyring::Keyring;
 use onecode::code::qr::Painter;
 use onecode::code::window::Window;
+use onecode::http::tls::{Certificate, Chain, SECRET_BYTES, Server, Tickets};
 use onecode::journal::{Lane, Port};
 use onecode::limits::SHARD_CONNECTIONS_MAX;
 use onecode::registry::demo;
@@ -28,6 +29,7 @@ use onecode::words::Now;
 
 use super::disk::Disk;
 use super::identity::{AUDIENCE, ISSUER};
+use super::secured::Authority;
 use super::sim::{Client as SimClient, Sim};
 use super::{Host, Line};
 
@@ -70,8 +72,22 @@ pub fn settings_for(jwks: Option<&str>, callers: Callers) -> Arc<Settings> {
         jwks: Bytes::from(document),
         jwks_etag: "\"0\"".to_owned(),
         admin_host_names: Vec::new(),
+        tls: Default::default(),
         started_unix_ms: START.unix_ms,
     })
+}
+
+/// The same behind TLS, and what to trust.
+pub fn settings_with_tls() -> (Arc<Settings>, String) {
+    let authority = Authority::new("simulated");
+    let own = authority.sign("localhost", false, |_| {});
+    let chain = Chain::from_pem(own.chain.as_bytes(), START.unix_s()).unwrap();
+    let own = Certificate::new(chain, own.key.as_bytes()).unwrap();
+    let tickets = Arc::new(Tickets::new(&[7; SECRET_BYTES]));
+    let server = Server::new("public", &[own], None, false, &tickets).unwrap();
+    let mut settings = Arc::into_inner(settings(None)).unwrap();
+    settings.tls.public = Some(Arc::new(server));
+    (Arc::new(settings), authority.pem)
 }
 
 /// An admin listener with nothing to show.

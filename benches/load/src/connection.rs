@@ -1,12 +1,11 @@
 //! One connection: at most one request on it at a time, and just enough HTTP/1.1 to find the end of its answer.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
 
-use crate::stream::Stream;
+use crate::stream::{Dial, Stream};
 
 /// What came of letting a connection go on.
 pub enum Event {
@@ -49,7 +48,7 @@ impl Failure {
 
 /// One connection, open or not.
 pub struct Connection {
-    address: SocketAddr,
+    dial: Dial,
     stream: Option<Stream>,
     request: Vec<u8>,
     written: usize,
@@ -79,8 +78,8 @@ fn occurrences(text: &[u8], wanted: &[u8]) -> usize {
 
 impl Connection {
     /// A connection to be opened with its first request.
-    pub fn new(address: SocketAddr) -> Connection {
-        Connection { address, stream: None, request: Vec::new(), written: 0, answer: Vec::new(), due: None }
+    pub fn new(dial: Dial) -> Connection {
+        Connection { dial, stream: None, request: Vec::new(), written: 0, answer: Vec::new(), due: None }
     }
 
     /// Begins a request; `advance` carries it on.
@@ -92,7 +91,7 @@ impl Connection {
         write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
     ) -> io::Result<()> {
         if self.stream.is_none() {
-            self.stream = Some(Stream::connect(self.address, registry, token)?);
+            self.stream = Some(Stream::connect(&self.dial, registry, token)?);
         }
         self.request.clear();
         write(&mut self.request)?;

@@ -76,7 +76,7 @@ impl<'a> Load<'a> {
     fn new(options: &'a Options) -> io::Result<Load<'a>> {
         let requests = Requests::open(options)?;
         let poll = Poll::new()?;
-        let connections = (0..options.connections).map(|_| Connection::new(options.address)).collect();
+        let connections = (0..options.connections).map(|_| Connection::new(options.dial.clone())).collect();
         let idle = (0..options.connections).rev().collect();
         let (waiting, returning, report) = (VecDeque::new(), BinaryHeap::new(), Report::new());
         let residents = vec![0; options.connections];

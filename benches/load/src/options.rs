@@ -5,16 +5,20 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::stream::{Dial, Wishes};
+
 /// Printed when the command line is wrong.
-const USAGE: &str = "usage: load --url http://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
+const USAGE: &str = "usage: load --url http[s]://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
                      [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
                      [--returning]] [--field 'Name: value']... [--post FILE | --scans N] \
-                     [--coarse] [--hold]";
+                     [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]]";
 
 /// What was asked for.
 pub struct Options {
     /// The first address of the URL's host.
     pub address: SocketAddr,
+    /// How it is connected to.
+    pub dial: Dial,
     /// For the `Host` field.
     pub host: String,
     /// Path and query.
@@ -56,6 +60,7 @@ impl Options {
     pub fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut options = Options {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            dial: Dial::plain(SocketAddr::from(([127, 0, 0, 1], 0))),
             host: String::new(),
             path: String::new(),
             rate: 0.0,
@@ -74,10 +79,15 @@ impl Options {
             coarse: false,
             hold: false,
         };
+        let (mut trust, mut wishes) = (None::<PathBuf>, Wishes::default());
+        let mut url = String::new();
         while let Some(name) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{name} wants a value\n{USAGE}"));
             match name.as_str() {
-                "--url" => options.set_url(&value()?)?,
+                "--url" => url = value()?,
+                "--trust" => trust = Some(value()?.into()),
+                "--resume" => wishes.resume = true,
+                "--post-quantum" => wishes.post_quantum = true,
                 "--rate" => options.rate = number(&name, &value()?)?,
                 "--duration" => options.duration = seconds(&name, &value()?)?,
                 "--requests" => options.requests = number(&name, &value()?)?,
@@ -96,6 +106,13 @@ impl Options {
                 _ => return Err(format!("no option {name}\n{USAGE}")),
             }
         }
+        options.set_url(&url)?;
+        let name = options.host.rsplit_once(':').map_or(&*options.host, |(name, _)| name);
+        options.dial = match (url.starts_with("https://"), trust) {
+            (true, Some(trust)) => Dial::tls(options.address, name, &trust, wishes)?,
+            (false, None) => Dial::plain(options.address),
+            _ => return Err(format!("--trust belongs to https://, and https:// wants it\n{USAGE}")),
+        };
         options.check()
     }
 
@@ -114,9 +131,14 @@ impl Options {
     }
 
     fn set_url(&mut self, url: &str) -> Result<(), String> {
-        let rest = url.strip_prefix("http://").ok_or(format!("--url {url}: only http:// is spoken"))?;
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let rest = rest.ok_or(format!("--url {url}: http:// or https://\n{USAGE}"))?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+        let with_port = if host.contains(':') {
+            host.to_owned()
+        } else {
+            format!("{host}:{}", if url.starts_with("https") { 443 } else { 80 })
+        };
         let mut addresses = with_port.to_socket_addrs().map_err(|error| format!("--url {url}: {error}"))?;
         self.address = addresses.next().ok_or(format!("--url {url}: no such host"))?;
         self.host = host.to_owned();

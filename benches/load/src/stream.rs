@@ -3,34 +3,92 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+/// What connections are opened with.
+#[derive(Clone)]
+pub struct Dial {
+    address: SocketAddr,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// What TLS is asked for.
+#[derive(Clone, Copy, Default)]
+pub struct Wishes {
+    /// Come back with tickets instead of a whole handshake.
+    pub resume: bool,
+    /// X25519MLKEM768 instead of X25519 alone.
+    pub post_quantum: bool,
+}
+
+impl Dial {
+    /// Without TLS.
+    pub fn plain(address: SocketAddr) -> Dial {
+        Dial { address, tls: None }
+    }
+
+    /// With TLS to a server whose certificate is for `host` and from an authority in the file `trust` (PEM).
+    pub fn tls(address: SocketAddr, host: &str, trust: &Path, wishes: Wishes) -> Result<Dial, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", trust.display());
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(trust).map_err(|error| wrong(&error))? {
+            let certificate = certificate.map_err(|error| wrong(&error))?;
+            roots.add(certificate).map_err(|error| wrong(&error))?;
+        }
+        let mut provider = default_provider();
+        provider.kx_groups = vec![if wishes.post_quantum { kx_group::X25519MLKEM768 } else { kx_group::X25519 }];
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| wrong(&error))?.with_root_certificates(roots);
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // As many tickets as connections may come back with at once.
+        config.resumption = if wishes.resume { Resumption::in_memory_sessions(1_024) } else { Resumption::disabled() };
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
+        Ok(Dial { address, tls: Some((Arc::new(config), name)) })
+    }
+}
 
 /// An open connection, never blocking.
 pub enum Stream {
     /// TCP as it is.
     Plain(TcpStream),
+    /// TLS over it.
+    Tls(Box<rustls::StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Stream {
     /// Begins to connect; writes wait until that is done.
-    pub fn connect(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Stream> {
-        let mut stream = TcpStream::connect(address)?;
+    pub fn connect(dial: &Dial, registry: &Registry, token: Token) -> io::Result<Stream> {
+        let mut stream = TcpStream::connect(dial.address)?;
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Stream::Plain(stream))
+        let Some((config, name)) = &dial.tls else { return Ok(Stream::Plain(stream)) };
+        let connection = ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+        Ok(Stream::Tls(Box::new(rustls::StreamOwned::new(connection, stream))))
     }
 
     /// Reads what is there.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Stream::Plain(stream) = self;
-        stream.read(buffer)
+        match self {
+            Stream::Plain(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        }
     }
 
     /// Writes what there is room for.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Stream::Plain(stream) = self;
-        stream.write(bytes)
+        match self {
+            Stream::Plain(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+        }
     }
 }

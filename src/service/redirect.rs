@@ -1,0 +1,55 @@
+//! The plain listener beside TLS: whoever comes is sent to the same path there, and told nothing else.
+
+use super::problem::{self, Problem};
+use super::reply::Fields;
+use super::{Outcome, Reply, Route, Service};
+use crate::http::field::Field;
+use crate::http::head::Head;
+
+/// A browser that was here once does not ask without TLS again for half a year (RFC 6797): otherwise whoever stands in
+/// between could answer the next typed address with a page of his own. Only with pages, since no one opens anything
+/// else first, and only where a plain listener leads here, which is how an operator says that TLS is meant to stay.
+/// Not for subdomains, which are not ours to speak for.
+const HSTS: Fields<'_> = &[("Strict-Transport-Security", "max-age=15552000")];
+
+impl Service {
+    /// What a page carries over TLS.
+    pub(super) fn hsts(&self) -> Fields<'static> {
+        if self.tls().is_some() && self.parts.settings.tls.redirect.is_some() { HSTS } else { &[] }
+    }
+
+    /// Answers whatever was asked; the connection ends with it.
+    pub(super) fn redirect(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
+        match self.location(head) {
+            Ok(location) => {
+                self.count(Route::Redirect, 308);
+                // Not for ever, which is what a 308 says alone (RFC 9110 §15.4.9).
+                let fields = [("Location", &*location), ("Cache-Control", "max-age=3600")];
+                reply.inline(308, &fields, b"");
+                Outcome::Answered
+            }
+            Err(problem) => self.refuse_route(Route::Redirect, problem, reply),
+        }
+    }
+
+    /// The same over TLS. Only to hosts that our certificates are for: nobody is led elsewhere by way of us.
+    fn location(&self, head: &Head<'_>) -> Result<String, Problem> {
+        let authority = std::str::from_utf8(head.get(Field::Host).unwrap_or_default()).unwrap_or_default();
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        };
+        let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let redirect = self.parts.settings.tls.redirect.as_ref();
+        let redirect = redirect.filter(|redirect| redirect.certificates.iter().any(|own| own.covers(name)));
+        let port = match redirect.ok_or(problem::HOST_UNKNOWN)?.port {
+            443 => String::new(),
+            port => format!(":{port}"),
+        };
+        if !head.path.starts_with('/') {
+            return Err(problem::UNKNOWN_ROUTE);
+        }
+        let query = head.query.map_or_else(String::new, |query| format!("?{query}"));
+        Ok(format!("https://{host}{port}{}{query}", head.path))
+    }
+}
