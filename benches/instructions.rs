@@ -32,6 +32,7 @@ use onecode::shard::{ConnectionId, Next, Shard};
 use onecode::sys::ed25519::Signer;
 use onecode::words::{Now, Status};
 
+const LOCALHOST: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const NOW: Now = Now { unix_ms: 1_780_000_000_000, mono_us: 1_000_000 };
 /// Each asks once in the cold part; the first alone asks in the warm one.
 const RESIDENTS: u32 = 3_000;
@@ -221,7 +222,7 @@ impl Bench {
         };
         let mut code = CodeBuffer::default();
         settings.issuer.issue(&request, &mut code);
-        let connection = shard.handle_accept(NOW).expect("there is room for one");
+        let connection = shard.handle_accept(NOW, LOCALHOST).expect("there is room for one");
         Bench {
             connection,
             requests_on_connection: 0,
@@ -256,7 +257,7 @@ impl Bench {
         if self.requests_on_connection == 5_000 {
             self.shard.handle_end(self.now, self.connection);
             self.shard.handle_closed(self.connection, false, None);
-            self.connection = self.shard.handle_accept(self.now).expect("there is room for one");
+            self.connection = self.shard.handle_accept(self.now, LOCALHOST).expect("there is room for one");
             self.requests_on_connection = 0;
         }
         self.requests_on_connection += 1;
@@ -288,6 +289,9 @@ fn settings(keyring: &Keyring) -> Settings {
         jwks_etag: String::new(),
         admin_host_names: Vec::new(),
         tls: Default::default(),
+        trusted_proxies: Vec::new(),
+        proxy_protocol: false,
+        allowed_origins: Vec::new(),
         started_unix_ms: NOW.unix_ms,
     }
 }

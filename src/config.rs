@@ -70,7 +70,15 @@ keys! {
     "keys_dir" keys_dir: PathBuf = PathBuf::new(), text();
     /// The region code that goes into `iss` of each code.
     "issuer" issuer: String = "CN-610100".to_owned(), parsed(values::issuer);
+    /// Whom `serve` becomes once its ports are bound, if it is started as root.
+    "user" user: Option<String> = None, text();
     "listen.address" listen_address: SocketAddr = ([127, 0, 0, 1], 8080).into(), parsed(values::address);
+    /// Balancers whose word about their clients counts: `X-Forwarded-Proto`, and the PROXY protocol where it is on.
+    "listen.trusted_proxies" trusted_proxies: Vec<String> = Vec::new(), texts(values::network);
+    /// Trusted balancers begin each connection with a header of the PROXY protocol, version 2.
+    "listen.proxy_protocol" proxy_protocol: Option<String> = None, parsed(values::proxy_protocol);
+    /// Origins whose pages may call what residents and scanners call, with `Authorization` only.
+    "http.allowed_origins" allowed_origins: Vec<String> = Vec::new(), texts(values::origin);
     /// Where a plain listener leads to TLS.
     "listen.redirect_address" redirect_address: Option<SocketAddr> = None, parsed(values::address);
     /// Chains (PEM), of which each client gets one whose key it can check; read again on SIGHUP, as are the other files of
@@ -243,6 +251,10 @@ impl Config {
             return Err(self.refuse("admin.address", &format!("{admin} {why}")));
         }
         self.check_tls()?;
+        if self.proxy_protocol.is_some() && self.trusted_proxies.is_empty() {
+            let problem = "is set, but listen.trusted_proxies names no one to believe";
+            return Err(self.refuse("listen.proxy_protocol", problem));
+        }
         Ok(self)
     }
 
@@ -448,13 +460,13 @@ mod tests {
 
     #[test]
     fn every_key_has_its_value() {
-        let full = "admin.tls = \"on\"\nadmin.client_ca_file = \"c\"\nlisten.redirect_address = \"127.0.0.1:80\"\ntls.client_ca_file = \"s\"\ntls.certificates = [\"t\"]\ntls.redirect_port = 443\nadmin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
+        let full = "user = \"u\"\nlisten.trusted_proxies = [\"10.0.0.0/8\"]\nlisten.proxy_protocol = \"v2\"\nadmin.tls = \"on\"\nadmin.client_ca_file = \"c\"\nlisten.redirect_address = \"127.0.0.1:80\"\ntls.client_ca_file = \"s\"\ntls.certificates = [\"t\"]\ntls.redirect_port = 443\nadmin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
         let unset = |text: &str| {
             let config = with_file(text).unwrap();
             assert!(config.entries().map(|(key, ..)| key).eq(keys()), "every key is shown, set or not");
             config.entries().filter(|(_, value, _)| value.is_null()).count()
         };
-        assert_eq!((unset(full), unset("")), (0, 13));
+        assert_eq!((unset(full), unset("")), (0, 15));
         assert_eq!(with_file("").unwrap().id_claim, "id_number");
     }
 

@@ -18,6 +18,11 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 1_024;
 pub const SHARD_CONNECTIONS_MAX: usize = 65_536;
 /// The least share of the limit on open files that a public shard starts with; with less the process says so and ends.
 pub const SHARD_CONNECTIONS_MIN: usize = 64;
+/// Connections of each shard that are one too many, of all or of their address, and are told so (503) at a time; others
+/// are closed at once. Few, since they have descriptors beyond all others.
+pub const REFUSED_CONNECTIONS_MAX: usize = 8;
+/// A header of the PROXY protocol, extensions included.
+pub const PROXY_BYTES_MAX: usize = 1_024;
 /// Connections of the admin listener: their descriptors are kept back from the public shards.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Connections of the plain listener beside TLS, each of which ends with one short answer.

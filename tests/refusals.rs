@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::process::{Server, Under, onecode, run, run_badly, run_well};
-use support::{Client, Host, REFRESH, SESSION, bearer, get, post};
+use support::{Client, Host, REFRESH, SESSION, Socket, bearer, get, post};
 
 struct Folder(tempfile::TempDir);
 
@@ -215,9 +215,10 @@ fn serve_with_open_files(limits: &str, data: &Path, shards: &str) -> Command {
     command
 }
 
-/// A connection that asks, though it may have been closed at once.
-fn connect(server: &Server, request: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(server.public).unwrap();
+/// A connection that asks, though it may have been closed at once; from many addresses, since one may have half of all.
+fn connect(server: &Server, number: usize, request: &[u8]) -> TcpStream {
+    let from = u8::try_from(number % 9).unwrap();
+    let Socket(mut stream) = Socket::connect_from([127, 0, 0, 2 + from], server.public);
     let _ = stream.write_all(request);
     stream
 }
@@ -235,7 +236,7 @@ fn connections_beyond_the_open_files_are_refused_and_the_admin_listener_is_heard
         let allowed: f64 = allowed.split_once(" connections").unwrap().0.parse().unwrap();
         assert!((400.0..500.0).contains(&allowed), "{said}");
         let request = server.refresh(1);
-        let streams: Vec<TcpStream> = (0..900).map(|_| connect(&server, &request)).collect();
+        let streams: Vec<TcpStream> = (0..900).map(|number| connect(&server, number, &request)).collect();
         support::wait_until("both shards are full", || {
             let open = |shard| server.metric(&format!("onecode_connections_open{{shard=\"{shard}\"}}"));
             open(0) + open(1) == allowed
@@ -267,7 +268,7 @@ fn an_accept_that_finds_no_descriptor_is_counted_and_tried_again() {
             // connections in one go than there are descriptors: each is accepted in the end, and those that find no
             // place are refused once; what is counted beyond them are accepts that failed.
             server.signal("STOP");
-            let streams: Vec<TcpStream> = (0..400).map(|_| connect(&server, &request)).collect();
+            let streams: Vec<TcpStream> = (0..400).map(|number| connect(&server, number, &request)).collect();
             server.signal("CONT");
             support::wait_until("failed accepts are counted", || open() + refused() > streams.len() as f64);
             drop(streams);

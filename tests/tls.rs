@@ -465,7 +465,9 @@ fn what_cannot_serve_is_named_before_anything_is_made() {
         &["onecode.toml:3: admin.client_ca_file", "admin.tls is off"],
     );
     refuse("admin.tls = \"yes\"\n", &["admin.tls: \"yes\" is neither on nor off"]);
-    refuse("listen.redirect_address = \"127.0.0.1:8080\"\n", &["listen.redirect_address", "are one address"]);
+    let same = site.config("listen.address = \"127.0.7.7:8743\"\nlisten.redirect_address = \"127.0.7.7:8743\"\n");
+    let (status, line) = run_badly(onecode().args(["serve", "--demo", "--config"]).arg(&same));
+    assert!(status == 69 && line.contains("127.0.7.7:8743") && line.contains("held by"), "{status}: {line}");
     let alone = site.put("alone.toml", "[tls]\nredirect_port = 443\n");
     let (status, line) = run_badly(onecode().args(["check-config", "--config"]).arg(alone));
     assert!(status == 78 && line.contains("alone.toml:2: tls.redirect_port: is set, but tls.certificates"), "{line}");

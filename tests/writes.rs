@@ -525,6 +525,7 @@ fn only_a_scanner_may_verify_and_only_devices_bring_records() {
 }
 
 /// A time at which scans were made.
+const LOCALHOST: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const AT: u64 = 1_700_000_000_000;
 
 fn scan_line(id: u128, at: u64, cti: [u8; 16], result: &str) -> String {
@@ -547,7 +548,7 @@ fn batches_are_read_in_slices_a_turn_and_all_of_them_in_the_end() {
     let mut sim = process.sim.borrow_mut();
     let now = sim.now();
     let shard = sim.shard(0);
-    let connections: Vec<_> = (0..3).map(|_| shard.handle_accept(now).unwrap()).collect();
+    let connections: Vec<_> = (0..3).map(|_| shard.handle_accept(now, LOCALHOST).unwrap()).collect();
     for id in &connections {
         for piece in request.as_bytes().chunks(RECEIVE_BYTES_MAX) {
             shard.handle_received(now, *id, piece);
@@ -565,7 +566,7 @@ fn batches_are_read_in_slices_a_turn_and_all_of_them_in_the_end() {
     }
     assert!(turns >= 300 / most - 1);
     // Whose turn never came because it went meanwhile holds nobody up.
-    let [gone, stays] = [0, 1].map(|_| shard.handle_accept(now).unwrap());
+    let [gone, stays] = [0, 1].map(|_| shard.handle_accept(now, LOCALHOST).unwrap());
     [gone, stays].iter().for_each(|id| shard.handle_received(now, *id, request.as_bytes()));
     shard.handle_closed(gone, false, None);
     for _ in 0..100 {

@@ -8,6 +8,7 @@ mod fold;
 mod import;
 mod journal;
 mod keys;
+mod privileges;
 mod restore;
 mod serve;
 mod state;

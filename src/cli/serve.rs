@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 use super::fold::Durable;
 use super::state::{self, Replayed};
 use super::tls::Tls;
-use super::{Done, Ended, Fatal, Place, counted, demo};
+use super::{Done, Ended, Fatal, Place, counted, demo, privileges};
 use crate::code::claims::Issuer;
 use crate::code::keyring::{Keyring, KeyringError};
 use crate::code::qr::Painter;
@@ -27,7 +27,8 @@ use crate::http::tls::Listeners;
 use crate::journal::{Lane, Port, writer};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
-    REDIRECT_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN, SHARD_DESCRIPTORS_MAX,
+    REDIRECT_CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
+    SHARD_DESCRIPTORS_MAX,
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
@@ -111,6 +112,10 @@ fn serve(args: &Args) -> Result<(), Ended> {
     ])?;
     let (library, taken) = prepare(&config)?;
     let connections_max = share_descriptors(config.shards, config.redirect_address.is_some())?;
+    // Whoever comes from here on waits until all is there.
+    let listeners = bind(&config, connections_max)?;
+    privileges::leave_root(&config)?;
+    privileges::hide_memory()?;
     // Registered before anything is started, so that no signal finds the default action.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Fatal::System.ended())?;
     let (folder, demo) = if args.demo {
@@ -151,7 +156,6 @@ fn serve(args: &Args) -> Result<(), Ended> {
     }
     let table = Arc::new(table);
     state::settle(&table, began);
-    let listeners = bind(&config, connections_max)?;
     let address = |index: usize| listeners[index].0.local_addr().map_err(Fatal::System.ended());
     let (address, admin_address) = (address(0)?, address(config.shards)?);
     let scheme = |tls: &Option<_>| if tls.is_some() { "https" } else { "http" };
@@ -195,8 +199,9 @@ fn check_cpus(config: &Config) -> Result<(), Ended> {
 fn share_descriptors(shards: usize, redirects: bool) -> Result<usize, Ended> {
     let system = |reason: String| (Fatal::System, format!("open files: {reason}"));
     let limit = open_files::raise_limit().map_err(|error| system(error.to_string()))?;
-    let redirect = if redirects { REDIRECT_CONNECTIONS_MAX + SHARD_DESCRIPTORS_MAX } else { 0 };
-    let own = (shards + 1) * SHARD_DESCRIPTORS_MAX + PROCESS_DESCRIPTORS_MAX + ADMIN_CONNECTIONS_MAX + redirect;
+    let each = SHARD_DESCRIPTORS_MAX + REFUSED_CONNECTIONS_MAX;
+    let redirect = if redirects { REDIRECT_CONNECTIONS_MAX + each } else { 0 };
+    let own = (shards + 1) * each + PROCESS_DESCRIPTORS_MAX + ADMIN_CONNECTIONS_MAX + redirect;
     let taken = open_files::count() + own as u64;
     let share = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX) / shards;
     if share < SHARD_CONNECTIONS_MIN {
@@ -411,6 +416,9 @@ fn make_settings(
         jwks_etag: format!("\"{:016x}\"", u64::from_be_bytes(hash[..8].try_into().expect("a digest is longer"))),
         admin_host_names: config.admin_host_names.clone(),
         tls,
+        trusted_proxies: config.trusted_proxies.iter().filter_map(|network| network.parse().ok()).collect(),
+        proxy_protocol: config.proxy_protocol.is_some(),
+        allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().into()).collect(),
         started_unix_ms,
     })
 }

@@ -2,9 +2,10 @@
 //!
 //! A refusal is half a line, what came and what was expected; [`super`] puts the place and the key before it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::limits::{CPUS_MAX, ISSUER_BYTES_MAX};
@@ -50,6 +51,28 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
         return Ok(text.to_ascii_lowercase());
     }
     Err(format!("{text:?} is not a host name (no scheme, no port)"))
+}
+
+/// An address, or the addresses of a network in CIDR notation (RFC 4632 §3.1).
+pub(super) fn network(text: &str) -> Result<String, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().ok().or_else(|| address().ok());
+    let wrong = || format!("{text:?} is not an IP address or a network such as 10.0.0.0/8");
+    network.map(|network| network.to_string()).ok_or_else(wrong)
+}
+
+pub(super) fn proxy_protocol(text: &str) -> Result<String, String> {
+    if text == "v2" { Ok(text.to_owned()) } else { Err(format!("{text:?} is not v2, the one version there is here")) }
+}
+
+/// A serialized origin (RFC 6454 §6.2), as browsers write it.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b);
+    if !authority.is_empty() && authority.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not an origin such as https://app.example (scheme, host, port, in lower case)"))
 }
 
 /// Which driver moves the bytes.

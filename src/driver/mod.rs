@@ -13,8 +13,8 @@ mod uring;
 
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::RawFd;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ pub use bell::{Bell, bell};
 pub use clock::Clock;
 pub use listen::{BindError, bind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use socket2::SockRef;
 
 use crate::config::DriverChoice;
 use crate::shard::Shard;
@@ -113,6 +114,12 @@ pub fn run(taken: &Taken, seat: Seat) -> io::Result<()> {
 /// Whether an accept failed for want of descriptors or memory (accept(2)): the connection waits for the next try.
 fn is_want(error: i32) -> bool {
     matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+}
+
+/// Who is at the other end (getpeername(2)); of one that is gone already, nobody.
+fn peer(socket: &impl AsFd) -> IpAddr {
+    let address = SockRef::from(socket).peer_addr().ok().and_then(|address| address.as_socket());
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
 }
 
 fn shutdown(descriptor: RawFd, how: libc::c_int) {

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net;
+use std::net::{self, IpAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -122,7 +122,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     // Never raced against anything: a cancelled accept leaks the descriptor it was about to give (monoio issue 318).
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(monoio::spawn(attend(worker.clone(), stream))),
+            Ok((stream, peer)) => drop(monoio::spawn(attend(worker.clone(), stream, peer.ip()))),
             Err(_) if worker.shard.borrow().is_closed(worker.clock.now()) => return,
             Err(error) => {
                 if error.raw_os_error().is_some_and(super::is_want) {
@@ -136,9 +136,9 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 
 /// Takes the connections that the kernel has completed already, so that closing the listener resets none of them.
 fn stop_accepting(worker: &Rc<Worker>, listening: &net::TcpListener) {
-    while let Ok((stream, _)) = listening.accept() {
+    while let Ok((stream, peer)) = listening.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-            drop(monoio::spawn(attend(worker.clone(), stream)));
+            drop(monoio::spawn(attend(worker.clone(), stream, peer.ip())));
         }
     }
     shutdown(listening.as_raw_fd(), libc::SHUT_RDWR);
@@ -160,8 +160,8 @@ async fn hear(worker: Rc<Worker>, mut pull: UnixStream) {
 }
 
 /// One connection, from its accept to its close.
-async fn attend(worker: Rc<Worker>, mut stream: TcpStream) {
-    let Some(id) = worker.shard.borrow_mut().handle_accept(worker.clock.now()) else { return };
+async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
+    let Some(id) = worker.shard.borrow_mut().handle_accept(worker.clock.now(), peer) else { return };
     let desk = worker.take_desk(id, stream.as_raw_fd());
     let mut failed = false;
     let mut unsent = None;

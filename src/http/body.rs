@@ -169,7 +169,7 @@ impl Body {
                 Err(BodyError::LineEnd)
             }
             (Step::DataCr, _) => Err(BodyError::LineEnd),
-            // RFC 9112 §7.1.2: trailers are field lines, parsed as such and dropped; the same rules as in a head.
+            // RFC 9112 §7.1.2 (7.1.2b): trailers are field lines, parsed as such and dropped; the same rules as in a head.
             (Step::TrailerFirst, CR) => Ok(Step::LastLf),
             (Step::TrailerFirst, _) if is_token(byte) => Ok(Step::TrailerName),
             (Step::TrailerName, b':') => Ok(Step::TrailerValue),

@@ -39,6 +39,7 @@ pub mod field;
 mod grammar;
 pub mod head;
 pub mod negotiate;
+pub mod proxy;
 pub mod response;
 #[cfg(test)]
 mod tests;

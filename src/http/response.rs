@@ -27,27 +27,25 @@ pub struct ResponseBuffer {
 pub struct ReplyTarget {
     /// The connection ends with this answer.
     pub closes: bool,
-    /// A client of HTTP/1.0, who must be told that the connection stays, and who knows no chunks (RFC 9112 §6.1).
+    /// A client of HTTP/1.0, who must be told that the connection stays, and who knows no chunks (RFC 9112 §6.1 (6.1g)).
     pub http10: bool,
     /// The request was HEAD: the length is that of the body, the body is not sent.
     pub head_only: bool,
+    /// The number of the allowed origin whose page asks (Fetch, "CORS protocol").
+    pub origin: Option<u8>,
 }
 
 impl ReplyTarget {
     /// For a request that could not be read further than this. To HEAD nothing but a head is said (RFC 9110 §9.3.2).
     pub fn unreadable(request: &[u8]) -> ReplyTarget {
-        ReplyTarget { closes: true, http10: false, head_only: request.trim_ascii_start().starts_with(b"HEAD ") }
+        let head_only = request.trim_ascii_start().starts_with(b"HEAD ");
+        ReplyTarget { closes: true, head_only, ..ReplyTarget::default() }
     }
 
     /// For this request, where `closing` is the server's own wish.
-    pub fn new(head: &Head<'_>, closing: bool) -> ReplyTarget {
+    pub fn new(head: &Head<'_>, closing: bool, origin: Option<u8>) -> ReplyTarget {
         let http10 = head.version == Version::Http10;
-        ReplyTarget { closes: closing || !head.keep_alive, http10, head_only: head.method == Method::Head }
-    }
-
-    /// For this request, whose answer has no length when it begins: one to HTTP/1.0 ends with its connection.
-    pub fn streaming(head: &Head<'_>, closing: bool) -> ReplyTarget {
-        ReplyTarget::new(head, closing || head.version == Version::Http10)
+        ReplyTarget { closes: closing || !head.keep_alive, http10, head_only: head.method == Method::Head, origin }
     }
 }
 
@@ -102,7 +100,7 @@ impl ResponseBuffer {
         });
     }
 
-    /// Adds a field. The name must be a token and the value field text (RFC 9112 §2.2 (2.2b): no bare CR, and no line
+    /// Adds a field. The name must be a token and the value field text (RFC 9112 §2.2 (2.2b), §5.2 (5.2a): no bare CR, and no line
     /// end that would split the answer), else the buffer is spoiled.
     pub fn field(&mut self, name: &str, value: &[u8]) {
         if name.is_empty() || !name.bytes().all(is_token) || text_end(value, 0) != value.len() {
@@ -205,8 +203,8 @@ pub fn reason_phrase(status: u16) -> &'static str {
     status_line(status).get("HTTP/1.1 200 ".len()..).unwrap_or_default().trim_end()
 }
 
-/// The status line, with the space after the code that RFC 9112 §4 (4a) wants even without a phrase. The version is
-/// the highest we conform to, whatever the request's (RFC 9110 §2.5).
+/// The status line, with the space after the code that RFC 9112 §4 (4a) wants even without a phrase, and none on the next
+/// line (§2.2 (2.2d)). The version is the highest we conform to, whatever the request's (RFC 9110 §2.5).
 fn status_line(status: u16) -> &'static str {
     match status {
         200 => "HTTP/1.1 200 OK\r\n",
@@ -243,7 +241,7 @@ mod tests {
     use crate::http::head::parse;
     use crate::http::negotiate::query_parameter;
 
-    const STAYS: ReplyTarget = ReplyTarget { closes: false, http10: false, head_only: false };
+    const STAYS: ReplyTarget = ReplyTarget { closes: false, http10: false, head_only: false, origin: None };
 
     /// Status, fields and body as an independent parser reads them.
     fn read(bytes: &[u8]) -> (u16, Vec<(String, String)>, Vec<u8>) {
@@ -295,7 +293,7 @@ mod tests {
             ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", true, Some("close")),
         ] {
             let head = parse(request.as_bytes()).unwrap().unwrap();
-            let target = ReplyTarget::new(&head, closing);
+            let target = ReplyTarget::new(&head, closing, None);
             let mut buffer = ResponseBuffer::default();
             buffer.start(404, &date, target);
             buffer.body(target, &[""]);
@@ -371,7 +369,7 @@ mod tests {
         let (mut rest, mut buffer) = (&requests[..], ResponseBuffer::default());
         while !rest.is_empty() {
             let head = parse(rest).unwrap().unwrap();
-            let target = ReplyTarget::new(&head, false);
+            let target = ReplyTarget::new(&head, false, None);
             buffer.start(200, &date, target);
             buffer.body(target, &[query_parameter(head.query, "n").unwrap()]);
             rest = &rest[head.bytes..];

@@ -40,8 +40,14 @@ pub enum EndReason {
     Idle,
     /// A head, a body or a reader was too slow.
     Slow,
+    /// A head or a body was larger than it may be.
+    Large,
     /// What it sent was not HTTP as we read it.
     Malformed,
+    /// All connections that there may be, or that its address may have, were taken.
+    Refused,
+    /// A header of the PROXY protocol was malformed, or came from a stranger.
+    Proxy,
     /// The network failed it.
     Failed,
     /// What it sent was no TLS handshake that we take.

@@ -31,6 +31,7 @@ mod stream;
 pub mod used_assertions;
 mod writes;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -209,6 +210,8 @@ pub struct Service {
     random: fastrand::Rng,
     /// The name in the certificate of the client at hand.
     client: Option<Arc<str>>,
+    /// It came by way of a trusted balancer.
+    is_proxied: bool,
 }
 
 impl Service {
@@ -226,6 +229,7 @@ impl Service {
             used: UsedAssertions::with_room(USED_ASSERTIONS_MAX),
             draining: false,
             client: None,
+            is_proxied: false,
             random: fastrand::Rng::with_seed(parts.seed),
             parts,
         }
@@ -260,11 +264,30 @@ impl Service {
         }
     }
 
-    /// What comes next is of a client with this name in its certificate, or with none.
-    pub fn set_client(&mut self, client: Option<&Arc<str>>) {
+    /// What comes next is of a client with this name in its certificate, or with none; and by way of a trusted balancer,
+    /// or not.
+    pub fn set_client(&mut self, client: Option<&Arc<str>>, is_proxied: bool) {
         if self.client.is_some() || client.is_some() {
             self.client = client.cloned();
         }
+        self.is_proxied = is_proxied;
+    }
+
+    /// Whether what this peer says of its clients is believed.
+    pub fn trusts_proxy(&self, peer: IpAddr) -> bool {
+        let trusted = &self.parts.settings.trusted_proxies;
+        self.parts.role != Role::Admin && trusted.iter().any(|net| net.contains(&peer.to_canonical()))
+    }
+
+    /// Whether a trusted balancer says it by the PROXY protocol.
+    pub fn expects_proxy(&self) -> bool {
+        self.parts.settings.proxy_protocol
+    }
+
+    /// Whether the client speaks TLS, to us or to a trusted balancer.
+    fn is_secure(&self, head: &Head<'_>) -> bool {
+        let forwarded = || head.get(Field::XForwardedProto).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"));
+        self.tls().is_some() || (self.is_proxied && forwarded())
     }
 
     /// `/readyz` says no from here on.
@@ -304,7 +327,30 @@ impl Service {
 
     /// What an answer to `asker`, to what came at `now`, is written with.
     pub fn reply<'o>(&mut self, now: Now, asker: Asker, target: ReplyTarget, output: &'o mut Output) -> Reply<'o> {
-        Reply { now, asker, date: *self.date.at(now.unix_s()), target, output }
+        let origin = target.origin.and_then(|number| self.parts.settings.allowed_origins.get(usize::from(number)));
+        Reply { now, asker, date: *self.date.at(now.unix_s()), target, origin: origin.cloned(), output }
+    }
+
+    /// How this request is to be answered, where `closing` is the server's own wish.
+    pub fn target(&self, head: &Head<'_>, closing: bool) -> ReplyTarget {
+        ReplyTarget::new(head, closing, self.allowed_origin(head))
+    }
+
+    /// The number of the allowed origin whose page makes a call that such pages may make.
+    fn allowed_origin(&self, head: &Head<'_>) -> Option<u8> {
+        let origin = head.get(Field::Origin)?;
+        let callable = matches!(
+            Route::of(self.parts.role, head.path),
+            Route::Session | Route::Refresh | Route::ScanVerify | Route::ScanRecords
+        );
+        let mut allowed = self.parts.settings.allowed_origins.iter();
+        let number = allowed.position(|allowed| callable && allowed.as_bytes() == origin)?;
+        u8::try_from(number).ok()
+    }
+
+    /// Whether a page of another origin asks, and may not.
+    fn is_refused_origin(&self, head: &Head<'_>) -> bool {
+        is_foreign(head) && self.allowed_origin(head).is_none()
     }
 
     /// A request with a body has begun: refuses it at once where no body can change that.
@@ -351,7 +397,10 @@ impl Service {
         let handled = match route {
             _ if head.method == Method::Options => {
                 self.count(route, 204);
-                reply.inline(204, &[("Allow", route.methods().1)], b"");
+                let methods = route.methods().1;
+                let (allowed, fields) = (("Access-Control-Allow-Methods", methods), ("Access-Control-Max-Age", "7200"));
+                let all = [("Allow", methods), allowed, (ALLOW_HEADERS, "Authorization, Content-Type"), fields];
+                reply.inline(204, &all[..if reply.origin.is_some() { 4 } else { 1 }], b"");
                 Ok(Outcome::Answered)
             }
             Route::Refresh => self.refresh(head, reply),
@@ -407,7 +456,7 @@ impl Service {
         } else if route == Route::Unknown && ["", "/"].iter().any(|end| self.parts.library.has(head.path, end)) {
             route = Route::Page;
         }
-        if head.scheme.is_some_and(|scheme| (scheme == Scheme::Https) != self.tls().is_some()) {
+        if head.scheme.is_some_and(|scheme| (scheme == Scheme::Https) != self.is_secure(head)) {
             return Err((route, problem::SCHEME_WRONG));
         }
         match route {
@@ -516,12 +565,13 @@ impl Service {
     fn jwks(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
         let settings = &self.parts.settings;
         let (etag, cached) = (("ETag", &*settings.jwks_etag), ("Cache-Control", "no-cache"));
+        let readable = ("Access-Control-Allow-Origin", "*");
         if negotiate::is_none_match(head, &settings.jwks_etag) {
             self.count(Route::Jwks, 304);
-            reply.inline(304, &[etag, cached], b"");
+            reply.inline(304, &[etag, cached, readable], b"");
         } else {
             self.count(Route::Jwks, 200);
-            let fields = [("Content-Type", "application/json"), etag, cached, ("Access-Control-Allow-Origin", "*")];
+            let fields = [("Content-Type", "application/json"), etag, cached, readable];
             reply.shared(200, &fields, settings.jwks.clone());
         }
         Outcome::Answered
@@ -562,6 +612,7 @@ impl Service {
     }
 }
 
+const ALLOW_HEADERS: &str = "Access-Control-Allow-Headers";
 /// Seconds that a refused client is asked to stay away.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 1..=8;
 /// The same where an operator must help first.

@@ -102,6 +102,8 @@ problems! {
     HEAD_TIMED_OUT 408 "request-timeout" "The head took longer than 5 s." Slow;
     BODY_TIMED_OUT 408 "request-timeout" "The body took longer than 5 s and came slower than 500 bytes/s." Slow;
     BODY_TRUNCATED 400 "body-truncated" "The body ended before its framing said so." Malformed;
+    CONNECTIONS_FULL 503 "connections-full" "This server has all the connections it may have." Refused;
+    ADDRESS_CONNECTIONS_FULL 503 "address-connections-full" "Your address has half of all connections already." Refused;
 }
 
 impl Problem {
@@ -113,13 +115,14 @@ impl Problem {
             HeadError::TooManyFields => "The head has more than 64 fields.",
             _ => "The request is not HTTP as this server reads it.",
         };
-        Problem { status: error.status(), word: error.reason(), detail, end: EndReason::Malformed }
+        let end = if matches!(error.status(), 414 | 431) { EndReason::Large } else { EndReason::Malformed };
+        Problem { status: error.status(), word: error.reason(), detail, end }
     }
 
     /// For a body that could not be read.
     pub fn from_body(error: BodyError) -> Problem {
         let (detail, end) = match error {
-            BodyError::TooLarge => ("The body is over 4096 bytes.", EndReason::Closed),
+            BodyError::TooLarge => ("The body is over 4096 bytes.", EndReason::Large),
             BodyError::ChunkOverhead => ("Chunk extensions and trailers are over 1024 bytes.", EndReason::Malformed),
             _ => ("The body is not framed as HTTP says.", EndReason::Malformed),
         };

@@ -1,6 +1,8 @@
 //! How an answer is written: status line and fields into the send slot, a small body behind them, a large one beside
 //! them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Asker;
@@ -44,6 +46,8 @@ pub struct Reply<'a> {
     pub(super) asker: Asker,
     pub(super) date: [u8; DATE_BYTES],
     pub(super) target: ReplyTarget,
+    /// The allowed origin whose page asks, which may read the answer (Fetch, "CORS protocol").
+    pub(super) origin: Option<Arc<str>>,
     pub(super) output: &'a mut Output,
 }
 
@@ -125,7 +129,8 @@ impl Reply<'_> {
         out.body(target, [start, end].as_flattened());
     }
 
-    /// Begins an answer of lines (NDJSON), whose length nobody knows yet.
+    /// Begins an answer of lines (NDJSON), whose length nobody knows yet: a 200 in chunks alone (RFC 9112 §6.1 (6.1b, 6.1d, 6.1e),
+    /// §6.2 (6.2a)).
     pub(super) fn open_lines(&mut self) {
         self.start(200, &[("Content-Type", "application/x-ndjson"), ("Cache-Control", "no-store")]);
         if !self.target.http10 {
@@ -142,6 +147,11 @@ impl Reply<'_> {
     fn start(&mut self, status: u16, fields: Fields<'_>) -> &mut ResponseBuffer {
         let head = &mut self.output.head;
         head.start(status, &self.date, self.target);
+        if let Some(origin) = &self.origin {
+            head.field("Access-Control-Allow-Origin", origin.as_bytes());
+            // A page takes the server's time from `Date`.
+            head.push(b"Access-Control-Expose-Headers: Date, Retry-After\r\nVary: Origin\r\n");
+        }
         for (name, value) in fields {
             head.field(name, value.as_bytes());
         }
@@ -164,6 +174,7 @@ mod tests {
                 now,
                 asker: Asker { shard: 0, connection: super::super::ConnectionId::NOBODY },
                 date: imf_fixdate(0),
+                origin: None,
                 target,
                 output: &mut output,
             };

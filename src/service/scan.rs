@@ -59,7 +59,7 @@ impl Service {
     /// The name of the device whose token came with a request, which must be of one of these kinds; or of the scanner
     /// whose certificate came with the connection.
     pub(super) fn device(&self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Arc<str>, Problem> {
-        if super::is_foreign(head) {
+        if self.is_refused_origin(head) {
             return Err(problem::ORIGIN_REFUSED);
         }
         if let (Some(client), None) = (&self.client, head.get(Field::Authorization)) {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::problem::{self, Problem};
 use super::session::{self, Session};
-use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service, is_foreign};
+use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::{Head, Method};
 use crate::registry::demo;
 use crate::registry::id_number::IdNumber;
@@ -20,10 +20,10 @@ struct SignInBody {
 
 impl Service {
     pub(super) fn session(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let secure = self.tls().is_some();
+        let secure = self.is_secure(head);
         match head.method {
             // A page of another origin could sign its visitor in as somebody else.
-            Method::Post if is_foreign(head) => Err(problem::ORIGIN_REFUSED),
+            Method::Post if self.is_refused_origin(head) => Err(problem::ORIGIN_REFUSED),
             Method::Post => self.sign_in(body, secure, reply),
             _ => self.sign_out(reply.now, head, secure),
         }
@@ -77,8 +77,10 @@ impl Service {
         let cookie = cookie(&token, session_s, secure);
         let body = format!(r#"{{"session":"{token}","expires_at":{expires_at}}}"#);
         let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Set-Cookie", &cookie)];
+        // A page of another origin has its session in hand, and no cookie with us.
+        let fields = if reply.origin.is_some() { &fields[..2] } else { &fields };
         self.count(Route::Session, 200);
-        reply.inline(200, &fields, body.as_bytes());
+        reply.inline(200, fields, body.as_bytes());
         Ok(Outcome::Answered)
     }
 

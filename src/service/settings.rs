@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use super::callers::Callers;
 use super::device::DeviceKey;
@@ -42,6 +43,12 @@ pub struct Settings {
     /// Further names that the admin listener answers to.
     pub admin_host_names: Vec<String>,
     pub tls: Listeners,
+    /// Balancers whose word about their clients counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// That word comes by the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+    /// Origins whose pages may call what residents and scanners call.
+    pub allowed_origins: Vec<Arc<str>>,
     /// When the process started: assertions from before it may have been used.
     pub started_unix_ms: u64,
 }

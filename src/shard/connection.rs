@@ -6,11 +6,14 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::net::IpAddr;
 
+use super::crowd::Crowd;
 use super::secure::Secure;
 use super::streaming::Streaming;
 use crate::http::body::{Body, BodyError};
 use crate::http::head::{self, Framing, Head};
+use crate::http::proxy;
 use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
     BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX, HEAD_MS_MAX,
@@ -52,6 +55,8 @@ const _: () = assert!(size_of::<Connection>() <= 384);
 
 /// Buffers of each kind that a shard starts with, and of those for sealed bytes that it keeps.
 const READY: usize = 64;
+/// A tail: the longest head that is not whole, and what comes next.
+const TAIL_BYTES: usize = HEAD_BYTES_MAX + RECEIVE_BYTES_MAX;
 
 /// Buffers that go round: send slots, and tails of split requests.
 pub(super) struct Buffers {
@@ -67,7 +72,7 @@ impl Buffers {
     /// Enough of both that an ordinary load finds them made; a heavier one makes what it needs once, and keeps it.
     pub(super) fn new() -> Buffers {
         let slots = (0..READY).map(|_| ResponseBuffer::default()).collect();
-        let tails = (0..READY).map(|_| Vec::with_capacity(HEAD_BYTES_MAX + RECEIVE_BYTES_MAX)).collect();
+        let tails = (0..READY).map(|_| Vec::with_capacity(TAIL_BYTES)).collect();
         Buffers { slots, tails, wires: Vec::new(), plain: Vec::new() }
     }
 
@@ -93,8 +98,9 @@ impl Buffers {
         self.tails.pop().unwrap_or_default()
     }
 
+    /// Those that a stream has made large are let go.
     pub(super) fn give_tail(&mut self, mut tail: Vec<u8>) {
-        if tail.capacity() > 0 {
+        if (1..=2 * TAIL_BYTES).contains(&tail.capacity()) {
             tail.clear();
             self.tails.push(tail);
         }
@@ -112,6 +118,7 @@ pub(super) struct Context<'a> {
     /// Connections with more lines than the shard takes in this turn, and what it still takes, in bytes.
     pub sliced: &'a mut VecDeque<super::ConnectionId>,
     pub slice_bytes: &'a mut usize,
+    pub crowd: &'a mut Crowd,
     pub draining: bool,
 }
 
@@ -121,6 +128,14 @@ pub(super) struct Connection {
     requests: u32,
     /// TLS, where the listener speaks it.
     pub(super) secure: Option<Box<Secure>>,
+    /// What it counts for in the crowd.
+    pub(super) address: Option<IpAddr>,
+    /// It is a trusted balancer's.
+    pub(super) is_proxied: bool,
+    /// A header of the PROXY protocol must come first.
+    pub(super) awaits_proxy: bool,
+    /// It is one too many: why it is refused.
+    pub(super) refused: Option<Problem>,
     /// Bytes of requests not yet handled, when the driver's buffer could not hold on to them.
     pub(super) input: Vec<u8>,
     pub(super) head_started_ms: Option<u64>,
@@ -234,11 +249,18 @@ impl Connection {
                 return 0;
             }
             Err(error) => {
-                self.refuse(context, Problem::from_head(error), data);
+                let problem = Problem::from_head(error);
+                // What a balancer would say; this is a stranger.
+                let end = if data.starts_with(proxy::SIGNATURE) { EndReason::Proxy } else { problem.end };
+                self.refuse(context, Problem { end, ..problem }, data);
                 return data.len();
             }
         };
         self.head_started_ms = None;
+        if let Some(problem) = self.refused {
+            self.refuse(context, problem, data);
+            return data.len();
+        }
         self.requests = self.requests.saturating_add(1);
         let length = match head.framing {
             Framing::None | Framing::Length(0) => {
@@ -307,7 +329,8 @@ impl Connection {
         }
     }
 
-    /// Whether another request may be handled now: there is room for its answer, and nothing before it is unanswered.
+    /// Whether another request may be handled now: there is room for its answer, nothing before it is unanswered (RFC 9112
+    /// §9.3.2 (9.3.2a)), and none before it was the last (§9.6 (9.6b, 9.6d)).
     fn takes_requests(&self) -> bool {
         let room = self
             .output
@@ -333,7 +356,7 @@ impl Connection {
     }
 
     fn begin(&mut self, context: &mut Context<'_>, head: &Head<'_>) -> Begin {
-        let target = ReplyTarget::new(head, true);
+        let target = context.service.target(head, true);
         let mut reply = self.reply(context, target);
         let begin = context.service.begin(head, &mut reply);
         if matches!(begin, Begin::Answered) {
@@ -343,7 +366,7 @@ impl Connection {
     }
 
     fn serve(&mut self, context: &mut Context<'_>, head: &Head<'_>, body: &[u8]) {
-        let target = ReplyTarget::new(head, self.is_spent(context));
+        let target = context.service.target(head, self.is_spent(context));
         let mut reply = self.reply(context, target);
         let outcome = context.service.handle(head, body, &mut reply);
         // A client that did not ask for the end may have sent more already.
@@ -407,6 +430,12 @@ impl Connection {
         }
     }
 
+    /// Nothing more is sent.
+    pub(super) fn end_at_once(&mut self, now: Now, reason: EndReason) {
+        self.end(now, reason, false);
+        self.aborted = true;
+    }
+
     /// More may be on its way to us, and closing on it would make the kernel reset what is on its way to the peer.
     fn start_linger(&mut self, now: Now) {
         if !self.peer_done && self.linger.is_none() {
@@ -424,7 +453,7 @@ impl Connection {
         self.takes_input() && self.input.len() < STREAM_INPUT_BYTES_MAX && !self.peer_done
     }
 
-    /// A stream whose rest will not come has failed.
+    /// A stream whose rest will not come has failed (RFC 9112 §6.3 (6.3d)); any other body that is not whole is forgotten.
     fn end_lines(&mut self, context: &mut Context<'_>) {
         if self.peer_done && self.input.is_empty() {
             self.fail_lines(context, problem::BODY_TRUNCATED);
@@ -520,8 +549,8 @@ impl Connection {
         if self.streaming.is_some() && self.sending.is_none() && self.linger.is_none() {
             return self.handle_lines_deadline(context);
         }
-        // Who is still shaking hands could not read a refusal.
-        if self.sending.is_none() && self.linger.is_none() && !self.is_handshaking() {
+        // Who is still shaking hands, or a balancer, could not read a refusal.
+        if self.sending.is_none() && self.linger.is_none() && !self.is_handshaking() && !self.awaits_proxy {
             if let Some(arriving) = self.arriving.take() {
                 return self.refuse(context, problem::BODY_TIMED_OUT, &arriving.head);
             }

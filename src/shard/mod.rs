@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod crowd;
 pub mod mailbox;
 mod secure;
 mod slab;
@@ -15,26 +16,33 @@ mod streaming;
 mod timers;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 pub use crate::service::ConnectionId;
 pub use connection::Next;
 
 use connection::{Buffers, Connection, Context};
+use crowd::Crowd;
 use mailbox::{Mailbox, Message};
 use secure::Secure;
 use slab::Slab;
 use timers::{TICK_MS, Wheel};
 
-use crate::limits::{DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, STREAM_SLICE_BYTES, STREAM_SLICES_A_RING};
+use crate::limits::{
+    DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX, STREAM_SLICE_BYTES, STREAM_SLICES_A_RING,
+};
 pub use crate::service::Output;
 use crate::service::counters::{Counters, EndReason};
-use crate::service::{Answer, Ask, Asker, Due, Role, Service};
+use crate::service::{Answer, Ask, Asker, Due, Role, Service, problem};
 use crate::words::Now;
 
 /// The state machine of one shard.
 pub struct Shard {
     service: Service,
     connections: Slab<Connection>,
+    /// Beyond which connections are refused.
+    connections_max: usize,
+    crowd: Crowd,
     buffers: Buffers,
     timers: Wheel,
     mailbox: Mailbox,
@@ -55,11 +63,14 @@ pub struct Shard {
 impl Shard {
     /// A shard without connections that takes so many of them at once.
     pub fn new(service: Service, mailbox: Mailbox, connections_max: usize, now: Now) -> Shard {
+        let is_public = service.role() != Role::Admin;
         Shard {
             service,
-            connections: Slab::new(connections_max),
+            connections: Slab::new(connections_max + REFUSED_CONNECTIONS_MAX),
+            connections_max,
+            crowd: Crowd::new(if is_public { connections_max / 2 } else { connections_max }),
             buffers: Buffers::new(),
-            timers: Wheel::new(now.mono_ms(), connections_max),
+            timers: Wheel::new(now.mono_ms(), connections_max + REFUSED_CONNECTIONS_MAX),
             mailbox,
             woken: Vec::new(),
             asks: VecDeque::new(),
@@ -76,14 +87,25 @@ impl Shard {
         self.service.counters()
     }
 
-    /// A connection was accepted. `None`: all places are taken, close it.
-    pub fn handle_accept(&mut self, now: Now) -> Option<ConnectionId> {
-        let mut connection = Connection::new(now);
-        connection.secure = self.service.tls().cloned().map(Secure::new);
-        let Some(id) = self.connections.insert(connection) else {
+    /// A connection from `peer` was accepted. `None`: all places are taken, close it.
+    pub fn handle_accept(&mut self, now: Now, peer: IpAddr) -> Option<ConnectionId> {
+        let is_full = self.connections.len() - self.crowd.refused >= self.connections_max;
+        let Some(id) = self.connections.insert(Connection::new(now)) else {
             self.service.counters().refused.add(1);
             return None;
         };
+        let (connection, crowd) = (self.connections.get_mut(id)?, &mut self.crowd);
+        connection.secure = self.service.tls().cloned().map(Secure::new);
+        connection.is_proxied = self.service.trusts_proxy(peer);
+        connection.awaits_proxy = connection.is_proxied && self.service.expects_proxy();
+        if !((connection.is_proxied || connection.enter(crowd, peer))
+            && (!is_full || connection.is_one_too_many(crowd, problem::CONNECTIONS_FULL)))
+        {
+            connection.leave(crowd);
+            self.connections.remove(id);
+            self.service.counters().refused.add(1);
+            return None;
+        }
         self.service.counters().accepted.add(1);
         self.service.counters().open.set(self.connections.len() as u64);
         Some(id)
@@ -115,6 +137,7 @@ impl Shard {
             self.buffers.give_slot(output);
         }
         let Some(connection) = self.connections.remove(id) else { return };
+        connection.leave(&mut self.crowd);
         self.timers.clear(id.index);
         let reason = connection.retire(&mut self.buffers);
         let reason = if failed && reason == EndReason::Closed { EndReason::Failed } else { reason };
@@ -310,9 +333,9 @@ impl Shard {
         let draining = self.drain_deadline_ms.is_some();
         let asker = Asker { shard: self.mailbox.own(), connection: id };
         let (service, buffers, asks) = (&mut self.service, &mut self.buffers, &mut self.asks);
-        service.set_client(connection.client());
-        let (sliced, slice_bytes) = (&mut self.sliced, &mut self.slice_bytes);
-        act(connection, &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, draining });
+        service.set_client(connection.client(), connection.is_proxied);
+        let (sliced, slice_bytes, crowd) = (&mut self.sliced, &mut self.slice_bytes, &mut self.crowd);
+        act(connection, &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, crowd, draining });
         if self.slice_bytes == 0 {
             self.mailbox.ring_own();
         }

@@ -9,6 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::connection::{Buffers, Connection, Context, Next, send_deadline_ms};
+use crate::http::proxy;
 use crate::http::tls::{HandshakeKind, Server, Session};
 use crate::limits::TLS_RECORD_BYTES_MAX;
 use crate::service::Output;
@@ -111,6 +112,9 @@ impl Secure {
 impl Connection {
     /// [`handle_received`](Self::handle_received), of what the network brought.
     pub(super) fn handle_wire(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
+        if self.awaits_proxy {
+            return self.handle_proxy(context, bytes);
+        }
         let Some(mut secure) = self.secure.take_if(|_| self.linger.is_none()) else {
             return self.handle_received(context, bytes);
         };
@@ -124,7 +128,7 @@ impl Connection {
         self.secure = Some(secure);
         match opened {
             Ok(ended) => {
-                context.service.set_client(self.client());
+                context.service.set_client(self.client(), self.is_proxied);
                 if !plain.is_empty() {
                     self.handle_received(context, &plain);
                 }
@@ -133,6 +137,7 @@ impl Connection {
                 }
                 self.time_records(context.now);
             }
+            Err(_) if bytes.starts_with(proxy::SIGNATURE) => self.end(context.now, EndReason::Proxy, true),
             Err(reason) => self.end(context.now, reason, true),
         }
         plain.clear();

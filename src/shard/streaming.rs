@@ -6,7 +6,7 @@
 
 use super::connection::{Connection, Context};
 use crate::http::body::Body;
-use crate::http::head::Head;
+use crate::http::head::{Head, Version};
 use crate::http::response::CONTINUE;
 use crate::limits::{ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX};
 use crate::service::counters::EndReason;
@@ -45,11 +45,13 @@ impl Connection {
         if head.expect_continue && is_alone {
             self.slot(context.buffers).head.push(CONTINUE);
         }
+        // The answer has no length when it begins: one to HTTP/1.0 ends with its connection.
+        let target = context.service.target(head, self.is_spent(context) || head.version == Version::Http10);
         let now_ms = context.now.mono_ms();
         self.streaming = Some(Box::new(Streaming {
             body: Body::new(head.framing),
             stream,
-            target: ReplyTarget::streaming(head, self.is_spent(context)),
+            target,
             body_deadline_ms: now_ms + BODY_MS_MAX,
             answer_deadline_ms: now_ms + ANSWER_MS_MAX,
         }));

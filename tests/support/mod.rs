@@ -66,7 +66,15 @@ pub struct Socket(pub TcpStream);
 
 impl Socket {
     pub fn connect(address: SocketAddr) -> Socket {
-        let stream = TcpStream::connect(address).unwrap();
+        Socket::connect_from([127, 0, 0, 1], address)
+    }
+
+    /// From one of this host's addresses.
+    pub fn connect_from(from: [u8; 4], address: SocketAddr) -> Socket {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(Duration::from_millis(PATIENCE_MS))).unwrap();
         Socket(stream)
@@ -221,6 +229,14 @@ impl Client<'_> {
             assert!(self.fill(within_ms), "the connection is still open after {within_ms} ms");
             assert!(self.received.is_empty(), "unasked for: {}", String::from_utf8_lossy(&self.received));
         }
+    }
+
+    /// All that comes before the end of the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        while !self.ended {
+            assert!(self.fill(PATIENCE_MS), "the connection is still open");
+        }
+        std::mem::take(&mut self.received)
     }
 
     fn fill(&mut self, within_ms: u64) -> bool {

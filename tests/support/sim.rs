@@ -61,7 +61,7 @@ impl<D: Disk> Sim<D> {
 
     /// Connects to one shard. `None`: it refused.
     pub fn connect(&mut self, shard: usize) -> Option<Client> {
-        let id = self.shards[shard].handle_accept(self.now)?;
+        let id = self.shards[shard].handle_accept(self.now, std::net::Ipv4Addr::LOCALHOST.into())?;
         self.pipes.push(Pipe {
             shard,
             id,

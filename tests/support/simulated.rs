@@ -73,6 +73,9 @@ pub fn settings_for(jwks: Option<&str>, callers: Callers) -> Arc<Settings> {
         jwks_etag: "\"0\"".to_owned(),
         admin_host_names: Vec::new(),
         tls: Default::default(),
+        trusted_proxies: Vec::new(),
+        proxy_protocol: false,
+        allowed_origins: Vec::new(),
         started_unix_ms: START.unix_ms,
     })
 }

@@ -284,10 +284,10 @@ impl Worker<'_> {
     }
 
     fn open_socket(&mut self, now: Now, descriptor: RawFd) {
-        let Some(id) = self.shard.handle_accept(now) else {
-            // SAFETY: the descriptor was just accepted and is nobody else's.
-            return drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
-        };
+        // SAFETY: the descriptor was just accepted and is nobody else's.
+        let accepted = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let Some(id) = self.shard.handle_accept(now, super::peer(&accepted)) else { return };
+        let descriptor = accepted.into_raw_fd();
         let index = id.index as usize;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);

@@ -1,0 +1,48 @@
+//! What the process may do, and what others may see of it.
+
+use std::ffi::CString;
+
+use nix::unistd::{Uid, User, initgroups, setgid, setuid};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::set_no_new_privs;
+
+use super::{Ended, Fatal};
+use crate::config::Config;
+
+/// Becomes `user` for good, where one is configured: without a capability (`capabilities(7)`: the kernel takes them from
+/// who leaves user 0), and without a way to get one back (`PR_SET_NO_NEW_PRIVS`). All ports are bound by then, the limits
+/// raised, and no thread has been started.
+///
+/// # Errors
+/// There is no such user, it is root, or this process cannot become it.
+pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
+    let Some(name) = &config.user else { return Ok(()) };
+    let refused = |reason: String| (Fatal::Configuration, format!("{}: {name}: {reason}", config.place("user")));
+    let user = User::from_name(name).map_err(|error| refused(error.to_string()))?;
+    let user = user.ok_or_else(|| refused("there is no such user".to_owned()))?;
+    if user.uid.is_root() {
+        return Err(refused("is root: name a user who may do less".to_owned()));
+    }
+    if Uid::effective().is_root() {
+        // Pages that are sent without a copy are locked in memory, which root alone may do without a limit; where this one
+        // may not raise it, they are copied.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        let account = CString::new(name.as_bytes()).map_err(|_| refused("holds a zero".to_owned()))?;
+        let changed = initgroups(&account, user.gid).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid));
+        changed.map_err(Fatal::System.at(format_args!("cannot become {name}")))?;
+    } else if Uid::effective() != user.uid {
+        return Err(refused("only root can become another user".to_owned()));
+    }
+    set_no_new_privs(true).map_err(Fatal::System.at("no new privileges"))
+}
+
+/// Keeps the keys in this process's memory from core dumps, and from other processes of its user (`prctl(2)`,
+/// `PR_SET_DUMPABLE`).
+///
+/// # Errors
+/// What the system said.
+pub(super) fn hide_memory() -> Result<(), Ended> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let hidden = setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    hidden.map_err(Fatal::System.at("core dumps"))
+}
