@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/needs.sh"
 cd "$root"
 
-all=(head connection session verify recovery)
+all=(head connection proxy session verify recovery)
 usage() {
     cat <<USAGE
 usage: scripts/fuzz.sh MINUTES [TARGET...]

@@ -58,6 +58,11 @@ fn the_corpus_of_connection_holds() {
 }
 
 #[test]
+fn the_corpus_of_proxy_holds() {
+    replay("proxy");
+}
+
+#[test]
 fn the_corpus_of_session_holds() {
     replay("session");
 }

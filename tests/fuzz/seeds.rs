@@ -3,6 +3,7 @@
 
 use onecode::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
 use onecode::http::head::parse;
+use onecode::http::proxy::SIGNATURE;
 use onecode::registry::demo;
 use onecode::service::device::Kind;
 use onecode::service::session::Session;
@@ -27,11 +28,35 @@ pub fn of(target: &str) -> Seeds {
     match target {
         "head" => heads(),
         "connection" => connections(),
+        "proxy" => named(proxies()),
         "session" => sessions(),
         "verify" => codes(),
         "recovery" => journals(),
         other => panic!("no seeds for {other}"),
     }
+}
+
+/// Headers of the PROXY protocol: each command and family, with and without extensions, cut short, and of others.
+fn proxies() -> Vec<Vec<u8>> {
+    let header = |kind: [u8; 2], rest: &[u8]| {
+        let length = u16::try_from(rest.len()).expect("a short header").to_be_bytes();
+        [&SIGNATURE[..], &kind, &length, rest].concat()
+    };
+    let four = [192, 0, 2, 7, 127, 0, 0, 1, 0x30, 0x39, 0x1f, 0x90];
+    vec![
+        header([0x21, 0x11], &four),
+        header([0x21, 0x21], &[7; 36]),
+        header([0x21, 0x11], &[&four[..], b"\x03\x00\x04abcd"].concat()),
+        header([0x20, 0x00], &[]),
+        header([0x21, 0x00], b"x"),
+        header([0x21, 0x31], &[0; 216]),
+        header([0x21, 0x11], &four[..11]),
+        header([0x11, 0x11], &four),
+        [header([0x21, 0x11], &four), get(REFRESH, "").into_bytes()].concat(),
+        SIGNATURE[..7].to_vec(),
+        b"PROXY TCP4 192.0.2.7 127.0.0.1 12345 8080\r\n".to_vec(),
+        get("/", "").into_bytes(),
+    ]
 }
 
 /// Names each by its place.
@@ -96,6 +121,11 @@ fn connections() -> Seeds {
     let chunk = |text: &str| format!("{:x};a=\"b\"\r\n{text}\r\n", text.len());
     let scan = json!({"id": "00112233445566778899aabbccddeeff", "at": version, "place": "gate",
         "cti": "00112233445566778899aabbccddeeff", "result": "valid"});
+    let balanced = [
+        [proxies().remove(0), refresh.clone().into_bytes()].concat(),
+        [proxies().remove(3), b"HEAD /healthz HTTP/1.1\r\nHost: a\r\nB : c\r\n\r\n".to_vec()].concat(),
+        refresh.clone().into_bytes(),
+    ];
     let public = [
         refresh.clone(),
         refresh.repeat(3),
@@ -133,13 +163,15 @@ fn connections() -> Seeds {
         "DELETE /admin/test-data HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned() + &get("/readyz?verbose", ""),
         get("/metrics", "") + &get("/status.json", "Sec-Fetch-Site: cross-site\r\n"),
     ];
-    let public = public.iter().enumerate().map(|(at, text)| (at as u8 % 4, text));
-    let admin = admin.iter().enumerate().map(|(at, text)| (0x80 + at as u8 % 4, text));
-    named(
-        public
-            .chain(admin)
-            .map(|(first, text)| joined(&[&[first], &[7, 60, 90][..usize::from(first & 3)], text.as_bytes()])),
-    )
+    let cut = |to: u8| {
+        move |(at, bytes): (usize, &[u8])| {
+            let pieces = at as u8 % 4;
+            joined(&[&[to + pieces], &[7, 60, 90][..usize::from(pieces)], bytes])
+        }
+    };
+    let public = public.iter().map(|text| text.as_bytes()).enumerate().map(cut(0));
+    let admin = admin.iter().map(|text| text.as_bytes()).enumerate().map(cut(0x80));
+    named(public.chain(admin).chain(balanced.iter().map(Vec::as_slice).enumerate().map(cut(0x40))))
 }
 
 fn claims(changes: &str) -> String {

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use onecode::http::proxy;
 use onecode::service::Settings;
 use serde_json::Value;
 
@@ -14,20 +15,34 @@ use crate::support::take_answer;
 
 /// Made once, since they hold keys and tables.
 static SETTINGS: LazyLock<Arc<Settings>> = LazyLock::new(|| settings(None));
+static BALANCED: LazyLock<Arc<Settings>> = LazyLock::new(|| {
+    let mut settings = Arc::into_inner(settings(None)).expect("nobody else has them");
+    settings.trusted_proxies = vec!["127.0.0.1/32".parse().expect("a network")];
+    settings.proxy_protocol = true;
+    Arc::new(settings)
+});
 /// Pieces that the input itself cuts.
 const PIECES_MAX: usize = 15;
 /// After so long every deadline of a connection has passed.
 const END_MS: u64 = 120_000;
 
+/// Where an input goes: to one of the listeners, or to the public one by way of a balancer.
+#[derive(Clone, Copy, PartialEq)]
+enum To {
+    Public,
+    Balanced,
+    Admin,
+}
+
 /// Brings the input as it is cut and cut otherwise, which must come to the same.
 pub fn run(data: &[u8]) {
-    let Some((is_admin, cuts, bytes)) = conversation(data) else { return };
-    let expected = requests(bytes);
-    let mut one = answers(bytes, &cuts, is_admin, 0, &expected);
+    let Some((to, cuts, bytes)) = conversation(data) else { return };
+    let expected = requests(to, bytes);
+    let mut one = answers(bytes, &cuts, to, 0, &expected);
     let mut random = random_of(data);
     let mut others: Vec<usize> = (0..random.usize(..=PIECES_MAX)).map(|_| random.usize(..=bytes.len())).collect();
     others.sort_unstable();
-    let mut other = answers(bytes, &others, is_admin, random.u64(..), &expected);
+    let mut other = answers(bytes, &others, to, random.u64(..), &expected);
     assert_eq!(one.len(), other.len(), "cut at {cuts:?} and {others:?}: {}", shown(bytes));
     // Where a body of lines breaks off, what has been answered by then depends on when it came: as a whole, if nothing.
     if [&one, &other].iter().any(|answers| answers.last().is_some_and(|last| last.broke_off)) {
@@ -39,7 +54,7 @@ pub fn run(data: &[u8]) {
 
 /// What an input stands for. Its first byte says which listener and how many pieces, so many bytes how long each is, and
 /// the rest is sent.
-fn conversation(data: &[u8]) -> Option<(bool, Vec<usize>, &[u8])> {
+fn conversation(data: &[u8]) -> Option<(To, Vec<usize>, &[u8])> {
     let (&first, rest) = data.split_first()?;
     let (lengths, bytes) = rest.split_at(usize::from(first & 0xf).min(PIECES_MAX).min(rest.len()));
     let mut cuts = Vec::new();
@@ -47,20 +62,26 @@ fn conversation(data: &[u8]) -> Option<(bool, Vec<usize>, &[u8])> {
         let at = cuts.last().copied().unwrap_or(0) + usize::from(*length);
         cuts.push(at.min(bytes.len()));
     }
-    Some((first & 0x80 != 0, cuts, bytes))
+    let to = match first & 0xc0 {
+        0 => To::Public,
+        0x40 => To::Balanced,
+        _ => To::Admin,
+    };
+    Some((to, cuts, bytes))
 }
 
 /// The statuses of all answers.
 #[allow(dead_code, reason = "only the tests ask")]
 pub fn statuses(data: &[u8]) -> Vec<u16> {
-    let Some((is_admin, cuts, bytes)) = conversation(data) else { return Vec::new() };
-    answers(bytes, &cuts, is_admin, 0, &requests(bytes)).iter().map(|answer| answer.status).collect()
+    let Some((to, cuts, bytes)) = conversation(data) else { return Vec::new() };
+    answers(bytes, &cuts, to, 0, &requests(to, bytes)).iter().map(|answer| answer.status).collect()
 }
 
 /// Brings the bytes in these pieces, which the simulator may cut further, and takes what is answered.
-fn answers(bytes: &[u8], cuts: &[usize], is_admin: bool, seed: u64, requests: &[Request]) -> Vec<Compared> {
-    let process = Simulated::with(seed, SETTINGS.clone(), 1, 256);
-    let shard = if is_admin { process.admin } else { 0 };
+fn answers(bytes: &[u8], cuts: &[usize], to: To, seed: u64, requests: &[Request]) -> Vec<Compared> {
+    let settings = if to == To::Balanced { &BALANCED } else { &SETTINGS };
+    let process = Simulated::with(seed, Arc::clone(settings), 1, 256);
+    let shard = if to == To::Admin { process.admin } else { 0 };
     let mut sim = process.sim.borrow_mut();
     let client = sim.connect(shard).expect("there is room");
     let mut at = 0;
@@ -103,8 +124,6 @@ fn take_whole(received: &mut Vec<u8>, request: Request) -> Answer {
     let parsed = response.parse(received);
     let Ok(httparse::Status::Complete(length)) = parsed else { panic!("{parsed:?}: {}", shown(received)) };
     let status = response.code;
-    // A refused HEAD is answered with the reason, since nobody then knows that it was one.
-    let has_no_body = received.len() == length || received[length..].starts_with(b"HTTP/1.1 ");
     let whole = shown(received);
     let has_length = response.headers.iter().any(|line| ["Content-Length", "Transfer-Encoding"].contains(&line.name));
     if request.is_http10 && !has_length && status.is_some_and(|status| status == 200) {
@@ -112,7 +131,7 @@ fn take_whole(received: &mut Vec<u8>, request: Request) -> Answer {
         let head = String::from_utf8(received.drain(..length).collect()).expect("a head is ASCII");
         return Answer { status: 200, head, body: std::mem::take(received) };
     }
-    let answer = take_answer(received, request.is_head && has_no_body).unwrap_or_else(|| panic!("cut short: {whole}"));
+    let answer = take_answer(received, request.is_head).unwrap_or_else(|| panic!("cut short: {whole}"));
     assert_eq!((Some(answer.status), answer.head.len()), (status, length), "{whole}");
     answer
 }
@@ -151,14 +170,21 @@ struct Request {
 
 /// The requests that these bytes can be at most, read with `httparse` and the narrowest of framings. What cannot be read
 /// any further counts as one, since it is answered with a refusal.
-fn requests(bytes: &[u8]) -> Vec<Request> {
-    let (mut rest, mut found) = (bytes, Vec::new());
+fn requests(to: To, bytes: &[u8]) -> Vec<Request> {
+    let mut found = Vec::new();
+    let mut rest = match proxy::parse(bytes) {
+        _ if to != To::Balanced => bytes,
+        Ok(Some((length, _))) => &bytes[length..],
+        _ => return found,
+    };
     while !rest.is_empty() {
         let known = with_known_version(rest);
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut fields);
         let parsed = request.parse(&known);
-        let (is_head, is_http10) = (request.method == Some("HEAD"), request.version == Some(0));
+        // Of one that is refused the method is known as soon as it is there.
+        let is_head = rest.trim_ascii_start().starts_with(b"HEAD ");
+        let is_http10 = request.version == Some(0);
         found.push(Request { is_head, is_http10 });
         let Ok(httparse::Status::Complete(length)) = parsed else { break };
         let values = |name: &str| -> Vec<&[u8]> {

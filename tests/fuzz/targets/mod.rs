@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod head;
+pub mod proxy;
 pub mod recovery;
 pub mod session;
 pub mod verify;
@@ -11,9 +12,10 @@ pub mod verify;
 type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     ("head", head::run),
     ("connection", connection::run),
+    ("proxy", proxy::run),
     ("session", session::run),
     ("verify", verify::run),
     ("recovery", recovery::run),
