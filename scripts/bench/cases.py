@@ -168,9 +168,9 @@ def first_session(path):
         return file.readline().strip()
 
 
-def equal_all(ours, contenders, path, fields):
+def equal_all(ours, contenders, path, fields, tls=None):
     """Asks all servers once, and fails unless they answer alike."""
-    return {server.name: check_equal(ours, ask(server.port, path, fields), server.name) for server in contenders}
+    return {server.name: check_equal(ours, ask(server.port, path, fields, tls=tls), server.name) for server in contenders}
 
 
 def warm_run(bench, sessions, script):

@@ -19,9 +19,10 @@ import elsewhere
 import instructions
 import report
 import servers
+import tls
 from servers import ROOT, Failed
 
-CASES = ["noise", "warm", "cold", "churn", "static", "latency", "ahead", "parts", "instructions"]
+CASES = ["noise", "warm", "cold", "churn", "static", "latency", "ahead", "tls", "parts", "instructions"]
 FILES_MIN = 12_000
 PORTS = 60
 PORT_BASE_MAX = 65_536 - PORTS
@@ -162,6 +163,7 @@ def measure(bench, chosen, results):
         "static": lambda: results.update(static=cases.static(bench)),
         "latency": latency,
         "ahead": lambda: results.update(ahead=ahead.measure(bench)),
+        "tls": lambda: results.update(tls=tls.measure(bench)),
         "parts": lambda: results.update(parts=cases.parts(bench, instructions.build(), instructions.build("qr"))),
         "instructions": lambda: results.update(instructions=instructions.count(instructions.build())),
     }

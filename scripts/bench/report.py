@@ -17,6 +17,8 @@ MATRIX_GAIN_MIN = 15
 MEMORY_BYTES_MAX = 1024
 MONOIO_SAVING_MIN = 0.08
 AHEAD_MAX = 0.90
+TLS_MAX = {"full": 0.50, "resumed": 0.50, "keepalive": 0.75}
+TLS_MEMORY_BYTES_MAX = 12 * 1024
 
 COLOURS = ["#1b6ca8", "#8a8a8a", "#b8541a", "#3f7d3a", "#7a4fa0"]
 RATIO_CASES = {"warm": "warm refresh, keep-alive", "cold": "cold refresh, matrix included",
@@ -77,6 +79,8 @@ def target_rows(results):
             f"≤ {AHEAD_MAX:.2f} × p99 without, and the interval below 1, to stay the default",
             f"{ratio(figure)}; failed: {failed['ahead']} with, {failed['off']} without",
             figure is not None and figure["median"] <= AHEAD_MAX and figure["high"] < 1)
+    if "tls" in results:
+        tls_rows(results["tls"], row)
     if results.get("memory"):
         each = results["memory"]["onecode"]
         row(f"user-space memory of an idle connection, {each['connections']:,} of them", "≤ 1,024 bytes",
@@ -86,6 +90,27 @@ def target_rows(results):
         row("uring against monoio, warm: CPU per request", f"≤ {1 - MONOIO_SAVING_MIN:.2f} × monoio, to stay the default",
             ratio(figure), figure is not None and figure["median"] <= 1 - MONOIO_SAVING_MIN)
     return rows
+
+
+TLS_CASES = {"full": "TLS: whole handshake and one request, X25519", "resumed": "TLS: resumed handshake and one request, X25519",
+             "keepalive": "TLS: warm refresh, keep-alive", "full-pq": "TLS: whole handshake and one request, X25519MLKEM768",
+             "opening": "opening: whole handshake (X25519MLKEM768), page, session, refresh",
+             "return": "return: resumed handshake (X25519MLKEM768) and a refresh"}
+
+
+def tls_rows(found, row):
+    for name, case in found["cases"].items():
+        figure, ours = case["ratios"].get("nginx-return"), case["servers"].get("onecode")
+        void = f" ({len(case['void'])} void runs)" if case["void"] else ""
+        if name in TLS_MAX:
+            row(TLS_CASES[name] + ": CPU" + void, f"≤ {TLS_MAX[name]:.2f} × nginx-return", ratio(figure),
+                figure is not None and figure["median"] <= TLS_MAX[name])
+        else:
+            row(TLS_CASES[name] + ": CPU" + void, "none", us(ours["cpu_us"]) if ours else "no valid run", None)
+    each = found["idle"]["onecode"]["bytes_each"]
+    row(f"user-space memory of an idle TLS connection, {found['idle']['onecode']['connections']:,} of them",
+        f"≤ {TLS_MEMORY_BYTES_MAX:,} bytes", f"{each:,.0f} bytes; nginx {found['idle']['nginx-return']['bytes_each']:,.0f}",
+        each <= TLS_MEMORY_BYTES_MAX)
 
 
 def cold_rows(results, row):
@@ -148,6 +173,10 @@ def markdown(results):
         lines += ["## Latency at fixed rates, from the planned send time", ""] + latency_table(results["latency"]) + [""]
     if "ahead" in results:
         lines += ["## Residents who come back when they are told", ""] + ahead_table(results["ahead"]) + [""]
+    if "tls" in results:
+        lines += [f"Over TLS all servers spoke alike: {results['tls']['spoken']}.", ""]
+        for name, case in results["tls"]["cases"].items():
+            lines += [f"## CPU per request: {TLS_CASES[name]}", ""] + case_table(case) + [""]
     if "parts" in results:
         rows = [(name, f"{value / 1000:.3f} µs") for name, value in sorted(results["parts"].items())]
         lines += ["## Parts, alone", ""] + table(["part", "time"], rows) + [""]

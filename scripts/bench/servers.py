@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.parse
@@ -96,12 +97,13 @@ class Answer:
         return len(self.raw) - len(self.body)
 
 
-def ask(port, path, fields, host="127.0.0.1"):
-    """Sends one request and reads its whole answer."""
+def ask(port, path, fields, host="127.0.0.1", tls=None):
+    """Sends one request, over TLS in this context if there is one, and reads its whole answer."""
     named = f"[{host}]" if ":" in host else host
     lines = [f"GET {path} HTTP/1.1", f"Host: {named}:{port}"] + [f"{name}: {value}" for name, value in fields.items()]
     raw = b""
-    with socket.create_connection((host, port), timeout=5) as connection:
+    with socket.create_connection((host, port), timeout=5) as plain, \
+            (tls.wrap_socket(plain, server_hostname=host) if tls else plain) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         while True:
             head, end, body = raw.partition(b"\r\n\r\n")
@@ -120,9 +122,9 @@ class Server:
     # nginx ends its workers on this one.
     orphaned = signal.SIGTERM
 
-    def __init__(self, name, command, port, cpu, ready="/", patience_s=120, environment=None):
+    def __init__(self, name, command, port, cpu, ready="/", patience_s=120, environment=None, ready_port=None, tls=None):
         check_free(port)
-        self.name, self.port = name, port
+        self.name, self.port, self.ready_port, self.tls = name, port, ready_port or port, tls
         self.log = open(os.path.join(LOGS.folder, f"{name}-{port}.log"), "w+", encoding="utf-8")
         pinned = ["taskset", "-c", str(cpu)] + command
         self.process = start(pinned, self.orphaned, stdout=self.log, stderr=self.log, env={**os.environ, **(environment or {})})
@@ -134,7 +136,7 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                ask(self.port, path, {"Connection": "close"})
+                ask(self.ready_port, path, {"Connection": "close"}, tls=self.tls)
                 return
             except (OSError, Failed):
                 time.sleep(0.1)
@@ -186,7 +188,8 @@ class Onecode(Server):
     # Nothing else reaches one that is paused.
     orphaned = signal.SIGKILL
 
-    def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None, all_cpus=None, data=None):
+    def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None, all_cpus=None, data=None,
+                 tls=None):
         check_free(port + 1)
         self.admin_url = f"http://127.0.0.1:{port + 1}"
         self.data = data or os.path.join(folder, f"data-{port}")
@@ -194,7 +197,9 @@ class Onecode(Server):
         command += [] if data else ["--demo", "--residents", str(residents)]
         command += ["--shards", "1", "--cpus", str(cpu), "--driver", driver, "--data", self.data]
         command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{port + 1}"]
-        super().__init__(name, command, port, all_cpus or cpu, "/readyz", 300, environment)
+        if tls:
+            environment = {**(environment or {}), "ONECODE_TLS_CERTIFICATES": tls[0], "ONECODE_TLS_KEYS": tls[1]}
+        super().__init__(name, command, port, all_cpus or cpu, "/readyz", 300, environment, port + 1)
         self.sessions = os.path.join(self.data, "sessions.txt")
 
     def pause(self):
@@ -257,7 +262,7 @@ UNAVOIDABLE = {"nginx": {"server", "connection"}}
 NOT_ADDED = {"date", "content-type", "content-length", "connection", "content-encoding"}
 
 
-def nginx(name, location, folder, port, cpu, ours, path, fields, deferred=False):
+def nginx(name, location, folder, port, cpu, ours, path, fields, deferred=False, tls=None):
     """nginx with our fields; its body is cut until the whole answer has as many bytes as ours."""
     folder = os.path.join(folder, f"nginx-{port}")
     os.makedirs(os.path.join(folder, "root"))
@@ -265,9 +270,11 @@ def nginx(name, location, folder, port, cpu, ours, path, fields, deferred=False)
     os.chmod(folder, 0o755)
     body_bytes = len(ours.body)
     for _ in range(3):
-        write_nginx(folder, location, port, ours, body_bytes, deferred)
-        server = Server(name, ["nginx", "-c", os.path.join(folder, "nginx.conf"), "-p", folder], port, cpu, path)
-        over = len(ask(port, path, fields).raw) - len(ours.raw)
+        write_nginx(folder, location, port, ours, body_bytes, deferred, tls)
+        trusted = ssl.create_default_context(cafile=tls[0]) if tls else None
+        command = ["nginx", "-c", os.path.join(folder, "nginx.conf"), "-p", folder]
+        server = Server(name, command, port, cpu, path, tls=trusted)
+        over = len(ask(port, path, fields, tls=trusted).raw) - len(ours.raw)
         if over == 0:
             return server
         server.stop()
@@ -275,7 +282,7 @@ def nginx(name, location, folder, port, cpu, ours, path, fields, deferred=False)
     raise Failed(f"{name} cannot be made to answer {len(ours.raw)} bytes")
 
 
-def write_nginx(folder, location, port, ours, body_bytes, deferred):
+def write_nginx(folder, location, port, ours, body_bytes, deferred, tls):
     templates = os.path.join(ROOT, "benches", "peers", "nginx")
 
     def template(name):
@@ -286,7 +293,9 @@ def write_nginx(folder, location, port, ours, body_bytes, deferred):
     lines = [f"            add_header {titled(name)} '{value}';" if "'" not in value else
              f'            add_header {titled(name)} "{value}";' for name, value in added]
     body = ours.body[:body_bytes].ljust(body_bytes)
-    values = {"FOLDER": folder, "PORT": str(port), "LISTEN": "deferred" if deferred else "",
+    listen = ("ssl " if tls else "") + ("deferred" if deferred else "")
+    certificate, key = tls or ("", "")
+    values = {"FOLDER": folder, "PORT": str(port), "LISTEN": listen, "CERTIFICATE": certificate, "KEY": key,
               "TYPE": ours.fields["content-type"], "FIELDS": "\n".join(lines)}
     if location == "return":
         # A dollar begins a variable and cannot be escaped; another character is as long.
@@ -295,7 +304,8 @@ def write_nginx(folder, location, port, ours, body_bytes, deferred):
         for end in ["", ".gz"]:
             with open(os.path.join(folder, "root", "page.html" + end), "wb") as file:
                 file.write(body)
-    text = template("nginx.conf").replace("@LOCATION@", template(location + ".conf").rstrip())
+    server = (template("tls.conf") if tls else "") + template(location + ".conf").rstrip()
+    text = template("nginx.conf").replace("@LOCATION@", server)
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     with open(os.path.join(folder, "nginx.conf"), "w", encoding="utf-8") as file:

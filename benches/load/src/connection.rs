@@ -154,6 +154,13 @@ impl Connection {
         Some(digits.fold(0, |value, digit| value * 10 + u64::from(digit - b'0')))
     }
 
+    /// The session in the last answer.
+    pub fn session(&self) -> Option<Vec<u8>> {
+        let name = b"\"session\":\"";
+        let at = self.answer.windows(name.len()).position(|bytes| bytes == name)? + name.len();
+        self.answer[at..].split(|byte| *byte == b'"').next().map(<[u8]>::to_vec)
+    }
+
     /// Closes the socket and forgets the request.
     pub fn close(&mut self) {
         self.stream = None;

@@ -24,7 +24,7 @@ pub fn run(options: &Options) -> io::Result<Report> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(BATCH);
     let mut connections: Vec<Connection> =
-        (0..options.connections).map(|_| Connection::new(options.dial.clone())).collect();
+        (0..options.connections).map(|number| Connection::new(options.dial.of(number))).collect();
     for first in (0..connections.len()).step_by(BATCH) {
         let last = (first + BATCH).min(connections.len());
         for (index, connection) in connections.iter_mut().enumerate().take(last).skip(first) {

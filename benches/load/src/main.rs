@@ -65,8 +65,10 @@ struct Load<'a> {
     waiting: VecDeque<(Instant, Option<u64>)>,
     /// Residents who will come back, by when.
     returning: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// Whose request is on each connection.
+    /// Whose request is on each connection, and how many steps of an opening it has behind it.
     residents: Vec<u64>,
+    steps: Vec<usize>,
+    opened: u64,
     requests: Requests,
     report: Report,
     started: Instant,
@@ -79,9 +81,13 @@ impl<'a> Load<'a> {
         let connections = (0..options.connections).map(|_| Connection::new(options.dial.clone())).collect();
         let idle = (0..options.connections).rev().collect();
         let (waiting, returning, report) = (VecDeque::new(), BinaryHeap::new(), Report::new());
-        let residents = vec![0; options.connections];
-        let started = Instant::now();
-        Ok(Load { options, poll, connections, idle, waiting, returning, residents, requests, report, started })
+        let (residents, steps) = (vec![0; options.connections], vec![0; options.connections]);
+        let (opened, started) = (0, Instant::now());
+        #[rustfmt::skip]
+        let load = Load {
+            options, poll, connections, idle, waiting, returning, residents, steps, opened, requests, report, started,
+        };
+        Ok(load)
     }
 
     fn run(mut self) -> io::Result<Report> {
@@ -154,8 +160,18 @@ impl<'a> Load<'a> {
             let Some((due, resident)) = self.waiting.pop_front() else { break };
             let Some(index) = self.idle.pop() else { break };
             let requests = &mut self.requests;
-            let whose = &mut self.residents[index];
-            let write = |bytes: &mut Vec<u8>| requests.write_next(resident, bytes).map(|written| *whose = written);
+            let (whose, opened) = (&mut self.residents[index], &mut self.opened);
+            let (opening, host, residents) = (self.options.opening, &*self.options.host, self.options.residents);
+            let write = |bytes: &mut Vec<u8>| {
+                if opening {
+                    *whose = *opened % residents;
+                    *opened += 1;
+                    requests::write_step(0, host, *whose, b"", bytes);
+                    return Ok(());
+                }
+                requests.write_next(resident, bytes).map(|written| *whose = written)
+            };
+            self.steps[index] = 0;
             match self.connections[index].start(self.poll.registry(), Token(index), due, write) {
                 Ok(()) => self.advance(index),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(error),
@@ -175,6 +191,21 @@ impl<'a> Load<'a> {
         let event = connection.advance();
         match event {
             Event::Pending => return,
+            Event::Answered { status: 200, due, .. }
+                if self.options.opening && self.steps[index] + 1 < requests::STEPS =>
+            {
+                self.steps[index] += 1;
+                let (step, whose, host) = (self.steps[index], self.residents[index], &*self.options.host);
+                let session = connection.session().unwrap_or_default();
+                let write = |bytes: &mut Vec<u8>| {
+                    requests::write_step(step, host, whose, &session, bytes);
+                    Ok(())
+                };
+                match connection.start(self.poll.registry(), Token(index), due, write) {
+                    Ok(()) => return self.advance(index),
+                    Err(_) => self.report.failures[Failure::Broken as usize] += 1,
+                }
+            }
             Event::Answered { status, bytes, done, due } => {
                 let warm = due - self.started < self.options.warm_up;
                 self.report.answered(status, bytes, done, due.elapsed(), warm);
@@ -193,7 +224,7 @@ impl<'a> Load<'a> {
             // The server closed an idle connection, which it may; the next request opens another.
             Event::Ended => return,
         }
-        if self.options.new_connections {
+        if self.options.new_connections || self.options.opening {
             connection.close();
         }
         self.idle.push(index);

@@ -11,7 +11,7 @@ use crate::stream::{Dial, Wishes};
 const USAGE: &str = "usage: load --url http[s]://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
                      [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
                      [--returning]] [--field 'Name: value']... [--post FILE | --scans N] \
-                     [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]]";
+                     [--opening] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]]";
 
 /// What was asked for.
 pub struct Options {
@@ -49,6 +49,8 @@ pub struct Options {
     pub post: Option<PathBuf>,
     /// Scans that each request brings, which is then a POST of so many lines, each with an `id` of its own.
     pub scans: u32,
+    /// Each request is an opening: page, session and refresh of the next demo resident, over one new connection.
+    pub opening: bool,
     /// Sleep to the millisecond between requests, to leave the CPU to another generator whose latencies count.
     pub coarse: bool,
     /// Hold the connections open instead of asking at a rate.
@@ -76,6 +78,7 @@ impl Options {
             fields: Vec::new(),
             post: None,
             scans: 0,
+            opening: false,
             coarse: false,
             hold: false,
         };
@@ -101,6 +104,7 @@ impl Options {
                 "--field" => options.fields.push(value()?),
                 "--post" => options.post = Some(value()?.into()),
                 "--scans" => options.scans = number(&name, &value()?)?,
+                "--opening" => options.opening = true,
                 "--coarse" => options.coarse = true,
                 "--hold" => options.hold = true,
                 _ => return Err(format!("no option {name}\n{USAGE}")),
@@ -123,6 +127,9 @@ impl Options {
         }
         if self.post.is_some() && self.scans > 0 {
             return Err("--post and --scans are two bodies".to_owned());
+        }
+        if self.opening && (self.sessions.is_some() || self.post.is_some() || self.scans > 0) {
+            return Err("--opening makes its own sessions and bodies".to_owned());
         }
         if self.warm_up >= self.duration {
             return Err("--warm-up must end before --duration".to_owned());

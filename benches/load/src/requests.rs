@@ -107,6 +107,25 @@ impl Requests {
     }
 }
 
+/// The steps of an opening.
+pub const STEPS: usize = 3;
+
+/// Writes one step of an opening: the page, a session for the demo's resident `number`, and with that a refresh.
+pub fn write_step(step: usize, host: &str, number: u64, session: &[u8], bytes: &mut Vec<u8>) {
+    let of_session = format!("{{\"demo_resident\":{}}}", number + 1);
+    let length = of_session.len();
+    let (session, end) = (String::from_utf8_lossy(session), "\r\n\r\n");
+    let text = match step {
+        0 => format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: gzip, deflate, br{end}"),
+        1 => format!(
+            "POST /person/app/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}{end}{of_session}"
+        ),
+        _ => format!("GET /person/app/refreshQRCode HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {session}{end}"),
+    };
+    bytes.extend_from_slice(text.as_bytes());
+}
+
 impl Body {
     fn open(options: &Options) -> io::Result<Body> {
         if let Some(path) = &options.post {

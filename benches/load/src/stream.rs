@@ -2,7 +2,7 @@
 //! one more variant here and nothing anywhere else.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,11 +13,17 @@ use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use socket2::{Domain, Socket, Type};
+
+/// Of connect(2), for a socket that does not block.
+const EINPROGRESS: i32 = 115;
 
 /// What connections are opened with.
 #[derive(Clone)]
 pub struct Dial {
     address: SocketAddr,
+    /// Where from, if that is settled.
+    source: Option<Ipv4Addr>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
@@ -33,7 +39,14 @@ pub struct Wishes {
 impl Dial {
     /// Without TLS.
     pub fn plain(address: SocketAddr) -> Dial {
-        Dial { address, tls: None }
+        Dial { address, source: None, tls: None }
+    }
+
+    /// The same for one of many connections. On loopback they come from four addresses in turn: a server may let one address
+    /// have but half of its connections.
+    pub fn of(&self, number: usize) -> Dial {
+        let source = self.address.ip().is_loopback() && self.address.is_ipv4();
+        Dial { source: source.then_some(Ipv4Addr::new(127, 0, 0, 2 + (number % 4) as u8)), ..self.clone() }
     }
 
     /// With TLS to a server whose certificate is for `host` and from an authority in the file `trust` (PEM).
@@ -53,7 +66,7 @@ impl Dial {
         // As many tickets as connections may come back with at once.
         config.resumption = if wishes.resume { Resumption::in_memory_sessions(1_024) } else { Resumption::disabled() };
         let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-        Ok(Dial { address, tls: Some((Arc::new(config), name)) })
+        Ok(Dial { address, source: None, tls: Some((Arc::new(config), name)) })
     }
 }
 
@@ -68,7 +81,10 @@ pub enum Stream {
 impl Stream {
     /// Begins to connect; writes wait until that is done.
     pub fn connect(dial: &Dial, registry: &Registry, token: Token) -> io::Result<Stream> {
-        let mut stream = TcpStream::connect(dial.address)?;
+        let mut stream = match dial.source {
+            None => TcpStream::connect(dial.address)?,
+            Some(source) => connect_from(source, dial.address)?,
+        };
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let Some((config, name)) = &dial.tls else { return Ok(Stream::Plain(stream)) };
@@ -90,5 +106,14 @@ impl Stream {
             Stream::Plain(stream) => stream.write(bytes),
             Stream::Tls(stream) => stream.write(bytes),
         }
+    }
+}
+
+fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
