@@ -144,6 +144,7 @@ impl Reply<'_> {
         &mut self.output.head
     }
 
+    #[inline(always)]
     fn start(&mut self, status: u16, fields: Fields<'_>) -> &mut ResponseBuffer {
         let head = &mut self.output.head;
         head.start(status, &self.date, self.target);

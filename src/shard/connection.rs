@@ -365,6 +365,7 @@ impl Connection {
         begin
     }
 
+    #[inline(always)]
     fn serve(&mut self, context: &mut Context<'_>, head: &Head<'_>, body: &[u8]) {
         let target = context.service.target(head, self.is_spent(context));
         let mut reply = self.reply(context, target);
@@ -474,6 +475,7 @@ impl Connection {
         self.go_on_reading(context);
     }
 
+    #[inline(always)]
     pub(super) fn poll(&mut self, now: Now) -> Next {
         if self.aborted {
             return Next::Close;

@@ -114,7 +114,13 @@ impl Shard {
     /// Bytes were received. They are only lent: what is needed later is copied.
     pub fn handle_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) {
         self.service.counters().received_bytes.add(bytes.len() as u64);
-        self.with(now, id, |connection, context| connection.handle_wire(context, bytes));
+        self.with(now, id, |connection, context| {
+            if connection.is_plain() {
+                connection.handle_received(context, bytes);
+            } else {
+                connection.handle_wire(context, bytes);
+            }
+        });
         self.settle(now, id);
     }
 
@@ -148,7 +154,9 @@ impl Shard {
     /// What to do next for a connection; [`Next::Close`] for one that is not there any more.
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
-        let next = connection.poll_wire(now, &mut self.buffers);
+        // What goes out plainly is moved no more often than it must be.
+        let next =
+            if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
         self.rearm(now, id);
         next
     }

@@ -170,6 +170,12 @@ impl Connection {
         next
     }
 
+    /// Whether what the network brings is HTTP as it is.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.secure.is_none() && !self.awaits_proxy
+    }
+
     /// Whether it speaks TLS and its handshake is not done.
     pub(super) fn is_handshaking(&self) -> bool {
         self.secure
