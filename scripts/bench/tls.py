@@ -1,6 +1,7 @@
 """TLS: what a handshake, a request behind it, an opening and an idle connection cost, beside nginx with the same
 certificate, cipher and group. The load comes at a rate below what either can carry; CPU per request is what counts."""
 
+import json
 import os
 import ssl
 import subprocess
@@ -21,7 +22,7 @@ def make_certificate(folder):
     """A P-256 certificate for 127.0.0.1 that signs itself, and its key; nginx's worker reads neither."""
     chain, key = os.path.join(folder, "tls.pem"), os.path.join(folder, "tls.key")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "90",
-               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", chain]
+               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", chain]
     status, _, err = servers.run(command, 20)
     if status:
         raise Failed(f"openssl makes no certificate: {err.strip()}")
@@ -123,7 +124,7 @@ def idle_memory(bench, contenders, chain, sessions):
         # The end of its stdin ends it; it then says how many are still open.
         out, err = holder.communicate(timeout=40)
         servers.stop(holder)
-        if "held" not in said or not out.startswith("{"):
+        if "held" not in said or not out.startswith("{") or json.loads(out)["held"] != IDLE_CONNECTIONS:
             raise Failed(f"{server.name} did not hold {IDLE_CONNECTIONS} connections: {said}{err}")
         found[server.name] = {"connections": IDLE_CONNECTIONS, "bytes_each": (after - before) / IDLE_CONNECTIONS}
         bench.say(f"  idle TLS {server.name:14} {found[server.name]['bytes_each']:.0f} bytes a connection")
