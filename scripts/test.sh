@@ -126,9 +126,10 @@ load() {
     wrk -t1 -c8 -d3s -s scripts/wrk/refresh.lua "$url" -- "$data/sessions.txt"
 }
 
-# The floor, the peers and the load generator are workspaces of their own, which nothing else looks at.
+# The floor, the peers, the load generator and the fuzzers are workspaces of their own, which nothing else looks at.
 bench_workspaces() {
     local workspace
+    (cd tests/fuzz && CARGO_TARGET_DIR=$target cargo check --locked --quiet)
     for workspace in floor peers load; do
         (
             cd "benches/$workspace"

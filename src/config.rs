@@ -366,8 +366,11 @@ fn read_opened(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<
 /// # Errors
 /// What the system said, or that the file is larger.
 pub fn read_bounded(file: io::Result<File>, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    let file = file?;
+    // Room for all of it, so that no copy of a secret is left behind by growing.
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(bytes_max));
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > bytes_max {
         return Err(io::Error::other(format!("it is larger than {bytes_max} bytes, so it is the wrong file")));
     }

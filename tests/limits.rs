@@ -181,6 +181,10 @@ fn pages_of_allowed_origins_call_by_authorization_only() {
     let answer = client.ask(get(REFRESH, &format!("{page}Cookie: oc={session}\r\n")));
     assert_eq!((answer.status, answer.problem().as_str()), (401, "session-missing"));
     assert_eq!(answer.field("Access-Control-Allow-Origin"), Some("https://app.example"));
+    // A refusal of a body, too.
+    let large = format!("POST {SESSION} HTTP/1.1\r\nHost: h\r\n{page}Content-Length: 9000\r\n\r\n");
+    let answer = server.client().ask(large);
+    assert_eq!((answer.status, answer.field("Access-Control-Allow-Origin")), (413, Some("https://app.example")));
     // Nobody else, and nothing else.
     for stranger in ["https://app.example.evil", "http://app.example", "https://APP.example", "null"] {
         let page = format!("Origin: {stranger}\r\nSec-Fetch-Site: cross-site\r\n");

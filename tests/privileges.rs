@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -81,6 +81,8 @@ fn who_cannot_be_become_is_named_and_nothing_is_made() {
     for (user, reason) in [("nobody-of-this-name", "there is no such user"), ("root", "is root")] {
         let (exit, line) = run_badly(&mut command(&data, user, "127.0.0.1:0"));
         assert!(exit == 78 && line.contains(&format!("ONECODE_USER: user: {user}: {reason}")), "{exit} {line}");
+        let (exit, line) = run_badly(onecode().arg("check-config").env("ONECODE_USER", user));
+        assert!(exit == 78 && line.contains(reason), "{exit} {line}");
     }
     let mut other = Command::new("setpriv");
     let ids = [format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid)];
@@ -88,5 +90,13 @@ fn who_cannot_be_become_is_named_and_nothing_is_made() {
     other.args(["serve", "--demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data"]).arg(&data);
     let (exit, line) = run_badly(other.env("ONECODE_USER", "daemon"));
     assert!(exit == 78 && line.contains("only root can become another user"), "{exit} {line}");
+    // What that user cannot read is found before anything is made.
+    let tokens = outer.path().join("tokens.toml");
+    fs::write(&tokens, format!("[[token]]\nname = \"ops\"\nscopes = [\"read\"]\nsha256 = \"{}\"\n", "a".repeat(64)))
+        .unwrap();
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut blind = command(&data, USER, "127.0.0.1:0");
+    let (exit, line) = run_badly(blind.env("ONECODE_ADMIN_TOKENS_FILE", &tokens));
+    assert!(exit == 78 && line.contains("tokens.toml") && line.contains("ermission denied"), "{exit} {line}");
     assert!(!data.exists());
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rcgen::CertificateParams;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 use support::process::{Server, onecode, run_badly, run_well};
@@ -226,6 +227,8 @@ fn sighup_takes_other_certificates_and_drops_nobody() {
     assert_eq!(client_over(connect(&server, &new)).ask(get("/healthz", "")).status, 200);
     let stranger = Arc::new(secured::client(&site.authority.pem, &[&TLS13], None));
     assert!(SecuredLine::attempt(Box::new(Socket::connect(server.public)), &stranger).is_err());
+    assert!(said.contains("warning: a certificate of tls.certificates ends in "), "{said}");
+    assert_eq!(server.metric("onecode_reloads_refused_total"), 2.0);
     let soon = server.metric("onecode_tls_certificate_expires_seconds");
     assert!(soon < ends && (soon - support::unix_s() as f64) < 864_001.0, "{soon}");
 }
@@ -476,6 +479,37 @@ fn what_cannot_serve_is_named_before_anything_is_made() {
     assert!(status == 78 && line.contains("rsa.pem: holds no private key"), "{line}");
     run_well(onecode().args(["check-config", "--config"]).arg(site.config("")));
     together(&site);
+}
+
+/// Of two certificates of one kind each client gets the one for the host that it names.
+#[test]
+fn two_names_may_have_two_certificates() {
+    let site = Site::new();
+    let of_b = |params: &mut CertificateParams| {
+        params.subject_alt_names = CertificateParams::new(["b.example".to_owned()]).unwrap().subject_alt_names;
+    };
+    site.authority.sign("b.example", false, of_b).write(site.folder.path(), "rsa");
+    let server = site.start("");
+    let config = site.client(None);
+    for name in ["localhost", "b.example"] {
+        let line = Box::new(Socket::connect(server.public));
+        let mut client = client_over(SecuredLine::to(line, name, &config));
+        assert_eq!(client.ask(get("/healthz", "")).status, 200, "{name}");
+    }
+}
+
+/// A cookie that a plain connection could have planted is nobody's session here.
+#[test]
+fn the_plain_cookie_counts_for_nothing_over_tls() {
+    let site = Site::new();
+    let server = site.start("");
+    let config = site.client(None);
+    let session = server.session(1);
+    let ask = |name: &str| {
+        let request = get(support::REFRESH, &format!("Cookie: {name}={session}\r\n"));
+        client_over(connect(&server, &config)).ask(request).status
+    };
+    assert_eq!((ask("__Host-oc"), ask("oc")), (200, 401));
 }
 
 /// Chain and key in one file.

@@ -9,29 +9,38 @@ use rustix::thread::set_no_new_privs;
 use super::{Ended, Fatal};
 use crate::config::Config;
 
-/// Becomes `user` for good, where one is configured: without a capability (`capabilities(7)`: the kernel takes them from
-/// who leaves user 0), and without a way to get one back (`PR_SET_NO_NEW_PRIVS`). All ports are bound by then, the limits
-/// raised, and no thread has been started.
+/// Whom `serve` is to become, if anyone.
 ///
 /// # Errors
 /// There is no such user, it is root, or this process cannot become it.
-pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
-    let Some(name) = &config.user else { return Ok(()) };
-    let refused = |reason: String| (Fatal::Configuration, format!("{}: {name}: {reason}", config.place("user")));
-    let user = User::from_name(name).map_err(|error| refused(error.to_string()))?;
-    let user = user.ok_or_else(|| refused("there is no such user".to_owned()))?;
-    if user.uid.is_root() {
-        return Err(refused("is root: name a user who may do less".to_owned()));
+pub(super) fn user(config: &Config) -> Result<Option<User>, Ended> {
+    let Some(name) = &config.user else { return Ok(None) };
+    let refused = |reason: &str| (Fatal::Configuration, format!("{}: {name}: {reason}", config.place("user")));
+    let user = User::from_name(name).map_err(|error| refused(error.desc()))?;
+    match user.ok_or_else(|| refused("there is no such user"))? {
+        user if user.uid.is_root() => Err(refused("is root: name a user who may do less")),
+        user if !Uid::effective().is_root() && Uid::effective() != user.uid => {
+            Err(refused("only root can become another user"))
+        }
+        user => Ok(Some(user)),
     }
+}
+
+/// Becomes that user for good: without a capability (`capabilities(7)`: the kernel takes them from who leaves user 0), and
+/// without a way to get one back (`PR_SET_NO_NEW_PRIVS`). All ports are bound by then, the limits raised, and no thread
+/// has been started.
+///
+/// # Errors
+/// As [`user`], or what the system said.
+pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
+    let Some(user) = user(config)? else { return Ok(()) };
     if Uid::effective().is_root() {
         // Pages that are sent without a copy are locked in memory, which root alone may do without a limit; where this one
         // may not raise it, they are copied.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
-        let account = CString::new(name.as_bytes()).map_err(|_| refused("holds a zero".to_owned()))?;
+        let account = CString::new(user.name.as_bytes()).expect("a name of the system's has no zero");
         let changed = initgroups(&account, user.gid).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid));
-        changed.map_err(Fatal::System.at(format_args!("cannot become {name}")))?;
-    } else if Uid::effective() != user.uid {
-        return Err(refused("only root can become another user".to_owned()));
+        changed.map_err(Fatal::System.at(format_args!("cannot become {}", user.name)))?;
     }
     set_no_new_privs(true).map_err(Fatal::System.at("no new privileges"))
 }

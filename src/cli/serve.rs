@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,8 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let listeners = bind(&config, connections_max)?;
     privileges::leave_root(&config)?;
     privileges::hide_memory()?;
+    // Once more, as whom SIGHUP will read them.
+    check_files(&config)?;
     // Registered before anything is started, so that no signal finds the default action.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Fatal::System.ended())?;
     let (folder, demo) = if args.demo {
@@ -172,9 +175,8 @@ fn serve(args: &Args) -> Result<(), Ended> {
 /// Everything that can be refused before anything is made, bound or announced; `check-config` asks the same.
 pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
     check_cpus(config)?;
-    Tls::new().read(config)?;
-    config.read_verifier()?;
-    config.read_callers()?;
+    privileges::user(config)?;
+    check_files(config)?;
     let operators = config.assets_dir.as_deref().map(|dir| {
         let named = |(fatal, reason)| (fatal, format!("{}: {reason}", config.place("assets.dir")));
         super::assets::read(dir, config.assets_file_bytes_max).map_err(named)
@@ -182,6 +184,14 @@ pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
     let library = Library::new(operators.transpose()?.unwrap_or_default());
     let driver = driver::choose(config.driver).map_err(Fatal::Configuration.at("runtime.driver"))?;
     Ok((library.map_err(Fatal::System.ended())?, driver))
+}
+
+/// Whether all that SIGHUP reads again can be read, and is good.
+fn check_files(config: &Config) -> Result<(), Ended> {
+    Tls::new().read(config)?;
+    config.read_verifier()?;
+    config.read_callers()?;
+    Ok(())
 }
 
 /// Refuses CPUs that this process may not run on.
@@ -271,6 +281,7 @@ fn start(
         driver: taken.name(),
         started_unix_ms: settings.started_unix_ms,
         certificate_expires_unix_s: tls.expires_unix_s.clone(),
+        reloads_refused: tls.reloads_refused.clone(),
     });
     let cpus = match &config.cpus {
         Some(Cpus(cpus)) => cpus.iter().copied().map(usize::from).collect(),
@@ -351,7 +362,10 @@ impl Serving {
                 self.tell(move || Message::Settings(settings.clone()));
                 eprintln!("onecode: certificates, keys and sign-in read again");
             }
-            Err((_, reason)) => eprintln!("onecode: certificates, keys and sign-in stay as they were: {reason}"),
+            Err((_, reason)) => {
+                self.tls.reloads_refused.fetch_add(1, Relaxed);
+                eprintln!("onecode: certificates, keys and sign-in stay as they were: {reason}");
+            }
         }
     }
 

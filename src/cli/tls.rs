@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use super::{Ended, Fatal};
 use crate::config::{self, Config, Switch};
@@ -32,17 +33,23 @@ pub(super) struct Tls {
     tickets: Arc<Tickets>,
     /// The end of the first certificate to end; 0: none is used.
     pub(super) expires_unix_s: Arc<AtomicU64>,
+    /// How often SIGHUP found something wrong, and all stayed as it was.
+    pub(super) reloads_refused: Arc<AtomicU64>,
 }
 
-fn secret() -> [u8; SECRET_BYTES] {
-    let mut secret = [0; SECRET_BYTES];
-    super::random(&mut secret);
+fn secret() -> Zeroizing<[u8; SECRET_BYTES]> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    super::random(&mut *secret);
     secret
 }
 
 impl Tls {
     pub(super) fn new() -> Tls {
-        Tls { tickets: Arc::new(Tickets::new(&secret())), expires_unix_s: Arc::default() }
+        Tls {
+            tickets: Arc::new(Tickets::new(&secret())),
+            expires_unix_s: Arc::default(),
+            reloads_refused: Arc::default(),
+        }
     }
 
     /// Reads and checks all files.
@@ -82,7 +89,7 @@ impl Tls {
         let (tickets, expires_unix_s) = (self.tickets.clone(), self.expires_unix_s.clone());
         let watch = move || {
             for look in 0_u32.. {
-                if look % (86_400 / LOOK_S) == 0 {
+                if look % (86_400 / LOOK_S) == 86_400 / LOOK_S - 1 {
                     warn(expires_unix_s.load(Relaxed));
                 }
                 thread::sleep(Duration::from_secs(LOOK_S.into()));
@@ -97,6 +104,7 @@ impl Tls {
     /// These are used from here on.
     pub(super) fn set(&self, listeners: &Listeners) {
         self.expires_unix_s.store(listeners.expires_unix_s, Relaxed);
+        warn(listeners.expires_unix_s);
     }
 }
 
@@ -118,7 +126,7 @@ fn refuse(config: &Config, key: &str, path: &Path, problem: &str) -> Ended {
 
 fn read_certificate(config: &Config, chain: &Path, key: &Path, now_unix_s: u64) -> Result<Certificate, Ended> {
     let of_key = if chain == key { "tls.certificates" } else { "tls.keys" };
-    let (chain_text, key_text) = (read(config, "tls.certificates", chain)?, read(config, of_key, key)?);
+    let (chain_text, key_text) = (read(config, "tls.certificates", chain)?, Zeroizing::new(read(config, of_key, key)?));
     let read = Chain::from_pem(chain_text.as_bytes(), now_unix_s);
     let read = read.map_err(|problem| refuse(config, "tls.certificates", chain, &problem))?;
     let own = Certificate::new(read, key_text.as_bytes()).map_err(|problem| refuse(config, of_key, key, &problem))?;

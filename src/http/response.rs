@@ -32,7 +32,7 @@ pub struct ReplyTarget {
     /// The request was HEAD: the length is that of the body, the body is not sent.
     pub head_only: bool,
     /// The number of the allowed origin whose page asks (Fetch, "CORS protocol").
-    pub origin: Option<u8>,
+    pub origin: Option<u16>,
 }
 
 impl ReplyTarget {
@@ -43,7 +43,7 @@ impl ReplyTarget {
     }
 
     /// For this request, where `closing` is the server's own wish.
-    pub fn new(head: &Head<'_>, closing: bool, origin: Option<u8>) -> ReplyTarget {
+    pub fn new(head: &Head<'_>, closing: bool, origin: Option<u16>) -> ReplyTarget {
         let http10 = head.version == Version::Http10;
         ReplyTarget { closes: closing || !head.keep_alive, http10, head_only: head.method == Method::Head, origin }
     }

@@ -46,6 +46,7 @@ pub struct Observer {
     pub started_unix_ms: u64,
     /// Of the certificate that ends first; 0 without TLS.
     pub certificate_expires_unix_s: Arc<AtomicU64>,
+    pub reloads_refused: Arc<AtomicU64>,
 }
 
 type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
@@ -75,7 +76,7 @@ const COUNTS: [Count; 18] = [
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 
 /// All else that is one number: name, help, which.
-const FIGURES: [Figure; 25] = [
+const FIGURES: [Figure; 26] = [
     ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
     ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
     ("onecode_residents_used", "Places taken: by residents, those removed, and writes under way.", |all, _| {
@@ -99,6 +100,9 @@ const FIGURES: [Figure; 25] = [
     ("onecode_journal_failed", "1 once a write or a sync has failed.", |all, _| is(&all.journal().failed)),
     ("onecode_journal_waiting_seconds", "How long the oldest record that is not on disk has waited.", |all, now| {
         all.waited_ms(now) as f64 / 1e3
+    }),
+    ("onecode_reloads_refused_total", "SIGHUPs that found something wrong and changed nothing.", |all, _| {
+        of(&all.reloads_refused)
     }),
     (
         "onecode_tls_certificate_expires_seconds",

@@ -337,7 +337,7 @@ impl Service {
     }
 
     /// The number of the allowed origin whose page makes a call that such pages may make.
-    fn allowed_origin(&self, head: &Head<'_>) -> Option<u8> {
+    fn allowed_origin(&self, head: &Head<'_>) -> Option<u16> {
         if self.parts.settings.allowed_origins.is_empty() {
             return None;
         }
@@ -348,7 +348,7 @@ impl Service {
         );
         let mut allowed = self.parts.settings.allowed_origins.iter();
         let number = allowed.position(|allowed| callable && allowed.as_bytes() == origin)?;
-        u8::try_from(number).ok()
+        u16::try_from(number).ok()
     }
 
     /// Whether a page of another origin asks, and may not.

@@ -38,7 +38,7 @@ impl Service {
 
     /// The record of the resident whose session came with the request, and the number of that.
     pub(super) fn signed_in_record(&self, now: Now, head: &Head<'_>) -> Result<(Record, u32), Problem> {
-        let session = read_session(&self.parts.settings, now, head, |resident| {
+        let session = read_session(&self.parts.settings, now, head, self.is_secure(head), |resident| {
             // The check takes as long as memory does.
             self.parts.registry.prefetch(resident);
             self.payloads.prefetch(resident);
@@ -126,6 +126,7 @@ fn read_session(
     settings: &Settings,
     now: Now,
     head: &Head<'_>,
+    secure: bool,
     expect: impl Fn(ResidentNumber),
 ) -> Result<session::Session, Problem> {
     let check = |token| {
@@ -137,8 +138,9 @@ fn read_session(
     let (token, name) = match head.get(Field::Authorization) {
         Some(_) => (negotiate::bearer(head).ok_or(problem::SESSION_INVALID)?, None),
         None if is_foreign(head) => return Err(problem::SESSION_MISSING),
-        // Where there is one that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2), it alone counts.
-        None => named("__Host-oc").or_else(|| named("oc")).ok_or(problem::SESSION_MISSING)?,
+        // Over TLS, and where there is one that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2), it
+        // alone counts.
+        None => named("__Host-oc").or_else(|| named("oc").filter(|_| !secure)).ok_or(problem::SESSION_MISSING)?,
     };
     check(token).or_else(|error| {
         let second = name.and_then(|name| negotiate::cookie(head, name, 1));

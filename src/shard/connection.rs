@@ -252,13 +252,14 @@ impl Connection {
                 let problem = Problem::from_head(error);
                 // What a balancer would say; this is a stranger.
                 let end = if data.starts_with(proxy::SIGNATURE) { EndReason::Proxy } else { problem.end };
-                self.refuse(context, Problem { end, ..problem }, data);
+                self.refuse(context, Problem { end, ..problem }, ReplyTarget::unreadable(data));
                 return data.len();
             }
         };
         self.head_started_ms = None;
         if let Some(problem) = self.refused {
-            self.refuse(context, problem, data);
+            let target = context.service.target(&head, true);
+            self.refuse(context, problem, target);
             return data.len();
         }
         self.requests = self.requests.saturating_add(1);
@@ -280,7 +281,8 @@ impl Connection {
             Begin::Answered => return data.len(),
         };
         if length.is_some_and(|length| length > limit as u64) {
-            self.refuse(context, Problem::from_body(BodyError::TooLarge), data);
+            let target = context.service.target(&head, true);
+            self.refuse(context, Problem::from_body(BodyError::TooLarge), target);
             return data.len();
         }
         let rest = &data[head.bytes..];
@@ -315,7 +317,7 @@ impl Connection {
                 progress.consumed
             }
             Err(error) => {
-                self.refuse(context, Problem::from_body(error), &arriving.head);
+                self.refuse(context, Problem::from_body(error), ReplyTarget::unreadable(&arriving.head));
                 data.len()
             }
         }
@@ -416,9 +418,9 @@ impl Connection {
         self.go_on_reading(context);
     }
 
-    /// Refuses the request that begins with these bytes.
-    fn refuse(&mut self, context: &mut Context<'_>, problem: Problem, request: &[u8]) {
-        let mut reply = self.reply(context, ReplyTarget::unreadable(request));
+    /// Refuses a request, and ends with that.
+    fn refuse(&mut self, context: &mut Context<'_>, problem: Problem, target: ReplyTarget) {
+        let mut reply = self.reply(context, target);
         context.service.refuse(problem, &mut reply);
         self.end(context.now, problem.end, true);
     }
@@ -554,11 +556,11 @@ impl Connection {
         // Who is still shaking hands, or a balancer, could not read a refusal.
         if self.sending.is_none() && self.linger.is_none() && !self.is_handshaking() && !self.awaits_proxy {
             if let Some(arriving) = self.arriving.take() {
-                return self.refuse(context, problem::BODY_TIMED_OUT, &arriving.head);
+                return self.refuse(context, problem::BODY_TIMED_OUT, ReplyTarget::unreadable(&arriving.head));
             }
             if self.head_started_ms.is_some() {
                 let input = mem::take(&mut self.input);
-                self.refuse(context, problem::HEAD_TIMED_OUT, &input);
+                self.refuse(context, problem::HEAD_TIMED_OUT, ReplyTarget::unreadable(&input));
                 return context.buffers.give_tail(input);
             }
         }

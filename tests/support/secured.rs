@@ -126,6 +126,14 @@ impl<'h> SecuredLine<'h> {
         SecuredLine::attempt(line, config).unwrap_or_else(|error| panic!("the handshake failed: {error}"))
     }
 
+    /// The same with a host of this name.
+    pub fn to(line: Box<dyn Line + 'h>, name: &'static str, config: &Arc<ClientConfig>) -> SecuredLine<'h> {
+        let connection = ClientConnection::new(config.clone(), ServerName::try_from(name).unwrap()).unwrap();
+        let mut line = SecuredLine { line, connection, plain: Vec::new() };
+        line.go_on().unwrap_or_else(|error| panic!("{name}: the handshake failed: {error}"));
+        line
+    }
+
     /// The same, or why the server refused.
     pub fn attempt(line: Box<dyn Line + 'h>, config: &Arc<ClientConfig>) -> Result<SecuredLine<'h>, rustls::Error> {
         let mut line = SecuredLine::unfinished(line, config);

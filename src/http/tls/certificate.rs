@@ -86,7 +86,7 @@ pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
 /// At least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let all = all.map_err(|error| format!("is not whole: {error}"))?;
+    let all = all.map_err(|_| "is not whole (PEM)")?;
     if all.is_empty() { Err("holds no certificate (PEM)".to_owned()) } else { Ok(all) }
 }
 
@@ -102,22 +102,28 @@ pub(super) fn client_name(certificate: &[u8]) -> Arc<str> {
     format!("cert:{}", name.filter(is_name).map_or_else(hash, str::to_owned)).into()
 }
 
-/// Gives each client a certificate whose signature it can check, preferably not RSA, which costs ten times as much.
+/// Gives each client a certificate for the host that it names (RFC 6066 §3) and whose signature it can check, preferably
+/// not RSA, which costs ten times as much.
 #[derive(Debug)]
-pub(super) struct Resolver(Vec<Arc<CertifiedKey>>);
+pub(super) struct Resolver(Vec<Certificate>);
 
 impl Resolver {
     pub(super) fn new(certificates: &[Certificate]) -> Resolver {
-        let mut keys: Vec<_> = certificates.iter().map(|certificate| certificate.key.clone()).collect();
-        keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
-        Resolver(keys)
+        let mut all = certificates.to_vec();
+        all.sort_by_key(|own| own.key.key.algorithm() == SignatureAlgorithm::RSA);
+        Resolver(all)
     }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let fits = |own: &&Certificate| own.key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let fitting: Vec<&Certificate> = self.0.iter().filter(fits).collect();
+        let named = match fitting.as_slice() {
+            [] | [_] => None,
+            several => hello.server_name().and_then(|name| several.iter().find(|own| own.covers(name))),
+        };
         // With none that fits the handshake fails further on, with the alert for it.
-        self.0.iter().find(fits).or(self.0.first()).cloned()
+        named.or(fitting.first()).copied().or(self.0.first()).map(|own| own.key.clone())
     }
 }
