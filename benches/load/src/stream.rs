@@ -58,6 +58,8 @@ impl Dial {
             roots.add(certificate).map_err(|error| wrong(&error))?;
         }
         let mut provider = default_provider();
+        // As browsers have it; both servers follow their client.
+        provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128"));
         provider.kx_groups = vec![if wishes.post_quantum { kx_group::X25519MLKEM768 } else { kx_group::X25519 }];
         let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| wrong(&error))?.with_root_certificates(roots);

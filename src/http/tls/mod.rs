@@ -77,10 +77,7 @@ impl Server {
         must_show: bool,
         tickets: &Arc<Tickets>,
     ) -> Result<Server, String> {
-        let (clock, mut provider) = (Arc::new(Clock::default()), default_provider());
-        // AES-128 first, for its SHA-256: the key schedule with SHA-384 is a sixth of a whole handshake.
-        provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128"));
-        let provider = Arc::new(provider);
+        let (clock, provider) = (Arc::new(Clock::default()), Arc::new(default_provider()));
         let versions = ServerConfig::builder_with_details(provider.clone(), clock.clone())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for both versions");
