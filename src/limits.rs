@@ -52,6 +52,8 @@ pub const BODY_LEAST_BYTES_PER_S: u64 = 500;
 pub const SEND_STALL_MS_MAX: u64 = 5_000;
 /// The least rate of a reader.
 pub const SEND_LEAST_BYTES_PER_S: u64 = 500;
+/// Deadlines that have passed and are looked at in one turn, some 20 µs each where a refusal is written.
+pub const DEADLINES_A_TURN: usize = 32;
 /// Another shard's answer to what a request needs of it: 503 beyond it.
 pub const ANSWER_MS_MAX: u64 = 5_000;
 /// How long a connection that was refused is read on, so that closing does not reset the refusal (RFC 9112 §9.6).

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 use support::process::Server;
+use support::simulated::Simulated;
 use support::{Client, Host, REFRESH, SESSION, Socket, bearer, get, post, wait_until};
 
 /// A header of the PROXY protocol, version 2, for a client over IPv4.
@@ -223,5 +224,23 @@ fn every_limit_has_its_status_and_is_counted() {
         client.assert_ended(2_000);
         drop(client);
         wait_until("it is counted", || ended(&server, reason) == before + 1.0);
+    }
+}
+
+/// Thousands of deadlines at once are looked at turn by turn, and all of them in their time.
+#[test]
+fn a_crowd_that_stalls_together_is_told_so_together() {
+    let process = Simulated::new(7);
+    let mut sim = process.sim.borrow_mut();
+    let clients: Vec<_> = (0..1_000).map(|_| sim.connect(0).expect("there is room")).collect();
+    for client in &clients {
+        sim.send(*client, b"G");
+    }
+    sim.settle();
+    sim.advance(4_900);
+    assert!(clients.iter().all(|client| sim.take_received(*client).is_empty()));
+    sim.advance(300);
+    for client in &clients {
+        assert!(sim.take_received(*client).starts_with(b"HTTP/1.1 408 "));
     }
 }

@@ -29,7 +29,8 @@ use slab::Slab;
 use timers::{TICK_MS, Wheel};
 
 use crate::limits::{
-    DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX, STREAM_SLICE_BYTES, STREAM_SLICES_A_RING,
+    DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX, STREAM_SLICE_BYTES,
+    STREAM_SLICES_A_RING,
 };
 pub use crate::service::Output;
 use crate::service::counters::{Counters, EndReason};
@@ -45,6 +46,8 @@ pub struct Shard {
     crowd: Crowd,
     buffers: Buffers,
     timers: Wheel,
+    /// More deadlines have passed than were looked at.
+    is_late: bool,
     mailbox: Mailbox,
     woken: Vec<ConnectionId>,
     /// What the request at hand asks of owners.
@@ -71,6 +74,7 @@ impl Shard {
             crowd: Crowd::new(if is_public { connections_max / 2 } else { connections_max }),
             buffers: Buffers::new(),
             timers: Wheel::new(now.mono_ms(), connections_max + REFUSED_CONNECTIONS_MAX),
+            is_late: false,
             mailbox,
             woken: Vec::new(),
             asks: VecDeque::new(),
@@ -190,12 +194,21 @@ impl Shard {
 
     /// Time has passed: deadlines are met.
     pub fn handle_time(&mut self, now: Now) {
-        while let Some(index) = self.timers.expire(now.mono_ms()) {
+        self.expire(now);
+        self.send_unsent();
+    }
+
+    /// Some of the deadlines that have passed. Thousands may pass at once, and each may have us write a refusal: requests
+    /// need not wait behind all of them.
+    fn expire(&mut self, now: Now) {
+        for _ in 0..DEADLINES_A_TURN {
+            let Some(index) = self.timers.expire(now.mono_ms()) else { return };
             let Some(id) = self.connections.id_at(index as usize) else { continue };
             self.with(now, id, |connection, context| connection.handle_deadline(context));
             self.wake(id);
         }
-        self.send_unsent();
+        self.is_late = true;
+        self.mailbox.ring_own();
     }
 
     /// Takes what other shards, or the signals' thread, have sent, and what the journal has done.
@@ -223,6 +236,9 @@ impl Shard {
             self.reply(now, asker, answer);
         }
         self.read_on(now);
+        if std::mem::take(&mut self.is_late) {
+            self.expire(now);
+        }
         if self.service.is_purging() {
             self.mailbox.ring_own();
         }
