@@ -38,7 +38,8 @@ pub struct ReplyTarget {
 impl ReplyTarget {
     /// For a request that could not be read further than this. To HEAD nothing but a head is said (RFC 9110 §9.3.2).
     pub fn unreadable(request: &[u8]) -> ReplyTarget {
-        let head_only = request.trim_ascii_start().starts_with(b"HEAD ");
+        // Behind the one empty line that may be there: wherever the bytes are cut, what is refused before this is none.
+        let head_only = request.strip_prefix(b"\r\n").unwrap_or(request).starts_with(b"HEAD ");
         ReplyTarget { closes: true, head_only, ..ReplyTarget::default() }
     }
 

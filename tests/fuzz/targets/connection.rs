@@ -183,7 +183,7 @@ fn requests(to: To, bytes: &[u8]) -> Vec<Request> {
         let mut request = httparse::Request::new(&mut fields);
         let parsed = request.parse(&known);
         // Of one that is refused the method is known as soon as it is there.
-        let is_head = rest.trim_ascii_start().starts_with(b"HEAD ");
+        let is_head = rest.strip_prefix(b"\r\n").unwrap_or(rest).starts_with(b"HEAD ");
         let is_http10 = request.version == Some(0);
         found.push(Request { is_head, is_http10 });
         let Ok(httparse::Status::Complete(length)) = parsed else { break };
