@@ -396,14 +396,14 @@ def of_runs(runs):
     return found
 
 
-def memory(bench, contenders, sessions, connections=10_000):
+def memory(bench, contenders, sessions, connections=10_000, scheme="http", extra=()):
     """Resident memory of so many idle keep-alive connections, each of which has had one answer."""
     found = {}
     for server in contenders:
-        url = f"http://127.0.0.1:{server.port}{REFRESH}"
+        url = f"{scheme}://127.0.0.1:{server.port}{REFRESH}"
         before = server.resident_bytes()
         command = ["taskset", "-c", str(bench.client_cpu), os.path.join(bench.bench, "release", "load"), "--url", url]
-        command += ["--sessions", sessions, "--residents", "1000", "--hold", "--connections", str(connections)]
+        command += ["--sessions", sessions, "--residents", "1000", "--hold", "--connections", str(connections), *extra]
         holder = servers.start(command + ["--duration", "12"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
         said = holder.stderr.readline()

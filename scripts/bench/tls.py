@@ -1,11 +1,9 @@
 """TLS: what a handshake, a request behind it, an opening and an idle connection cost, beside nginx with the same
 certificate, cipher and group. The load comes at a rate below what either can carry; CPU per request is what counts."""
 
-import json
 import os
 import ssl
 import subprocess
-import time
 
 import cases
 import servers
@@ -110,28 +108,6 @@ def opening_run(bench, chain, extra):
     return run
 
 
-def idle_memory(bench, contenders, chain, sessions):
-    """Resident memory of an idle TLS connection that has had one answer."""
-    found = {}
-    for server in contenders:
-        before = server.resident_bytes()
-        command = ["taskset", "-c", str(bench.client_cpu), os.path.join(bench.bench, "release", "load"), "--url",
-                   f"https://127.0.0.1:{server.port}{cases.REFRESH}", "--trust", chain, "--sessions", sessions,
-                   "--residents", "1000", "--hold", "--connections", str(IDLE_CONNECTIONS), "--duration", "30"]
-        holder = servers.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        said = holder.stderr.readline()
-        time.sleep(0.5)
-        after = server.resident_bytes()
-        # The end of its stdin ends it; it then says how many are still open.
-        out, err = holder.communicate(timeout=40)
-        servers.stop(holder)
-        if "held" not in said or not out.startswith("{") or json.loads(out)["held"] != IDLE_CONNECTIONS:
-            raise Failed(f"{server.name} did not hold {IDLE_CONNECTIONS} connections: {said}{err}")
-        found[server.name] = {"connections": IDLE_CONNECTIONS, "bytes_each": (after - before) / IDLE_CONNECTIONS}
-        bench.say(f"  idle TLS {server.name:14} {found[server.name]['bytes_each']:.0f} bytes a connection")
-    return found
-
-
 def measure(bench):
     """All rows, over one pair of servers."""
     chain, key = make_certificate(bench.folder)
@@ -162,6 +138,6 @@ def measure(bench):
     case("full-pq", [ours], handshake_run(bench, chain, ours.sessions, new + ["--post-quantum"], HANDSHAKES_PER_S))
     case("opening", [ours], opening_run(bench, chain, ["--post-quantum"]))
     case("return", [ours], handshake_run(bench, chain, ours.sessions, new + ["--resume", "--post-quantum"], HANDSHAKES_PER_S))
-    results["idle"] = idle_memory(bench, both, chain, ours.sessions)
+    results["idle"] = cases.memory(bench, both, ours.sessions, IDLE_CONNECTIONS, "https", ["--trust", chain])
     cases.stop_servers(both)
     return results
