@@ -1,7 +1,7 @@
 //! `onecode check-config`: what a configuration comes to, or why it is refused.
 //!
-//! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too. It binds and writes
-//! nothing.
+//! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too.
+//! It binds and writes nothing.
 
 use std::process::ExitCode;
 

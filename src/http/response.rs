@@ -101,8 +101,8 @@ impl ResponseBuffer {
         });
     }
 
-    /// Adds a field. The name must be a token and the value field text (RFC 9112 §2.2 (2.2b), §5.2 (5.2a): no bare CR, and no line
-    /// end that would split the answer), else the buffer is spoiled.
+    /// Adds a field. The name must be a token and the value field text (RFC 9112 §2.2 (2.2b), §5.2 (5.2a): no bare CR, and
+    /// no line end that would split the answer), else the buffer is spoiled.
     pub fn field(&mut self, name: &str, value: &[u8]) {
         if name.is_empty() || !name.bytes().all(is_token) || text_end(value, 0) != value.len() {
             self.spoiled = true;

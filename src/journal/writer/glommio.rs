@@ -1,7 +1,7 @@
 //! The writer on glommio: direct I/O on a ring of its own.
 //!
 //! One executor, made at start and kept, with one task that does one thing at a time. While that task has nothing to
-//! write, its whole thread parks : there is nothing else in its rings.
+//! write, its whole thread parks: there is nothing else in its rings.
 
 use std::fs;
 use std::io;
