@@ -250,5 +250,9 @@ pub const JOURNAL_RESERVE_PERCENT: u64 = 15;
 pub const JOURNAL_LEAP_MS_MAX: u64 = 86_400_000;
 /// How long the end of the process waits at least for a disk that does not answer, once all requests are answered.
 pub const JOURNAL_END_MS_MAX: u64 = 1_000;
+/// How long a process that takes over may load; meanwhile nothing is folded.
+pub const TAKEOVER_LOAD_MS_MAX: u64 = 600_000;
+/// How long each side of a takeover waits for the other once no writes are taken.
+pub const TAKEOVER_STEP_MS_MAX: u64 = 30_000;
 /// The most that `journal.scan_days` can say.
 pub const JOURNAL_SCAN_DAYS_MAX: u32 = 3_650;

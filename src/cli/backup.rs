@@ -141,7 +141,7 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
         (Some(needed), Err(_)) => (needed, Vec::new()),
         (None, Err(error)) => return Err(error.into()),
     };
-    let (table, replayed) = state::open(into, key_id, state::room_for_all(into, 0))?;
+    let (table, replayed) = state::open(into, key_id, state::room_for_all(into, 0), false)?;
     // What a start does not read, because it is folded, is read for those who will ask the journal.
     let journal = state::journal_folder(into);
     let (_, damaged) = reading::read_on(&journal, |_| {}).map_err(|error| journal_refused(&journal, &error))?;

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -36,11 +36,33 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// The journal's thread and the fold's.
 pub(super) struct Durable {
-    handle: Handle,
+    pub(super) handle: Handle,
     stopping: Arc<AtomicBool>,
     folder: JoinHandle<()>,
     /// What the folds tell.
     pub(super) folding: Arc<Folding>,
+    /// Keeps them from folding.
+    pub(super) pause: Arc<Pause>,
+}
+
+/// Keeps a process from folding while another one loads what it would replace and delete.
+#[derive(Default)]
+pub(super) struct Pause {
+    wanted: AtomicBool,
+    /// Held by whoever folds.
+    folding: Mutex<()>,
+}
+
+impl Pause {
+    /// Gives up a fold that is under way, and begins none until `with` is done.
+    pub(super) fn during<T>(&self, with: impl FnOnce() -> T) -> T {
+        self.wanted.store(true, Relaxed);
+        let folding = self.folding.lock();
+        let done = with();
+        self.wanted.store(false, Relaxed);
+        drop(folding);
+        done
+    }
 }
 
 /// What the fold works on.
@@ -52,6 +74,7 @@ struct Folder {
     writer: Thread,
     folding: Arc<Folding>,
     stopping: Arc<AtomicBool>,
+    pause: Arc<Pause>,
     key_id: [u8; 8],
     scan_ms: u64,
     disk_bytes_max: u64,
@@ -124,7 +147,7 @@ impl Durable {
         let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
-        let stopping = Arc::new(AtomicBool::new(false));
+        let (stopping, pause) = (Arc::new(AtomicBool::new(false)), Arc::<Pause>::default());
         let folding = Arc::new(Folding { journal: handle.counters.clone(), ..Folding::default() });
         let folder = Folder {
             data: config.data.clone(),
@@ -134,6 +157,7 @@ impl Durable {
             writer: handle.thread(),
             folding: folding.clone(),
             stopping: stopping.clone(),
+            pause: pause.clone(),
             key_id,
             scan_ms,
             disk_bytes_max: config.journal_disk_bytes_max,
@@ -149,7 +173,7 @@ impl Durable {
         let folder = thread.map_err(Fatal::System.ended())?;
         let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.thread())]).collect();
         let bells = bells.get_or_init(|| all).clone();
-        Ok((Durable { handle, stopping, folder, folding }, bells))
+        Ok((Durable { handle, stopping, folder, folding, pause }, bells))
     }
 
     /// Ends both threads, when no shard writes any more; a fold under way is given up, which harms nothing.
@@ -173,9 +197,17 @@ impl Folder {
     fn run(mut self) {
         background::give_way();
         while !self.stopping.load(Relaxed) {
-            self.look();
+            let pause = self.pause.clone();
+            match pause.folding.try_lock() {
+                Ok(_) => self.look(),
+                Err(_) => self.set_shut(),
+            }
             thread::park_timeout(LOOK);
         }
+    }
+
+    fn is_to_give_up(&self) -> bool {
+        self.stopping.load(Relaxed) || self.pause.wanted.load(Relaxed)
     }
 
     fn segments(&self) -> recover::Folder {
@@ -209,7 +241,7 @@ impl Folder {
             (self.bytes_before, self.last) = (written, Instant::now());
             match self.fold() {
                 Ok(()) => self.owes = false,
-                Err(_) if self.stopping.load(Relaxed) => return,
+                Err(_) if self.is_to_give_up() => self.owes = true,
                 Err(error) => {
                     self.folding.failures.fetch_add(1, Relaxed);
                     eprintln!("onecode: warning: the journal could not be folded, all of it stays: {error}");
@@ -259,7 +291,7 @@ impl Folder {
             let worked = working.elapsed();
             thread::park_timeout(worked * (100 - JOURNAL_FOLD_PERCENT) / JOURNAL_FOLD_PERCENT);
             working = Instant::now();
-            if self.stopping.load(Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+            if self.is_to_give_up() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
         };
         let stored = snapshot::store(&self.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
         let rows = stored.map_err(|error| error.to_string())?;
@@ -296,7 +328,7 @@ impl Folder {
     fn wait(&self, what: &str, is_so: impl Fn() -> bool) -> Result<(), String> {
         let began = Instant::now();
         while !is_so() {
-            if self.stopping.load(Relaxed) || began.elapsed().as_millis() >= u128::from(JOURNAL_FOLD_WAIT_MS_MAX) {
+            if self.is_to_give_up() || began.elapsed().as_millis() >= u128::from(JOURNAL_FOLD_WAIT_MS_MAX) {
                 return Err(format!("waited in vain for {what}"));
             }
             thread::park_timeout(Duration::from_millis(1));

@@ -12,6 +12,7 @@ mod privileges;
 mod restore;
 mod serve;
 mod state;
+mod takeover;
 mod tls;
 mod verify;
 

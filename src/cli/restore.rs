@@ -111,7 +111,7 @@ fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended
     File::open(&journal).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(journal.display()))?;
     let key_id = u64::from_str_radix(&manifest.hash_key_id, 16).map(u64::to_be_bytes);
     let key_id = key_id.map_err(Fatal::Configuration.at("hash_key_id of the manifest"))?;
-    let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0))?;
+    let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0), false)?;
     let Manifest { state_sha256, last_record, residents, .. } = manifest;
     if (&state::hash(&table), replayed.end.next - 1, table.len() as u64) != (state_sha256, *last_record, *residents) {
         return Err(damaged("its state is not what the manifest says"));

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,12 @@ use sha2::{Digest, Sha256};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::demo::{self, Demo};
 use super::fold::Durable;
 use super::state::{self, Replayed};
+use super::takeover::{self, Held, Hello, Known, Old};
 use super::tls::Tls;
-use super::{Done, Ended, Fatal, Place, counted, demo, privileges};
+use super::{Done, Ended, Fatal, Place, counted, privileges};
 use crate::code::claims::Issuer;
 use crate::code::keyring::{Keyring, KeyringError};
 use crate::code::qr::Painter;
@@ -29,7 +32,7 @@ use crate::journal::{Lane, Port, writer};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
     REDIRECT_CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
-    SHARD_DESCRIPTORS_MAX,
+    SHARD_DESCRIPTORS_MAX, TAKEOVER_STEP_MS_MAX,
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, is_there};
@@ -41,21 +44,27 @@ use crate::service::assets::Library;
 use crate::service::counters::Counters;
 use crate::service::device::DeviceKey;
 use crate::service::session::SessionKey;
+use crate::service::used_assertions::UsedAssertions;
 use crate::service::{Parts, Role, Service, Settings};
 use crate::shard::Shard;
 use crate::shard::mailbox::{INBOX_MESSAGES_MAX, Inbox, Mailbox, Message};
 use crate::sys::open_files;
+use crate::words::Now;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, certificates, the JWKS and the \
      admin tokens again.\n\
-     Examples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml"
+     Examples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml\n  \
+     onecode serve --takeover --config /etc/onecode/onecode.toml"
 ))]
 pub struct Args {
     #[command(flatten)]
     place: Place,
+    /// Take over from the process that serves this data folder: its listeners, its journal, and what only it knows
+    #[arg(long, conflicts_with = "demo")]
+    takeover: bool,
     /// Serve synthetic test residents from a temporary data folder; needs nothing else
     #[arg(long)]
     demo: bool,
@@ -99,6 +108,7 @@ struct Serving {
     threads: Vec<JoinHandle<()>>,
     durable: Durable,
     tls: Tls,
+    held: Held,
 }
 
 fn serve(args: &Args) -> Result<(), Ended> {
@@ -114,7 +124,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let (library, taken) = prepare(&config)?;
     let connections_max = share_descriptors(config.shards, config.redirect_address.is_some())?;
     // Whoever comes from here on waits until all is there.
-    let listeners = bind(&config, connections_max)?;
+    let listeners = if args.takeover { Vec::new() } else { bind(&config)? };
     privileges::leave_root(&config)?;
     privileges::hide_memory()?;
     // Once more, as whom SIGHUP will read them.
@@ -127,49 +137,63 @@ fn serve(args: &Args) -> Result<(), Ended> {
         if config.is_default("keys_dir") {
             config.keys_dir = folder.path().join("keys");
         }
-        (folder, Some(demo))
+        (Ok(folder), Some(demo))
+    } else if args.takeover {
+        (Err(takeover::connect(&config, &taken)?), None)
     } else {
-        (open_folder(&config)?, None)
+        (Ok(open_folder(&config)?), None)
     };
     if args.tls && config.tls_certificates.is_empty() {
-        super::tls::make_demo(&mut config, folder.path())?;
+        super::tls::make_demo(&mut config)?;
     }
     let tls = Tls::new();
     let demo_residents = demo.as_ref().map(|demo| demo.residents);
     let keyring = super::open_keyring(&config)?;
-    let settings = Arc::new(make_settings(&config, &keyring, demo_residents, 1, now.unix_ms, tls.read(&config)?)?);
+    let mut settings = make_settings(&config, &keyring, demo_residents, 1, now.unix_ms, tls.read(&config)?)?;
     tls.watch(&settings.tls).map_err(Fatal::System.ended())?;
     let began = Instant::now();
-    let (snapshot, key_id) = (folder.snapshot_path(), settings.hash_key.id());
-    if !is_there(&snapshot) {
-        state::check_new(folder.path())?;
-        match &demo {
-            Some(demo) => demo.make_registry(&snapshot, &settings, now)?,
-            None => {
-                let (meta, nobody) = (Meta { key_id, created_unix_ms: now.unix_ms, folded_to: 0 }, state::empty(0)?);
-                snapshot::store(&snapshot, &meta, &nobody, &mut |_| Ok(()))?;
-                let made = snapshot.display();
-                eprintln!("onecode: {made} is new and empty: nobody is in the registry until `onecode import`");
-            }
-        }
+    if let Ok(folder) = &folder {
+        make_registry(folder, &settings, demo.as_ref(), now)?;
     }
-    let (table, replayed) = state::open(folder.path(), key_id, state::room_to_serve(&config))?;
+    let (key_id, room) = (settings.hash_key.id(), state::room_to_serve(&config));
+    let (table, mut replayed) = state::open(&config.data, key_id, room, args.takeover)?;
     if let Some(demo) = &demo {
         demo.write_tokens(&settings, &table, now)?;
     }
     let table = Arc::new(table);
     state::settle(&table, began);
-    let address = |index: usize| listeners[index].0.local_addr().map_err(Fatal::System.ended());
-    let (address, admin_address) = (address(0)?, address(config.shards)?);
-    let scheme = |tls: &Option<_>| if tls.is_some() { "https" } else { "http" };
-    let (scheme, admin_scheme) = (scheme(&settings.tls.public), scheme(&settings.tls.admin));
-    eprintln!("onecode: driver {taken}; {}; data {}", counted(config.shards as u64, "shard"), folder.path().display());
-    let serving = start(config, demo_residents, settings, (table, replayed), (library, tls), &taken, listeners)?;
-    match &demo {
-        Some(demo) => demo.announce((scheme, address), (admin_scheme, admin_address)),
-        None => eprintln!("onecode: serving on {scheme}://{address}, admin on {admin_scheme}://{admin_address}"),
+    eprintln!("onecode: driver {taken}; {}; data {}", counted(config.shards as u64, "shard"), config.data.display());
+    let (held, used, old) = match folder {
+        Ok(folder) => (Held { listeners, folder }, Vec::new(), None),
+        Err(old) => {
+            let (held, known) = old.take(&config.data)?;
+            state::catch_up(&config.data, &table, &mut replayed)?;
+            settings.started_unix_ms = known.started_unix_ms;
+            tls.take_over(&known.tickets);
+            (held, known.used, Some(old))
+        }
+    };
+    let seats = (held, used, connections_max);
+    let serving = start(config, demo_residents, Arc::new(settings), (table, replayed), (library, tls), &taken, seats)?;
+    old.iter().for_each(Old::release);
+    serving.stay(signals, demo.as_ref())
+}
+
+/// Makes the registry of a data folder that has none.
+fn make_registry(folder: &DataFolder, settings: &Settings, demo: Option<&Demo>, now: Now) -> Result<(), Ended> {
+    let snapshot = folder.snapshot_path();
+    if is_there(&snapshot) {
+        return Ok(());
     }
-    serving.stay(signals)
+    state::check_new(folder.path())?;
+    if let Some(demo) = demo {
+        return demo.make_registry(&snapshot, settings, now);
+    }
+    let meta = Meta { key_id: settings.hash_key.id(), created_unix_ms: now.unix_ms, folded_to: 0 };
+    snapshot::store(&snapshot, &meta, &state::empty(0)?, &mut |_| Ok(()))?;
+    let made = snapshot.display();
+    eprintln!("onecode: {made} is new and empty: nobody is in the registry until `onecode import`");
+    Ok(())
 }
 
 /// Everything that can be refused before anything is made, bound or announced; `check-config` asks the same.
@@ -238,22 +262,20 @@ fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
     Ok(folder)
 }
 
-/// The listeners in the order of their shards, each with the connections that it may have.
-fn bind(config: &Config, connections_max: usize) -> Result<Vec<(TcpListener, usize)>, Ended> {
+/// The listeners in the order of their shards.
+fn bind(config: &Config) -> Result<Vec<TcpListener>, Ended> {
     let mut listeners = Vec::new();
-    let public = (Some(config.listen_address), config.shards, connections_max);
-    let admin = (Some(config.admin_address), 1, ADMIN_CONNECTIONS_MAX);
-    for (address, count, connections_max) in [public, admin, (config.redirect_address, 1, REDIRECT_CONNECTIONS_MAX)] {
+    let (public, admin) = ((Some(config.listen_address), config.shards), (Some(config.admin_address), 1));
+    for (address, count) in [public, admin, (config.redirect_address, 1)] {
         if let Some(address) = address {
-            let bound = driver::bind(address, count).map_err(Fatal::Address.ended())?;
-            listeners.extend(bound.into_iter().map(|listener| (listener, connections_max)));
+            listeners.extend(driver::bind(address, count).map_err(Fatal::Address.ended())?);
         }
     }
     Ok(listeners)
 }
 
-/// Starts a thread for each listener, with the connections it may have. Behind the public ones come the admin listener's
-/// and perhaps the plain one beside TLS, shards that own no resident.
+/// Starts a thread for each listener; a public one may have so many connections. Behind the public ones come the admin
+/// listener's and perhaps the plain one beside TLS, shards that own no resident.
 fn start(
     config: Config,
     demo_residents: Option<u32>,
@@ -261,10 +283,10 @@ fn start(
     (registry, mut replayed): (Arc<Table>, Replayed),
     (library, tls): (Library, Tls),
     taken: &Taken,
-    listeners: Vec<(TcpListener, usize)>,
+    (held, used, connections_max): (Held, Vec<UsedAssertions>, usize),
 ) -> Result<Serving, Ended> {
     let system = |error: io::Error| (Fatal::System, error.to_string());
-    let count = listeners.len();
+    let count = held.listeners.len();
     let counters: Vec<Arc<CachePadded<Counters>>> = (0..count).map(|_| Arc::default()).collect();
     let library = Arc::new(library);
     let inboxes: Vec<Arc<Inbox>> = (0..count).map(|_| Arc::new(Inbox::new(INBOX_MESSAGES_MAX))).collect();
@@ -279,7 +301,7 @@ fn start(
         registry: registry.clone(),
         folding: durable.folding.clone(),
         driver: taken.name(),
-        started_unix_ms: settings.started_unix_ms,
+        started_unix_ms: super::now().unix_ms,
         certificate_expires_unix_s: tls.expires_unix_s.clone(),
         reloads_refused: tls.reloads_refused.clone(),
     });
@@ -289,36 +311,39 @@ fn start(
     };
     let ahead = Arc::new(Ahead::new(config.code_signed_ahead as usize).map_err(system)?);
     let mut threads = Vec::new();
-    let seats = listeners.into_iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
-    for (index, ((((listener, connections_max), pull), counters), mailbox)) in seats.enumerate() {
+    let seats = held.listeners.iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
+    let mut used = used.into_iter();
+    let (begun, begins) = mpsc::channel();
+    for (index, (((listener, pull), counters), mailbox)) in seats.enumerate() {
         let (shards, seed) = (config.shards, fastrand::u64(..));
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
         let (library, pages, ahead) = (library.clone(), library.arena(), ahead.clone());
         let (port, past) = (Port::new(lanes[index].clone()), past.share(index, shards));
-        let (role, payloads) = match index.checked_sub(shards) {
-            None => (Role::Public, PAYLOAD_CACHE_SLOTS),
-            Some(0) => (Role::Admin, 0),
-            Some(_) => (Role::Redirect, 0),
+        let (role, name, payloads, connections_max) = match index.checked_sub(shards) {
+            None => (Role::Public, format!("shard-{index}"), PAYLOAD_CACHE_SLOTS, connections_max),
+            Some(0) => (Role::Admin, "admin".to_owned(), 0, ADMIN_CONNECTIONS_MAX),
+            Some(_) => (Role::Redirect, "redirect".to_owned(), 0, REDIRECT_CONNECTIONS_MAX),
         };
+        let (used, begun) = (used.next(), begun.clone());
         let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, seed };
-        let shard = move |now| Shard::new(Service::new(parts, port, past), mailbox, connections_max, now);
+        let shard = move |now| {
+            let _ = begun.send(());
+            Shard::new(Service::new(parts, port, past).remembering(used), mailbox, connections_max, now)
+        };
         let seat = Seat {
             shard: Box::new(shard),
-            listener,
+            listener: listener.try_clone().map_err(system)?,
             pull,
             bells: bells.clone(),
             pages,
             zerocopy_threshold_bytes: config.zerocopy_threshold_bytes as usize,
             cpu: (role == Role::Public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
         };
-        let name = match role {
-            Role::Public => format!("shard-{index}"),
-            Role::Admin => "admin".to_owned(),
-            Role::Redirect => "redirect".to_owned(),
-        };
         threads.push(run_on_a_thread(name, taken.clone(), seat).map_err(system)?);
     }
-    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable, tls })
+    // A driver that cannot begin ends the process.
+    (0..count).for_each(|_| _ = begins.recv());
+    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable, tls, held })
 }
 
 fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHandle<()>> {
@@ -333,23 +358,74 @@ fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHan
 }
 
 impl Serving {
-    /// Obeys the signals until all shards are drained.
-    fn stay(mut self, mut signals: Signals) -> Result<(), Ended> {
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                self.reload();
-                continue;
+    /// Obeys the signals until all shards are drained, or another process has taken over.
+    fn stay(mut self, mut signals: Signals, demo: Option<&Demo>) -> Result<(), Ended> {
+        let addresses = self.held.listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
+        let addresses = addresses.map_err(Fatal::System.ended())?;
+        let (address, admin) = (addresses[0], addresses[self.config.shards]);
+        let (ready, successor) = mpsc::channel();
+        if demo.is_none() {
+            let (hello, handle) = (Hello::new(self.config.shards, &addresses), signals.handle());
+            let ready = move |stream| {
+                // Nobody takes it where a signal was first: then this process ends for that.
+                let _ = ready.send(stream);
+                handle.close();
+            };
+            if let Err(error) = takeover::listen(&self.config.data, &hello, self.durable.pause.clone(), ready) {
+                eprintln!("onecode: warning: no other process can take over from this one: {error}");
             }
-            eprintln!("onecode: ending: requests in flight are answered, then exit");
-            self.tell(|| Message::Drain);
-            break;
         }
+        let scheme = |tls: &Option<_>| if tls.is_some() { "https" } else { "http" };
+        let (scheme, admin_scheme) = (scheme(&self.settings.tls.public), scheme(&self.settings.tls.admin));
+        match demo {
+            Some(demo) => demo.announce((scheme, address), (admin_scheme, admin)),
+            None => eprintln!("onecode: serving on {scheme}://{address}, admin on {admin_scheme}://{admin}"),
+        }
+        let mut signal = signals.forever();
+        let handed = loop {
+            match signal.next() {
+                Some(SIGHUP) => self.reload(),
+                Some(_) => {
+                    eprintln!("onecode: ending: requests in flight are answered, then exit");
+                    self.tell(|| Message::Drain);
+                    break Ok(());
+                }
+                None => break successor.recv().map_err(Fatal::System.ended()).and_then(|other| self.hand_over(&other)),
+            }
+        };
         let deadline = Instant::now() + Duration::from_millis(DRAIN_MS_MAX);
         for thread in self.threads.drain(..) {
             // A panic in it has ended the process already.
             let _ = thread.join();
         }
-        self.durable.stop(deadline.max(Instant::now() + Duration::from_millis(JOURNAL_END_MS_MAX)))
+        self.durable.stop(deadline.max(Instant::now() + Duration::from_millis(JOURNAL_END_MS_MAX)))?;
+        handed
+    }
+
+    /// Lets go of all that can be written to, and drains once the other process serves, or does not. That may have the
+    /// listeners in either case, so they are not shut down.
+    fn hand_over(&self, other: &UnixStream) -> Result<(), Ended> {
+        let given = self.let_go().and_then(|known| takeover::give(other, &self.held, known));
+        self.tell(|| Message::Drain);
+        let reason = "takeover: the journal was ended for a process that does not serve: ending, start again";
+        given.map_err(Fatal::System.at(reason))?;
+        eprintln!("onecode: takeover: done; requests in flight are answered, then exit");
+        Ok(())
+    }
+
+    /// Takes no more writes, lets all that were taken become durable, and ends the journal.
+    fn let_go(&self) -> io::Result<Known> {
+        let wait = Duration::from_millis(TAKEOVER_STEP_MS_MAX);
+        let (told, hear) = mpsc::channel();
+        self.tell(|| Message::LetGo(told.clone()));
+        let used = self.inboxes.iter().map(|_| hear.recv_timeout(wait).map_err(io::Error::other));
+        let mut used = used.collect::<io::Result<Vec<_>>>()?;
+        used.sort_unstable_by_key(|(shard, _)| *shard);
+        if !self.durable.handle.stop(Instant::now() + wait) {
+            return Err(io::Error::other("the journal's disk does not answer"));
+        }
+        let used = used.into_iter().filter_map(|(_, used)| used).collect();
+        Ok(Known { started_unix_ms: self.settings.started_unix_ms, tickets: self.tls.tickets.secrets(), used })
     }
 
     /// Reads keys and JWKS again; bad ones change nothing.

@@ -60,12 +60,14 @@ pub(super) struct Replayed {
     pub purged: bool,
 }
 
-/// All that a data folder holds, which nobody else changes meanwhile. `room` says for how many residents the table is
-/// to be, of the rows of the snapshot and the last record that is folded into it.
+/// All that a data folder holds. `room` says for how many residents the table is to be, of the rows of the snapshot and
+/// the last record that is folded into it. Nobody else changes anything meanwhile; or, `in_use`, nothing but the journal,
+/// and [`catch_up`] adds the rest.
 pub(super) fn open(
     data: &Path,
     key_id: [u8; 8],
     room: impl FnOnce(usize, u64) -> Result<usize, Ended>,
+    in_use: bool,
 ) -> Result<(Table, Replayed), Ended> {
     let path = data.join(SNAPSHOT_FILE);
     let (table, folded_to, folded_unix_ms) = if is_there(&path) {
@@ -78,30 +80,38 @@ pub(super) fn open(
         check_new(data)?;
         (empty(room(0, 0)?)?, 0, super::now().unix_ms)
     };
-    let replayed = replay(&table, &journal_folder(data), folded_to)?;
-    Ok((table, Replayed { folded_to, folded_unix_ms, ..replayed }))
+    let mut replayed = Replayed { folded_to, folded_unix_ms, ..Replayed::default() };
+    replay(&table, &journal_folder(data), folded_to, &mut replayed, in_use)?;
+    Ok((table, replayed))
 }
 
-/// Applies the records after `folded_to`, and says what they were and how long that took.
-fn replay(table: &Table, folder: &Path, folded_to: u64) -> Result<Replayed, Ended> {
-    let (began, mut replayed, mut full) = (Instant::now(), Replayed::default(), None);
-    let end = reading::read_still(folder, folded_to, |entry| {
+/// Adds what the journal has got since it was read in use, now that nobody writes it.
+pub(super) fn catch_up(data: &Path, table: &Table, replayed: &mut Replayed) -> Result<(), Ended> {
+    replay(table, &journal_folder(data), replayed.end.next.saturating_sub(1), replayed, false)
+}
+
+/// Applies the records after a sequence, and says how many they were and how long that took.
+fn replay(table: &Table, folder: &Path, after: u64, replayed: &mut Replayed, in_use: bool) -> Result<(), Ended> {
+    let (began, before, mut full) = (Instant::now(), replayed.records, None);
+    let each = |entry: &Entry<'_>| {
         full = full.or(apply::replay(table, &entry.record).err());
         replayed.past.note(&entry.record);
         replayed.records += 1;
         replayed.purged |= matches!(entry.record, Record::PurgeTest { .. });
-    });
+    };
+    let end = if in_use { reading::read(folder, Some(after), each) } else { reading::read_still(folder, after, each) };
     replayed.end = end.map_err(|error| journal_refused(folder, &error))?;
     if let Some(full) = full {
         let reason = format!("registry.capacity: {full}, fewer than were accepted: raise it");
         return Err((Fatal::Configuration, reason));
     }
-    let (records, ms) = (counted(replayed.records, "record"), began.elapsed().as_millis());
+    let added = replayed.records - before;
+    let (records, ms) = (counted(added, "record"), began.elapsed().as_millis());
     let torn = replayed.end.torn.map_or_else(String::new, |torn| format!("; {}", told_torn(&torn)));
-    if replayed.records > 0 || replayed.end.torn.is_some() {
-        eprintln!("onecode: journal: {records} applied after {folded_to} in {ms} ms{torn}");
+    if added > 0 || replayed.end.torn.is_some() {
+        eprintln!("onecode: journal: {records} applied after {after} in {ms} ms{torn}");
     }
-    Ok(replayed)
+    Ok(())
 }
 
 /// For [`open`] by a command: room for all that a data folder holds, and `more`.

@@ -30,7 +30,7 @@ const LOOK_S: u32 = 3_600;
 
 /// What outlives a reload.
 pub(super) struct Tls {
-    tickets: Arc<Tickets>,
+    pub(super) tickets: Arc<Tickets>,
     /// The end of the first certificate to end; 0: none is used.
     pub(super) expires_unix_s: Arc<AtomicU64>,
     /// How often SIGHUP found something wrong, and all stayed as it was.
@@ -50,6 +50,11 @@ impl Tls {
             expires_unix_s: Arc::default(),
             reloads_refused: Arc::default(),
         }
+    }
+
+    /// Opens tickets of the process before this one, too: those of all but its oldest key.
+    pub(super) fn take_over(&self, secrets: &[[u8; SECRET_BYTES]]) {
+        secrets.iter().chain([&*secret()]).for_each(|secret| self.tickets.rotate(secret));
     }
 
     /// Reads and checks all files.
@@ -139,8 +144,8 @@ fn read_certificate(config: &Config, chain: &Path, key: &Path, now_unix_s: u64) 
 
 /// The demo's own certificate, for this host and the address that it listens on; made where the one of an earlier start
 /// is not good any more.
-pub(super) fn make_demo(config: &mut Config, folder: &Path) -> Result<(), Ended> {
-    let (chain, key) = (folder.join(DEMO_CERTIFICATE), folder.join(DEMO_KEY));
+pub(super) fn make_demo(config: &mut Config) -> Result<(), Ended> {
+    let (chain, key) = (config.data.join(DEMO_CERTIFICATE), config.data.join(DEMO_KEY));
     let own = config.listen_address.ip().to_canonical();
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), own.to_string()];
     let now_s = super::now().unix_s();

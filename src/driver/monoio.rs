@@ -63,6 +63,8 @@ struct Worker {
     desks: RefCell<Vec<Option<Rc<Desk>>>>,
     seat_bells: std::sync::Arc<[super::Bell]>,
     receive_buffers: RefCell<Vec<Box<[u8]>>>,
+    /// Of all accepts.
+    canceller: RefCell<Option<Canceller>>,
 }
 
 /// Where one connection's task can be reached.
@@ -94,6 +96,7 @@ async fn run(seat: Seat) -> io::Result<()> {
         desks: RefCell::new(Vec::new()),
         seat_bells: seat.bells,
         receive_buffers: RefCell::new(Vec::new()),
+        canceller: RefCell::new(Some(Canceller::new())),
     });
     let mut listening = Some(seat.listener.try_clone()?);
     let listener = TcpListener::from_std(seat.listener)?;
@@ -119,9 +122,11 @@ async fn run(seat: Seat) -> io::Result<()> {
 }
 
 async fn accept(worker: Rc<Worker>, listener: TcpListener) {
-    // Never raced against anything: a cancelled accept leaks the descriptor it was about to give (monoio issue 318).
+    // Never raced against anything: a dropped accept leaks the descriptor it was about to give (monoio issue 318). One
+    // that is cancelled returns by itself, perhaps with a connection.
+    let Some(cancel) = worker.canceller.borrow().as_ref().map(Canceller::handle) else { return };
     loop {
-        match listener.accept().await {
+        match listener.cancelable_accept(cancel.clone()).await {
             Ok((stream, peer)) => drop(monoio::spawn(attend(worker.clone(), stream, peer.ip()))),
             Err(_) if worker.shard.borrow().is_closed(worker.clock.now()) => return,
             Err(error) => {
@@ -134,8 +139,12 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-/// Takes the connections that the kernel has completed already, so that closing the listener resets none of them.
+/// Takes the connections that the kernel has completed already, so that closing the listener resets none of them; where
+/// another process has it, they are that one's.
 fn stop_accepting(worker: &Rc<Worker>, listening: &net::TcpListener) {
+    if worker.shard.borrow().is_handed_on() {
+        return drop(worker.canceller.take().map(Canceller::cancel));
+    }
     while let Ok((stream, peer)) = listening.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             drop(monoio::spawn(attend(worker.clone(), stream, peer.ip())));

@@ -102,12 +102,13 @@ pub struct Port {
     lane: Arc<Lane>,
     appended: u64,
     rung: bool,
+    closed: bool,
 }
 
 impl Port {
     /// The one port of a lane.
     pub fn new(lane: Arc<Lane>) -> Port {
-        Port { lane, appended: 0, rung: false }
+        Port { lane, appended: 0, rung: false, closed: false }
     }
 
     /// Hands a record to the journal. Returns its ticket: it is on disk once [`durable`](Self::durable) has reached it.
@@ -119,6 +120,9 @@ impl Port {
             return Err(Refused::Failed);
         }
         let (scans, all) = self.is_shut();
+        if self.closed {
+            return Err(Refused::Full);
+        }
         if all || (scans && matches!(record, Record::Scan { .. })) {
             return Err(Refused::Space);
         }
@@ -126,6 +130,11 @@ impl Port {
         self.appended += 1;
         self.rung = true;
         Ok(self.appended)
+    }
+
+    /// Takes nothing from here on, as if the lane were full: another process is about to take the journal up.
+    pub fn close(&mut self) {
+        self.closed = true;
     }
 
     /// How many of this shard's records are on disk.
@@ -183,5 +192,13 @@ mod tests {
         lane.set_durable(1);
         lane.set_failed();
         assert_eq!((port.append(&record()), port.durable()), (Err(Refused::Failed), 1));
+    }
+
+    #[test]
+    fn a_closed_port_refuses_as_if_its_lane_were_full() {
+        let lane = Lane::new();
+        let mut port = Port::new(lane.clone());
+        port.close();
+        assert_eq!((port.append(&record()), lane.depth()), (Err(Refused::Full), 0));
     }
 }

@@ -23,8 +23,8 @@ pub const RESTORING_MARK: &str = "restoring";
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    /// Holds the folder by being open.
-    _held: File,
+    /// Holds the folder by being open, here or, handed on, in another process.
+    pub held: File,
 }
 
 impl DataFolder {
@@ -44,10 +44,18 @@ impl DataFolder {
         if is_there(&path.join(RESTORING_MARK)) {
             return Err(DataFolderError::Unfinished { path: path.to_owned() });
         }
+        DataFolder::hold(path, File::open(path).map_err(unusable)?, pid, command)
+    }
+
+    /// Takes hold of the folder by a descriptor of it, be it one by which another process holds it.
+    ///
+    /// # Errors
+    /// It cannot be written, or is held by other means.
+    pub fn hold(path: &Path, folder: File, pid: u32, command: &str) -> Result<DataFolder, DataFolderError> {
+        let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
         // Not truncated on opening: until the lock is ours the text in it is another's.
         let named = |error: io::Error| unusable(io::Error::new(error.kind(), format!("lock: {error}")));
         let mut lock = regular_file::open_or_create(&path.join("lock"), 0o600).map_err(named)?;
-        let folder = File::open(path).map_err(unusable)?;
         match folder.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(path, &mut lock)),
@@ -59,7 +67,7 @@ impl DataFolder {
         for aside in [".registry.snapshot.new", ".rejects.csv.new"] {
             let _ = fs::remove_file(path.join(aside));
         }
-        Ok(DataFolder { path: path.to_owned(), _held: folder })
+        Ok(DataFolder { path: path.to_owned(), held: folder })
     }
 
     /// Where it is.
@@ -135,6 +143,18 @@ mod tests {
         assert!(second.unwrap_err().to_string().ends_with("is held by another process"));
         drop(held);
         DataFolder::open(outer.path(), std::process::id(), "x").unwrap();
+    }
+
+    #[test]
+    fn a_hold_is_handed_on_without_a_gap() {
+        let outer = tempfile::tempdir().unwrap();
+        let before = DataFolder::open(outer.path(), 7, "onecode serve").unwrap();
+        let after = DataFolder::hold(outer.path(), before.held.try_clone().unwrap(), 8, "onecode serve").unwrap();
+        drop(before);
+        let error = DataFolder::open(outer.path(), 9, "x").unwrap_err().to_string();
+        assert!(error.contains("process 8 (onecode serve)"), "{error}");
+        drop(after);
+        DataFolder::open(outer.path(), 9, "x").unwrap();
     }
 
     #[test]

@@ -205,7 +205,8 @@ pub struct Service {
     date: DateCache,
     payloads: PayloadCache,
     expected: Expected,
-    used: UsedAssertions,
+    /// `None` once another process has them.
+    used: Option<UsedAssertions>,
     draining: bool,
     random: fastrand::Rng,
     /// The name in the certificate of the client at hand.
@@ -226,7 +227,7 @@ impl Service {
             } else {
                 0
             }),
-            used: UsedAssertions::with_room(USED_ASSERTIONS_MAX),
+            used: Some(UsedAssertions::with_room(USED_ASSERTIONS_MAX)),
             draining: false,
             client: None,
             is_proxied: false,
@@ -290,6 +291,17 @@ impl Service {
         self.tls().is_some() || (self.is_proxied && forwarded())
     }
 
+    /// The same with the assertions that were used in the process before this one.
+    pub fn remembering(self, used: Option<UsedAssertions>) -> Service {
+        Service { used: used.or(self.used), ..self }
+    }
+
+    /// Takes no write and no assertion from here on, and gives away what it knows of those.
+    pub fn let_go(&mut self) -> Option<UsedAssertions> {
+        self.writes.port.close();
+        self.used.take()
+    }
+
     /// `/readyz` says no from here on.
     pub fn set_draining(&mut self) {
         self.draining = true;
@@ -311,8 +323,8 @@ impl Service {
     pub fn answer(&mut self, now: Now, asker: Asker, ask: Ask) -> Option<Answer> {
         match ask {
             Ask::UseAssertion { once, expires_unix_s } => {
-                let claimed = self.used.claim(once, expires_unix_s, now.unix_s());
-                Some(claimed.map_or_else(Answer::Refused, |()| Answer::Done))
+                let claimed = self.used.as_mut().map(|used| used.claim(once, expires_unix_s, now.unix_s()));
+                Some(claimed.unwrap_or(Err(problem::BUSY)).map_or_else(Answer::Refused, |()| Answer::Done))
             }
             Ask::EndSessions { resident, up_to } => self.write_sessions(now, asker, resident, up_to),
             Ask::Statuses(statuses) => self.write_statuses(now, asker, *statuses),

@@ -49,6 +49,6 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// Origins whose pages may call what residents and scanners call.
     pub allowed_origins: Vec<Arc<str>>,
-    /// When the process started: assertions from before it may have been used.
+    /// When the first of the processes that took over from each other started: assertions from before may have been used.
     pub started_unix_ms: u64,
 }

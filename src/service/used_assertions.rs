@@ -2,7 +2,7 @@
 //!
 //! One is held by each shard for the residents it owns and asked by `service` after
 //! [`Verifier::verify`](super::sign_in::Verifier::verify) found an assertion good. It keeps hashes, never an assertion,
-//! and is lost with the process: that is why an assertion from before the start is refused.
+//! and is lost with the process if no other takes it over: that is why an assertion from before the start is refused.
 
 use std::collections::HashSet;
 
@@ -24,6 +24,21 @@ impl UsedAssertions {
     pub fn with_room(room: usize) -> UsedAssertions {
         let generation = || Generation { seen: HashSet::with_capacity(room), last_expires_unix_s: 0 };
         UsedAssertions { current: generation(), previous: generation(), room }
+    }
+
+    /// All of it, for the next process: of each generation when its last one expires, and what is in it.
+    pub fn into_generations(self) -> [(u64, Vec<[u8; 16]>); 2] {
+        [self.current, self.previous].map(|one| (one.last_expires_unix_s, one.seen.into_iter().collect()))
+    }
+
+    /// What another process with as much room remembered.
+    pub fn from_generations(room: usize, generations: [(u64, Vec<[u8; 16]>); 2]) -> UsedAssertions {
+        let mut used = UsedAssertions::with_room(room);
+        for (one, (last_expires_unix_s, seen)) in [&mut used.current, &mut used.previous].into_iter().zip(generations) {
+            one.last_expires_unix_s = last_expires_unix_s;
+            one.seen.extend(seen.into_iter().take(room));
+        }
+        used
     }
 
     /// Claims the assertion `once`, which was found good until `expires_unix_s`; from then on it is known.
@@ -72,6 +87,16 @@ mod tests {
                 assert_eq!(used.claim(once(second - back), second - back + 300, second), Err(ASSERTION_REPLAYED));
             }
         }
+    }
+
+    #[test]
+    fn what_was_used_is_known_to_the_next_process() {
+        let mut used = UsedAssertions::with_room(100);
+        assert_eq!([1, 2, 3].map(|i| used.claim(once(i), 100 + 100 * i, 150 * (i - 1))), [Ok(()); 3]);
+        let mut next = UsedAssertions::from_generations(100, used.into_generations());
+        assert_eq!([2, 3].map(|i| next.claim(once(i), 500, 301)), [Err(ASSERTION_REPLAYED); 2]);
+        assert_eq!(next.claim(once(4), 500, 301), Ok(()));
+        assert_eq!(next.claim(once(3), 500, 399), Err(ASSERTION_REPLAYED), "until it has expired");
     }
 
     #[test]

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use crossbeam::queue::ArrayQueue;
 
 use super::ConnectionId;
+use crate::service::used_assertions::UsedAssertions;
 use crate::service::{Answer, Ask, Asker, Settings};
 
 /// Messages that wait for one shard. At 33,000 refreshes a second none of them sends one; sign-ins do, and a shard
@@ -31,6 +33,9 @@ pub enum Message {
     Settings(Arc<Settings>),
     /// Take no new connection, answer what is in flight, close the rest.
     Drain,
+    /// Take no write any more, and say under your number which assertions were used. The next drain leaves the connections
+    /// that wait to be accepted to the process that has the listeners then.
+    LetGo(Sender<(usize, Option<UsedAssertions>)>),
 }
 
 /// The queue into one shard; any thread may send.

@@ -61,6 +61,8 @@ pub struct Shard {
     unsent: VecDeque<(usize, Message)>,
     /// When the process ends whatever is in flight, in monotonic milliseconds.
     drain_deadline_ms: Option<u64>,
+    /// Another process has the listener, or is about to.
+    handed_on: bool,
 }
 
 impl Shard {
@@ -83,6 +85,7 @@ impl Shard {
             slices: 0,
             unsent: VecDeque::new(),
             drain_deadline_ms: None,
+            handed_on: false,
         }
     }
 
@@ -224,6 +227,11 @@ impl Shard {
                 Message::Answer { connection, answer } => self.handle_answer(now, connection, answer),
                 Message::Settings(settings) => self.service.set(settings),
                 Message::Drain => self.drain(now),
+                Message::LetGo(told) => {
+                    self.handed_on = true;
+                    // Nobody hears it where the process is ending.
+                    let _ = told.send((self.mailbox.own(), self.service.let_go()));
+                }
             }
         }
         while let Some((asker, due)) = self.service.poll_durable() {
@@ -326,11 +334,17 @@ impl Shard {
         self.drain_deadline_ms.is_some()
     }
 
+    /// Whether the listener is another process's, too, and so not to be shut down.
+    pub fn is_handed_on(&self) -> bool {
+        self.handed_on
+    }
+
     /// Whether the driver is to stop accepting. The admin listener is there until the others have ended or had their
     /// time, to say why they take no more.
     pub fn is_closed(&self, now: Now) -> bool {
         let Some(deadline_ms) = self.drain_deadline_ms else { return false };
-        self.service.role() != Role::Admin || self.mailbox.others_done() || now.mono_ms() >= deadline_ms
+        let is_last = self.service.role() == Role::Admin && !self.handed_on;
+        !is_last || self.mailbox.others_done() || now.mono_ms() >= deadline_ms
     }
 
     /// Whether the driver may end: all is answered and closed on every shard, since any of them may need this one, or

@@ -180,7 +180,9 @@ impl Worker<'_> {
                 if self.shard.is_closed(now) {
                     self.stop_accepting(now);
                 }
-                if self.shard.is_drained(now) {
+                // A connection that is accepted while that is cancelled is still ours.
+                let is_accepting = self.accepting && self.shard.is_handed_on();
+                if self.shard.is_drained(now) && !is_accepting {
                     return Ok(());
                 }
                 // Draining ends by the clock, with connections or without.
@@ -296,12 +298,17 @@ impl Worker<'_> {
         self.drive(now, id);
     }
 
-    /// Takes the connections that the kernel has completed already, so that closing the listener resets none of them.
+    /// Takes the connections that the kernel has completed already, so that closing the listener resets none of them;
+    /// where another process has it, they are that one's.
     fn stop_accepting(&mut self, now: Now) {
         if !self.open {
             return;
         }
         self.open = false;
+        if self.shard.is_handed_on() {
+            let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, ConnectionId::NOBODY)).build();
+            return self.push(&cancel.user_data(user_data(Operation::Cancel, ConnectionId::NOBODY)));
+        }
         while let Ok((stream, _)) = self.listener.accept() {
             self.open_socket(now, stream.into_raw_fd());
         }

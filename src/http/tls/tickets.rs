@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use rustls::server::ProducesTickets;
+use zeroize::Zeroizing;
 
 use crate::limits::{TICKET_KEYS, TICKET_ROTATION_S};
 
@@ -22,6 +23,8 @@ const NAME_BYTES: usize = 16;
 struct Key {
     name: [u8; NAME_BYTES],
     key: RandomizedNonceKey,
+    /// Both, for the next process.
+    secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
 /// The keys of all tickets, the newest first.
@@ -41,8 +44,14 @@ impl Tickets {
         // AES-256 takes any 32 bytes.
         let Ok(key) = RandomizedNonceKey::new(&AES_256_GCM, key) else { return };
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        keys.insert(0, Key { name: *name, key });
+        keys.insert(0, Key { name: *name, key, secret: Zeroizing::new(*secret) });
         keys.truncate(TICKET_KEYS);
+    }
+
+    /// All secrets, the oldest first.
+    pub fn secrets(&self) -> Zeroizing<Vec<[u8; SECRET_BYTES]>> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Zeroizing::new(keys.iter().rev().map(|key| *key.secret).collect())
     }
 }
 

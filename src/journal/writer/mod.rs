@@ -109,7 +109,7 @@ impl Handle {
 
     /// Writes and syncs what lies in the lanes, and ends the thread. To be called when nobody appends any more. `false`:
     /// the disk has not let it come to its end by `deadline`, and it may never.
-    pub fn stop(self, deadline: Instant) -> bool {
+    pub fn stop(&self, deadline: Instant) -> bool {
         self.counters.stopping.store(true, Ordering::Release);
         self.thread.thread().unpark();
         while !self.thread.is_finished() && Instant::now() < deadline {
