@@ -26,7 +26,7 @@ use crowd::Crowd;
 use mailbox::{Mailbox, Message};
 use secure::Secure;
 use slab::Slab;
-use timers::{TICK_MS, Wheel};
+use timers::Deadlines;
 
 use crate::limits::{
     DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX, STREAM_SLICE_BYTES,
@@ -45,7 +45,7 @@ pub struct Shard {
     connections_max: usize,
     crowd: Crowd,
     buffers: Buffers,
-    timers: Wheel,
+    timers: Deadlines,
     /// More deadlines have passed than were looked at.
     is_late: bool,
     mailbox: Mailbox,
@@ -75,7 +75,7 @@ impl Shard {
             connections_max,
             crowd: Crowd::new(if is_public { connections_max / 2 } else { connections_max }),
             buffers: Buffers::new(),
-            timers: Wheel::new(now.mono_ms(), connections_max + REFUSED_CONNECTIONS_MAX),
+            timers: Deadlines::new(now.mono_ms(), connections_max + REFUSED_CONNECTIONS_MAX),
             is_late: false,
             mailbox,
             woken: Vec::new(),
@@ -356,14 +356,8 @@ impl Shard {
 
     /// Whether the driver need not come back before something happens.
     pub fn is_timeless(&self) -> bool {
-        !self.timers.is_armed() && !self.is_draining()
-    }
-
-    /// How long the driver may sleep; `None`: until something happens.
-    pub fn sleep_ms(&self, now: Now) -> Option<u64> {
-        let sleep_ms = self.timers.sleep_ms(now.mono_ms());
         // Other shards tell nobody when they are done.
-        if self.is_draining() { Some(sleep_ms.unwrap_or(TICK_MS).min(TICK_MS)) } else { sleep_ms }
+        self.connections.is_empty() && !self.is_draining()
     }
 
     fn with(&mut self, now: Now, id: ConnectionId, act: impl FnOnce(&mut Connection, &mut Context<'_>)) {
