@@ -5,10 +5,12 @@
 //! it. Of a payload only the signature takes time; the rest is drawn when it is asked for. A signature is a pure function
 //! of its key: nothing depends on whether it is found.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 
 use super::cache::Key;
-use crate::limits::{AHEAD_S, CODE_LIFE_S_MAX};
+use crate::limits::AHEAD_S;
 use crate::sys::cells::Cells;
 use crate::sys::ed25519::SIGNATURE_BYTES;
 use crate::words::ResidentNumber;
@@ -59,71 +61,54 @@ fn key_words(key: &Key) -> [u64; KEY_WORDS] {
     [key.resident.0, key.version, u64::from(key.window) << 32 | u64::from(key.said)]
 }
 
-/// More than anybody is told to wait: two windows, each half of a life at most.
-const SECONDS: u64 = CODE_LIFE_S_MAX as u64 + 1;
-const NOBODY: u32 = u32::MAX;
+/// Of those who did not come, so many are forgotten at a time: thousands may share a second.
+const PASSED_MAX: usize = 16;
 
-/// Whom a shard expects, by the second.
+/// Whom a shard expects, the next one first.
 pub(super) struct Expected {
-    /// The first resident of each second, modulo [`SECONDS`].
-    heads: Vec<u32>,
-    /// Residents, each with the next one of the same second; the free places hang together in the same way.
-    links: Vec<(ResidentNumber, u32)>,
-    free: u32,
-    /// The second whose residents are next.
-    second: u64,
+    /// By the second, since 1970.
+    residents: BinaryHeap<Reverse<(u32, u64)>>,
+    room: usize,
 }
 
 impl Expected {
-    pub(super) fn new(residents: usize) -> Expected {
-        let residents = u32::try_from(residents).expect("its limit is far lower");
-        let links = (1..=residents).map(|next| (ResidentNumber(0), if next == residents { NOBODY } else { next }));
-        let free = if residents == 0 { NOBODY } else { 0 };
-        Expected { heads: vec![NOBODY; SECONDS as usize], links: links.collect(), free, second: 0 }
+    pub(super) fn new(room: usize) -> Expected {
+        Expected { residents: BinaryHeap::with_capacity(room), room }
     }
 
-    /// Expects a resident at a second within [`SECONDS`]; who finds no room is signed for when they come.
+    /// Expects a resident at a second; who finds no room is signed for when they come.
     pub(super) fn add(&mut self, now_unix_s: u64, resident: ResidentNumber, second: u32) {
         self.pass(now_unix_s);
-        let Some(link) = self.links.get_mut(self.free as usize) else { return };
-        let head = &mut self.heads[(u64::from(second) % SECONDS) as usize];
-        let place = std::mem::replace(&mut self.free, link.1);
-        *link = (resident, std::mem::replace(head, place));
-        self.second = self.second.min(u64::from(second));
+        if self.residents.len() < self.room {
+            self.residents.push(Reverse((second, resident.0)));
+        }
     }
 
-    /// Whether a resident is to come within [`AHEAD_S`].
+    /// Whether a resident is to come within [`AHEAD_S`], or some are yet to be forgotten.
     pub(super) fn is_due(&mut self, now_unix_s: u64) -> bool {
         self.pass(now_unix_s);
-        while self.second <= now_unix_s + AHEAD_S {
-            if self.heads[(self.second % SECONDS) as usize] != NOBODY {
-                return true;
-            }
-            self.second += 1;
-        }
-        false
-    }
-
-    /// Who was to come before now has come, or has not.
-    fn pass(&mut self, now_unix_s: u64) {
-        for second in self.second.max(now_unix_s.saturating_sub(SECONDS - 1))..now_unix_s {
-            while self.pop(second).is_some() {}
-        }
-        self.second = self.second.max(now_unix_s);
+        self.second().is_some_and(|second| second <= now_unix_s + AHEAD_S)
     }
 
     /// The next such resident, and when they are to come.
     pub(super) fn next(&mut self, now_unix_s: u64) -> Option<(ResidentNumber, u64)> {
-        if self.is_due(now_unix_s) { self.pop(self.second).map(|resident| (resident, self.second)) } else { None }
+        let is_to_come = self.is_due(now_unix_s) && self.second() >= Some(now_unix_s);
+        let Reverse((second, resident)) = if is_to_come { self.residents.pop()? } else { return None };
+        Some((ResidentNumber(resident), second.into()))
     }
 
-    fn pop(&mut self, second: u64) -> Option<ResidentNumber> {
-        let head = &mut self.heads[(second % SECONDS) as usize];
-        let place = *head;
-        let link = self.links.get_mut(place as usize)?;
-        *head = std::mem::replace(&mut link.1, self.free);
-        self.free = place;
-        Some(link.0)
+    /// Who was to come before now has come, or has not.
+    fn pass(&mut self, now_unix_s: u64) {
+        for _ in 0..PASSED_MAX {
+            if self.second().is_none_or(|second| second >= now_unix_s) {
+                return;
+            }
+            self.residents.pop();
+        }
+    }
+
+    fn second(&self) -> Option<u64> {
+        self.residents.peek().map(|Reverse((second, _))| u64::from(*second))
     }
 }
 
@@ -169,8 +154,8 @@ mod tests {
             expected.add(now, ResidentNumber(resident), second as u32);
         }
         assert_eq!(expected.next(now + 5 - AHEAD_S - 1), None);
-        assert_eq!(expected.next(now + 5 - AHEAD_S), Some((ResidentNumber(3), now + 5)));
-        assert_eq!(expected.next(now + 5), Some((ResidentNumber(1), now + 5)));
+        assert_eq!(expected.next(now + 5 - AHEAD_S), Some((ResidentNumber(1), now + 5)));
+        assert_eq!(expected.next(now + 5), Some((ResidentNumber(3), now + 5)));
         assert_eq!(expected.next(now + 5), None, "there was no room for the fourth");
         // Both places are free again, and a resident whose second has passed is not signed for.
         for resident in [5, 6, 7] {
