@@ -1,11 +1,12 @@
 //! The request body: `Content-Length` bytes or chunks, taken as they come.
 //!
-//! Owns the chunked grammar of RFC 9112 §7.1 (6.1a, 7.1a) as a machine of one byte a step between the data. Never
-//! reads past the body, so pipelined bytes stay with the caller; never keeps trailers, so the two rules on merging
-//! them (7.1.2a, 7.1.2b) have nothing to apply to. The shard makes one [`Body`] a request from the head's framing and
-//! feeds it until it is done. A body that ends with its connection instead is the shard's to close (6.3d).
+//! Owns the chunked grammar of RFC 9112 §7.1 (6.1a, 7.1a): data is handed out as it comes, the lines around it are looked
+//! at when they have ended. Never reads past the body, so pipelined bytes stay with the caller; never keeps trailers, so
+//! the two rules on merging them (7.1.2a, 7.1.2b) have nothing to apply to. The shard makes one [`Body`] a request from
+//! the head's framing and feeds it until it is done. A body that ends with its connection instead is the shard's to close
+//! (6.3d).
 
-use super::grammar::{CR, HTAB, LF, SP, is_text, is_token};
+use super::grammar::{CR, HTAB, LF, SP, is_text, text_end, token_end};
 use super::head::Framing;
 use crate::limits::CHUNK_OVERHEAD_BYTES_MAX;
 
@@ -13,63 +14,39 @@ use crate::limits::CHUNK_OVERHEAD_BYTES_MAX;
 #[derive(Clone, Debug)]
 pub struct Body {
     step: Step,
-    /// Of a body or chunk: bytes still to come. While a chunk size is read: its value so far.
+    /// Of a body or chunk: bytes still to come.
     left: u64,
-    /// Digits of the chunk size being read.
-    digits: usize,
     /// Body bytes handed out.
     taken: u64,
-    /// Bytes of chunk extensions, of trailers, and of sizes with more digits than a size can need.
+    /// What has come of a line of the framing.
+    line: Vec<u8>,
+    /// Bytes of chunk extensions, of trailers, and of sizes with more digits than a size can need, of lines that ended.
     overhead: usize,
-}
-
-/// What one call of [`Body::decode`] did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Progress {
-    /// Bytes of the input that belong to the body; the next request starts after them once `done`.
-    pub consumed: usize,
-    /// Whether the body is complete.
-    pub done: bool,
 }
 
 refusals! {
     /// Why a body was refused. The connection closes after the answer, and the body is not fed again.
-    BodyError "request body"
-    TooLarge 413 "body-too-large" "More bytes than the route takes.";
-    ChunkSize 400 "bad-chunk-size" "A chunk size that is not hexadecimal digits, or beyond 64 bits.";
-    ChunkExtension 400 "bad-chunk-extension" "A chunk extension against its grammar.";
-    LineEnd 400 "bad-chunk-line-end" "A line, or the data of a chunk, that does not end in CRLF.";
-    Trailer 400 "bad-trailer" "A trailer that is not a field line.";
-    ChunkOverhead 400 "chunk-overhead" "More extensions and trailers than [`CHUNK_OVERHEAD_BYTES_MAX`].";
+    BodyError
+    TooLarge 413 "body-too-large" "The body is over 4096 bytes.";
+    ChunkSize 400 "bad-chunk-size" "A chunk size is not hexadecimal digits, or beyond 64 bits.";
+    ChunkExtension 400 "bad-chunk-extension" "A chunk extension is against its grammar.";
+    LineEnd 400 "bad-chunk-line-end" "A line, or the data of a chunk, does not end in CRLF.";
+    Trailer 400 "bad-trailer" "A trailer is not a field line.";
+    ChunkOverhead 400 "chunk-overhead" "Chunk extensions and trailers are over 1024 bytes.";
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
     /// `Content-Length` bytes.
     Sized,
-    SizeFirst,
+    /// The line before a chunk.
     Size,
-    /// Whitespace after a size, which only an extension may follow.
-    SizeSpace,
-    NameFirst,
-    Name,
-    NameSpace,
-    ValueFirst,
-    ValueToken,
-    ValueQuoted,
-    /// After a backslash in a quoted string.
-    ValuePair,
-    ValueEnd,
-    ValueSpace,
-    SizeLf,
+    /// A chunk.
     Data,
-    DataCr,
-    DataLf,
-    TrailerFirst,
-    TrailerName,
-    TrailerValue,
-    TrailerLf,
-    LastLf,
+    /// The empty line behind it.
+    DataEnd,
+    /// A trailer, or the empty line behind all.
+    Trailer,
     Done,
 }
 
@@ -79,9 +56,9 @@ impl Body {
         let (step, left) = match framing {
             Framing::None | Framing::Length(0) => (Step::Done, 0),
             Framing::Length(bytes) => (Step::Sized, bytes),
-            Framing::Chunked => (Step::SizeFirst, 0),
+            Framing::Chunked => (Step::Size, 0),
         };
-        Body { step, left, digits: 0, taken: 0, overhead: 0 }
+        Body { step, left, taken: 0, line: Vec::new(), overhead: 0 }
     }
 
     /// Whether the body is complete.
@@ -89,130 +66,125 @@ impl Body {
         self.step == Step::Done
     }
 
-    /// Takes what of `input` belongs to the body, and appends its content to `out`. `bytes_max` bounds the content of
-    /// the whole body; a declared length beyond it is refused before the first byte, so a call without input, made
+    /// Takes what of `input` belongs to the body, appends its content to `out`, and says how many bytes that were; once the
+    /// body is done the next request starts behind them. `bytes_max` bounds the content of the whole body; a declared length beyond it is refused before the first byte, so a call without input, made
     /// before `100 Continue` is sent, already knows.
     ///
     /// # Errors
-    /// What is wrong, at the first byte that proves it.
-    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<Progress, BodyError> {
+    /// What is wrong, at the same byte however the input is cut.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<usize, BodyError> {
         let mut at = 0;
-        if self.step == Step::Sized && self.taken + self.left.min(u64::MAX - self.taken) > bytes_max {
+        if self.step == Step::Sized && self.left > bytes_max.saturating_sub(self.taken) {
             return Err(BodyError::TooLarge);
         }
-        while self.step != Step::Done && at < input.len() {
-            match self.step {
-                Step::Sized => {
-                    at += self.take(&input[at..], out, Step::Done);
+        while !self.is_done() && at < input.len() {
+            if matches!(self.step, Step::Sized | Step::Data) {
+                let rest = &input[at..];
+                let count = usize::try_from(self.left).map_or(rest.len(), |left| left.min(rest.len()));
+                out.extend_from_slice(&rest[..count]);
+                at += count;
+                self.taken += count as u64;
+                self.left -= count as u64;
+                if self.left == 0 {
+                    self.step = if self.step == Step::Sized { Step::Done } else { Step::DataEnd };
                 }
-                Step::Data => {
-                    at += self.take(&input[at..], out, Step::DataCr);
-                }
-                _ => {
-                    let byte = input[at];
-                    at += 1;
-                    self.charge(byte)?;
-                    self.step = self.framing_step(byte, bytes_max)?;
-                }
+            } else {
+                self.take(input[at], bytes_max)?;
+                at += 1;
             }
         }
-        Ok(Progress { consumed: at, done: self.is_done() })
+        Ok(at)
     }
 
-    /// Hands out what `input` has of the data at hand, and goes to `next` at its end.
-    fn take(&mut self, input: &[u8], out: &mut Vec<u8>, next: Step) -> usize {
-        let count = usize::try_from(self.left).map_or(input.len(), |left| left.min(input.len()));
-        out.extend_from_slice(&input[..count]);
-        self.taken += count as u64;
-        self.left -= count as u64;
-        if self.left == 0 {
-            self.step = next;
+    /// Takes a byte of a line.
+    fn take(&mut self, byte: u8, bytes_max: u64) -> Result<(), BodyError> {
+        match (byte, self.line.last()) {
+            (LF, Some(&CR)) => {
+                self.overhead += self.line_overhead();
+                let line = std::mem::take(&mut self.line);
+                self.step = self.next(&line[..line.len() - 1], bytes_max)?;
+                return Ok(());
+            }
+            (LF, _) | (_, Some(&CR)) => return Err(BodyError::LineEnd),
+            _ if self.step == Step::DataEnd && byte != CR => return Err(BodyError::LineEnd),
+            _ => self.line.push(byte),
         }
-        count
-    }
-
-    /// Counts a byte that a plain chunked body would not need.
-    fn charge(&mut self, byte: u8) -> Result<(), BodyError> {
-        let is_needed = match self.step {
-            Step::SizeFirst | Step::SizeLf | Step::DataCr | Step::DataLf | Step::LastLf => true,
-            Step::Size => byte == CR || self.digits < 16,
-            Step::TrailerFirst => byte == CR,
-            _ => false,
-        };
-        self.overhead += usize::from(!is_needed);
         // RFC 9112 §7.1.1: a recipient ought to limit the total length of chunk extensions.
-        if self.overhead > CHUNK_OVERHEAD_BYTES_MAX { Err(BodyError::ChunkOverhead) } else { Ok(()) }
+        let overhead = self.overhead + self.line_overhead();
+        if overhead > CHUNK_OVERHEAD_BYTES_MAX { Err(BodyError::ChunkOverhead) } else { Ok(()) }
     }
 
-    fn framing_step(&mut self, byte: u8, bytes_max: u64) -> Result<Step, BodyError> {
-        match (self.step, byte) {
-            (Step::Size, CR) => Ok(Step::SizeLf),
-            (Step::Size, b';') => Ok(Step::NameFirst),
-            (Step::Size, SP | HTAB) => Ok(Step::SizeSpace),
-            (Step::SizeFirst | Step::Size, _) => {
-                let digit = char::from(byte).to_digit(16).ok_or(line_end_or(byte, BodyError::ChunkSize))?;
+    fn line_overhead(&self) -> usize {
+        let size = if self.step == Step::Size { digits(&self.line[..self.line.len().min(16)]) } else { 0 };
+        self.line.len() - size - usize::from(self.line.ends_with(&[CR]))
+    }
+
+    /// What comes behind a line.
+    fn next(&mut self, line: &[u8], bytes_max: u64) -> Result<Step, BodyError> {
+        match self.step {
+            Step::Size => {
+                let (size, extensions) = line.split_at(digits(line));
+                if !matches!(extensions, [] | [b';' | SP | HTAB, ..]) {
+                    return Err(BodyError::ChunkSize);
+                }
                 // RFC 9112 §7.1 (7.1b): large sizes overflow nothing and lose no digit.
-                let shifted = self.left.checked_mul(16).ok_or(BodyError::ChunkSize)?;
-                self.left = shifted + u64::from(digit);
-                self.digits += 1;
-                Ok(Step::Size)
+                let size = str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+                self.left = size.ok_or(BodyError::ChunkSize)?;
+                match self.left {
+                    _ if !are_extensions(extensions) => Err(BodyError::ChunkExtension),
+                    0 => Ok(Step::Trailer),
+                    size if size > bytes_max.saturating_sub(self.taken) => Err(BodyError::TooLarge),
+                    _ => Ok(Step::Data),
+                }
             }
-            (Step::SizeLf, LF) if self.left == 0 => Ok(Step::TrailerFirst),
-            (Step::SizeLf, LF) if self.left > bytes_max.saturating_sub(self.taken) => Err(BodyError::TooLarge),
-            (Step::SizeLf, LF) => Ok(Step::Data),
-            (Step::DataCr, CR) => Ok(Step::DataLf),
-            (Step::DataLf, LF) => {
-                self.digits = 0;
-                Ok(Step::SizeFirst)
-            }
-            (Step::SizeLf | Step::DataCr | Step::DataLf | Step::TrailerLf | Step::LastLf, byte) if byte != LF => {
-                Err(BodyError::LineEnd)
-            }
-            (Step::DataCr, _) => Err(BodyError::LineEnd),
+            Step::Trailer if line.is_empty() => Ok(Step::Done),
             // RFC 9112 §7.1.2 (7.1.2b): trailers are field lines, parsed as such and dropped; the same rules as in a head.
-            (Step::TrailerFirst, CR) => Ok(Step::LastLf),
-            (Step::TrailerFirst, _) if is_token(byte) => Ok(Step::TrailerName),
-            (Step::TrailerName, b':') => Ok(Step::TrailerValue),
-            (Step::TrailerName, _) if is_token(byte) => Ok(Step::TrailerName),
-            (Step::TrailerValue, CR) => Ok(Step::TrailerLf),
-            (Step::TrailerValue, _) if is_text(byte) => Ok(Step::TrailerValue),
-            (Step::TrailerLf, _) => Ok(Step::TrailerFirst),
-            (Step::LastLf, _) => Ok(Step::Done),
-            (Step::TrailerFirst | Step::TrailerName | Step::TrailerValue, _) => {
-                Err(line_end_or(byte, BodyError::Trailer))
+            Step::Trailer => {
+                let value = token(line).and_then(|rest| rest.strip_prefix(b":"));
+                value.filter(|value| text_end(value, 0) == value.len()).map(|_| Step::Trailer).ok_or(BodyError::Trailer)
             }
-            (step, _) => extension_step(step, byte).ok_or(line_end_or(byte, BodyError::ChunkExtension)),
+            _ => Ok(Step::Size),
         }
     }
+}
+
+fn digits(line: &[u8]) -> usize {
+    line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count()
 }
 
 /// RFC 9112 §7.1.1 (7.1.1a): extensions are parsed and ignored. Whitespace around `;` and `=` is bad whitespace, which
-/// a recipient MUST parse (RFC 9110 §5.6.3); anywhere else, before the CRLF too, it is an error. A quoted string
-/// holds neither CR nor LF, so no line can hide in one.
-fn extension_step(step: Step, byte: u8) -> Option<Step> {
-    match (step, byte) {
-        (Step::NameFirst | Step::ValueFirst | Step::SizeSpace | Step::NameSpace | Step::ValueSpace, SP | HTAB) => {
-            Some(step)
-        }
-        (Step::Name, SP | HTAB) => Some(Step::NameSpace),
-        (Step::ValueToken | Step::ValueEnd, SP | HTAB) => Some(Step::ValueSpace),
-        (Step::Name | Step::ValueToken | Step::ValueEnd, CR) => Some(Step::SizeLf),
-        (Step::Name | Step::NameSpace, b'=') => Some(Step::ValueFirst),
-        (Step::ValueFirst, b'"') => Some(Step::ValueQuoted),
-        (Step::ValueQuoted, b'"') => Some(Step::ValueEnd),
-        (Step::ValueQuoted, b'\\') => Some(Step::ValuePair),
-        (Step::ValueQuoted | Step::ValuePair, _) => is_text(byte).then_some(Step::ValueQuoted),
-        (Step::NameFirst | Step::Name, _) if is_token(byte) => Some(Step::Name),
-        (Step::ValueFirst | Step::ValueToken, _) if is_token(byte) => Some(Step::ValueToken),
-        (Step::NameFirst | Step::ValueFirst, _) => None,
-        (_, b';') => Some(Step::NameFirst),
-        _ => None,
+/// a recipient MUST parse (RFC 9110 §5.6.3); anywhere else, before the CRLF too, it is an error.
+fn are_extensions(mut line: &[u8]) -> bool {
+    while !line.is_empty() {
+        let Some(rest) = behind_space(line).strip_prefix(b";").and_then(|rest| token(behind_space(rest))) else {
+            return false;
+        };
+        let value = behind_space(rest).strip_prefix(b"=").map(behind_space);
+        let Some(rest) = value.map_or(Some(rest), |value| token(value).or_else(|| quoted(value))) else { return false };
+        line = rest;
     }
+    true
 }
 
-/// A bare LF by its own name, anything else as `error`.
-fn line_end_or(byte: u8, error: BodyError) -> BodyError {
-    if byte == LF { BodyError::LineEnd } else { error }
+fn behind_space(line: &[u8]) -> &[u8] {
+    &line[line.iter().take_while(|byte| matches!(**byte, SP | HTAB)).count()..]
+}
+
+/// What is behind a token.
+fn token(line: &[u8]) -> Option<&[u8]> {
+    line.split_at_checked(token_end(line, 0)).filter(|(token, _)| !token.is_empty()).map(|(_, rest)| rest)
+}
+
+/// What is behind a quoted string (RFC 9110 §5.6.4).
+fn quoted(line: &[u8]) -> Option<&[u8]> {
+    let mut line = line.strip_prefix(b"\"")?;
+    loop {
+        line = match line {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if is_text(*byte) => rest,
+            _ => return None,
+        };
+    }
 }
 
 #[cfg(test)]
@@ -229,10 +201,9 @@ mod tests {
     ) -> Result<(Vec<u8>, usize, bool), BodyError> {
         let (mut body, mut out, mut at) = (Body::new(framing), Vec::new(), 0);
         for &cut in cuts.iter().chain([&input.len()]) {
-            let progress = body.decode(&input[at..cut], &mut out, bytes_max)?;
-            at += progress.consumed;
-            assert!(progress.done || at == cut, "all is taken until the body is done");
-            if progress.done {
+            at += body.decode(&input[at..cut], &mut out, bytes_max)?;
+            assert!(body.is_done() || at == cut, "all is taken until the body is done");
+            if body.is_done() {
                 break;
             }
         }
@@ -389,8 +360,8 @@ mod tests {
     #[test]
     fn extensions_trailers_and_idle_digits_share_one_bound() {
         let half = "a".repeat(CHUNK_OVERHEAD_BYTES_MAX / 2);
-        // `;` and a name in the first half; name, `:`, CR and LF in the second.
-        let fits = format!("1;{}\r\nx\r\n0\r\n{}:\r\n\r\n", &half[2..], &half[2..]);
+        // `;` and a name in the first half; a name and `:` in the second.
+        let fits = format!("1;{}\r\nx\r\n0\r\n{}:\r\n\r\n", &half[1..], &half[1..]);
         assert_eq!(run(Framing::Chunked, fits.as_bytes(), &[], 64).map(|(_, _, done)| done), Ok(true));
         let exceeds = format!("1;{half}\r\nx\r\n0;{half}\r\n\r\n");
         assert_eq!(run(Framing::Chunked, exceeds.as_bytes(), &[], 64), Err(BodyError::ChunkOverhead));

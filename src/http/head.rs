@@ -99,27 +99,27 @@ const _: () = assert!(Field::COUNT <= 32);
 
 refusals! {
     /// Why a request head was refused. The connection closes after the answer.
-    HeadError "request head"
-    LineEnd 400 "bad-line-end" "A bare CR or a bare LF.";
+    HeadError
+    LineEnd 400 "bad-line-end" "There is a bare CR or a bare LF.";
     Method 400 "bad-method" "The method is not a token followed by one space.";
     Target 400 "bad-target" "The request-target is none of the four forms, is not for this method, or has a byte no URI has.";
     Version 400 "bad-version" "What follows the target is not `HTTP/d.d`.";
-    VersionUnsupported 505 "version-not-supported" "A major version other than 1.";
+    VersionUnsupported 505 "version-not-supported" "The major version is not 1.";
     LeadingWhitespace 400 "leading-whitespace" "A field line starts with whitespace: folded, or before the first field.";
     FieldName 400 "bad-field-name" "A field name is not a token right before its colon.";
-    FieldValue 400 "bad-field-value" "A control character in a field value.";
+    FieldValue 400 "bad-field-value" "A field value has a control character.";
     RepeatedField 400 "repeated-field" "A field that may come once came twice.";
     Host 400 "bad-host" "Host is missing, repeated or invalid.";
     ContentLength 400 "bad-content-length" "Content-Length is not one number.";
-    LengthAndEncoding 400 "length-and-encoding" "Content-Length beside Transfer-Encoding.";
+    LengthAndEncoding 400 "length-and-encoding" "Content-Length stands beside Transfer-Encoding.";
     TransferEncoding 400 "bad-transfer-encoding" "Transfer-Encoding does not end in one `chunked`.";
-    TransferEncodingVersion 400 "transfer-encoding-in-http10" "Transfer-Encoding in HTTP/1.0.";
-    TransferCodingUnsupported 501 "transfer-coding-not-implemented" "A transfer coding before `chunked` that we do not decode.";
-    Expectation 417 "expectation-failed" "An expectation other than 100-continue.";
+    TransferEncodingVersion 400 "transfer-encoding-in-http10" "HTTP/1.0 has no Transfer-Encoding.";
+    TransferCodingUnsupported 501 "transfer-coding-not-implemented" "This server decodes no transfer coding but `chunked`.";
+    Expectation 417 "expectation-failed" "There is an expectation other than 100-continue.";
     // RFC 9112 §3 (3a)
-    RequestLineTooLong 414 "request-line-too-long" "The request line is longer than [`REQUEST_LINE_BYTES_MAX`].";
-    HeadTooLong 431 "head-too-long" "The head is longer than [`HEAD_BYTES_MAX`].";
-    TooManyFields 431 "too-many-fields" "More than [`HEAD_FIELDS_MAX`] fields.";
+    RequestLineTooLong 414 "request-line-too-long" "The request line is over 2048 bytes.";
+    HeadTooLong 431 "head-too-long" "The head is over 8192 bytes.";
+    TooManyFields 431 "too-many-fields" "The head has more than 64 fields.";
 }
 
 /// Parses the head at the start of `buffer`; `None` while it has not ended. Then it is called again with the same and

@@ -11,23 +11,17 @@
 
 #![forbid(unsafe_code)]
 
-/// Makes an error of what was refused and the reasons, `Variant status "word" "meaning";` a line.
+/// Makes an error of its reasons, `Variant status "word" "detail";` a line.
 macro_rules! refusals {
-    ($(#[$about:meta])* $error:ident $refused:literal $($variant:ident $status:literal $word:literal $meaning:literal;)*) => {
+    ($(#[$about:meta])* $error:ident $($variant:ident $status:literal $word:literal $detail:literal;)*) => {
         $(#[$about])*
-        #[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
-        #[error("{} refused: {} ({})", $refused, self.reason(), self.status())]
-        pub enum $error { $(#[doc = $meaning] $variant,)* }
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $error { $(#[doc = $detail] $variant,)* }
 
         impl $error {
-            /// The status to answer with.
-            pub const fn status(self) -> u16 {
-                match self { $($error::$variant => $status,)* }
-            }
-
-            /// A short stable word for the problem's type and the metric's label.
-            pub const fn reason(self) -> &'static str {
-                match self { $($error::$variant => $word,)* }
+            /// The status to answer with, a short stable word for the problem's type, and a sentence for a person.
+            pub const fn told(self) -> (u16, &'static str, &'static str) {
+                match self { $($error::$variant => ($status, $word, $detail),)* }
             }
         }
     };

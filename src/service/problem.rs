@@ -5,8 +5,6 @@
 #![allow(missing_docs, reason = "the messages say it")]
 
 use super::counters::EndReason;
-use crate::http::body::BodyError;
-use crate::http::head::HeadError;
 
 /// A refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,32 +105,18 @@ problems! {
 }
 
 impl Problem {
-    /// For a head that could not be read.
-    pub fn from_head(error: HeadError) -> Problem {
-        let detail = match error {
-            HeadError::RequestLineTooLong => "The request line is over 2048 bytes.",
-            HeadError::HeadTooLong => "The head is over 8192 bytes.",
-            HeadError::TooManyFields => "The head has more than 64 fields.",
-            _ => "The request is not HTTP as this server reads it.",
-        };
-        let end = if matches!(error.status(), 414 | 431) { EndReason::Large } else { EndReason::Malformed };
-        Problem { status: error.status(), word: error.reason(), detail, end }
-    }
-
-    /// For a body that could not be read.
-    pub fn from_body(error: BodyError) -> Problem {
-        let (detail, end) = match error {
-            BodyError::TooLarge => ("The body is over 4096 bytes.", EndReason::Large),
-            BodyError::ChunkOverhead => ("Chunk extensions and trailers are over 1024 bytes.", EndReason::Malformed),
-            _ => ("The body is not framed as HTTP says.", EndReason::Malformed),
-        };
-        Problem { status: error.status(), word: error.reason(), detail, end }
+    /// For a head or a body that could not be read, by what HTTP says of it.
+    pub fn unreadable((status, word, detail): (u16, &'static str, &'static str)) -> Problem {
+        let end = if matches!(status, 413 | 414 | 431) { EndReason::Large } else { EndReason::Malformed };
+        Problem { status, word, detail, end }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::body::BodyError;
+    use crate::http::head::HeadError;
     use crate::limits::{
         BODY_BYTES_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CHUNK_OVERHEAD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_FIELDS_MAX,
         HEAD_MS_MAX, REQUEST_LINE_BYTES_MAX,
@@ -141,11 +125,11 @@ mod tests {
     #[test]
     fn what_meets_a_limit_is_told_the_limit() {
         let told = [
-            (Problem::from_head(HeadError::RequestLineTooLong), format!("{REQUEST_LINE_BYTES_MAX} bytes")),
-            (Problem::from_head(HeadError::HeadTooLong), format!("{HEAD_BYTES_MAX} bytes")),
-            (Problem::from_head(HeadError::TooManyFields), format!("{HEAD_FIELDS_MAX} fields")),
-            (Problem::from_body(BodyError::TooLarge), format!("{BODY_BYTES_MAX} bytes")),
-            (Problem::from_body(BodyError::ChunkOverhead), format!("{CHUNK_OVERHEAD_BYTES_MAX} bytes")),
+            (Problem::unreadable(HeadError::RequestLineTooLong.told()), format!("{REQUEST_LINE_BYTES_MAX} bytes")),
+            (Problem::unreadable(HeadError::HeadTooLong.told()), format!("{HEAD_BYTES_MAX} bytes")),
+            (Problem::unreadable(HeadError::TooManyFields.told()), format!("{HEAD_FIELDS_MAX} fields")),
+            (Problem::unreadable(BodyError::TooLarge.told()), format!("{BODY_BYTES_MAX} bytes")),
+            (Problem::unreadable(BodyError::ChunkOverhead.told()), format!("{CHUNK_OVERHEAD_BYTES_MAX} bytes")),
             (HEAD_TIMED_OUT, format!("{} s", HEAD_MS_MAX / 1_000)),
             (BODY_TIMED_OUT, format!("{} s", BODY_MS_MAX / 1_000)),
             (BODY_TIMED_OUT, format!("{BODY_LEAST_BYTES_PER_S} bytes/s")),

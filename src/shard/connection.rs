@@ -249,7 +249,7 @@ impl Connection {
                 return 0;
             }
             Err(error) => {
-                let problem = Problem::from_head(error);
+                let problem = Problem::unreadable(error.told());
                 // What a balancer would say; this is a stranger.
                 let end = if data.starts_with(proxy::SIGNATURE) { EndReason::Proxy } else { problem.end };
                 self.refuse(context, Problem { end, ..problem }, ReplyTarget::unreadable(data));
@@ -282,7 +282,7 @@ impl Connection {
         };
         if length.is_some_and(|length| length > limit as u64) {
             let target = context.service.target(&head, true);
-            self.refuse(context, Problem::from_body(BodyError::TooLarge), target);
+            self.refuse(context, Problem::unreadable(BodyError::TooLarge.told()), target);
             return data.len();
         }
         let rest = &data[head.bytes..];
@@ -305,19 +305,19 @@ impl Connection {
 
     fn consume_body(&mut self, context: &mut Context<'_>, mut arriving: Box<Arriving>, data: &[u8]) -> usize {
         match arriving.body.decode(data, &mut arriving.bytes, arriving.bytes_max) {
-            Ok(progress) if progress.done => {
+            Ok(consumed) if arriving.body.is_done() => {
                 let Ok(Some(head)) = head::parse(&arriving.head) else {
                     unreachable!("a head that was parsed once parses again")
                 };
                 self.serve(context, &head, &arriving.bytes);
-                progress.consumed
+                consumed
             }
-            Ok(progress) => {
+            Ok(consumed) => {
                 self.arriving = Some(arriving);
-                progress.consumed
+                consumed
             }
             Err(error) => {
-                self.refuse(context, Problem::from_body(error), ReplyTarget::unreadable(&arriving.head));
+                self.refuse(context, Problem::unreadable(error.told()), ReplyTarget::unreadable(&arriving.head));
                 data.len()
             }
         }

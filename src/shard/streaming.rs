@@ -64,17 +64,18 @@ impl Connection {
         let (now_ms, stream) = (context.now.mono_ms(), &mut *streaming.stream);
         let slice = &data[..data.len().min(*context.slice_bytes)];
         let consumed = match streaming.body.decode(slice, &mut stream.input, u64::MAX) {
-            Ok(progress) => {
-                let earned_ms = progress.consumed as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
+            Ok(consumed) => {
+                let earned_ms = consumed as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
                 streaming.body_deadline_ms = (streaming.body_deadline_ms + earned_ms).min(now_ms + BODY_MS_MAX);
                 if !stream.is_waiting() {
                     streaming.answer_deadline_ms = now_ms + ANSWER_MS_MAX;
                 }
-                context.service.read_lines(context.now, context.asker, stream, progress.done, context.asks);
-                progress.consumed
+                let whole = streaming.body.is_done();
+                context.service.read_lines(context.now, context.asker, stream, whole, context.asks);
+                consumed
             }
             Err(error) => {
-                stream.fail(Problem::from_body(error));
+                stream.fail(Problem::unreadable(error.told()));
                 data.len()
             }
         };

@@ -204,7 +204,7 @@ fn request_lines_have_single_spaces_and_an_exact_version() {
     ] {
         assert_eq!(refused(format!("{line}\r\nHost: a\r\n\r\n")), error, "{line:?}");
     }
-    assert_eq!(HeadError::VersionUnsupported.status(), 505);
+    assert_eq!(HeadError::VersionUnsupported.told().0, 505);
     for (line, version) in [
         ("GET / HTTP/1.0", Version::Http10),
         ("GET / HTTP/1.1", Version::Http11),
@@ -245,7 +245,7 @@ fn rfc9112_2_2_c_bare_cr_is_refused_everywhere() {
     for at in 1..request.len() {
         let mut bytes = request.clone().into_bytes();
         bytes.insert(at, b'\r');
-        assert_eq!(refused(&bytes).status(), 400, "at {at}");
+        assert_eq!(refused(&bytes).told().0, 400, "at {at}");
     }
     assert_eq!(refused(with("X: a\rb\r\n")), HeadError::LineEnd);
     assert_eq!(refused(with("X: a\r\r\n")), HeadError::LineEnd);
@@ -259,7 +259,7 @@ fn bare_lf_is_refused_everywhere() {
         let mut bytes = request.clone().into_bytes();
         bytes.insert(at, b'\n');
         let is_inside_line_end = at > 0 && bytes[at - 1] == b'\r';
-        assert_eq!(refused(&bytes).status(), 400, "at {at}");
+        assert_eq!(refused(&bytes).told().0, 400, "at {at}");
         if !is_inside_line_end {
             assert_eq!(refused(&bytes), HeadError::LineEnd, "at {at}");
         }
@@ -287,7 +287,7 @@ fn rfc9112_3_a_a_request_line_too_long_is_414() {
     for long in [line(REQUEST_LINE_BYTES_MAX + 1), line(20_000), "M".repeat(REQUEST_LINE_BYTES_MAX)] {
         assert_eq!(refused(&long), HeadError::RequestLineTooLong);
     }
-    assert_eq!(HeadError::RequestLineTooLong.status(), 414);
+    assert_eq!(HeadError::RequestLineTooLong.told().0, 414);
     assert_eq!(outcome(&line(REQUEST_LINE_BYTES_MAX + 1)[..REQUEST_LINE_BYTES_MAX - 1]), Ok(None));
     assert_eq!(refused(&line(20_000)[..REQUEST_LINE_BYTES_MAX]), HeadError::RequestLineTooLong, "not only at its end");
 }
@@ -304,7 +304,7 @@ fn heads_beyond_their_limits_are_431_as_soon_as_known() {
 
     assert_eq!(accepted(with(&"X: y\r\n".repeat(HEAD_FIELDS_MAX - 1))).path, "/");
     assert_eq!(refused(with(&"X: y\r\n".repeat(HEAD_FIELDS_MAX))), HeadError::TooManyFields);
-    let (long, many) = (HeadError::HeadTooLong.status(), HeadError::TooManyFields.status());
+    let (long, many) = (HeadError::HeadTooLong.told().0, HeadError::TooManyFields.told().0);
     assert_eq!((long, many), (431, 431));
 }
 
@@ -558,7 +558,7 @@ fn rfc9112_6_3_a_encodings_that_do_not_end_in_one_chunked_are_refused() {
     }
     for value in ["gzip, chunked", "identity, chunked", "gzip;level=9, chunked", "xchunked,chunked"] {
         let error = refused(with(&format!("Transfer-Encoding: {value}\r\n")));
-        assert_eq!((error, error.status()), (HeadError::TransferCodingUnsupported, 501), "{value:?}");
+        assert_eq!((error, error.told().0), (HeadError::TransferCodingUnsupported, 501), "{value:?}");
     }
     for (first, second, error) in [
         ("chunked", "chunked", HeadError::TransferEncoding),
@@ -638,7 +638,7 @@ fn encodings_hidden_by_characters_are_refused() {
         "X: y\n\nGET /b HTTP/1.1",
         "\u{feff}Content-Length: 5",
     ] {
-        assert_eq!(refused(with(&format!("{lines}\r\n"))).status(), 400, "{lines:?}");
+        assert_eq!(refused(with(&format!("{lines}\r\n"))).told().0, 400, "{lines:?}");
     }
 }
 
@@ -682,5 +682,5 @@ fn rfc9110_10_1_1_only_100_continue_can_be_expected() {
         let result = outcome(format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n"));
         assert_eq!(result.map(|said| said.unwrap().expect_continue), expected, "{version} {fields:?}");
     }
-    assert_eq!(HeadError::Expectation.status(), 417);
+    assert_eq!(HeadError::Expectation.told().0, 417);
 }
