@@ -17,6 +17,7 @@ use monoio::buf::{IoBuf, IoVecBuf};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use thunderdome::Arena;
 
 use super::in_flight::InFlight;
 use super::{Clock, Seat, shutdown};
@@ -60,7 +61,7 @@ pub(super) fn run_epoll(seat: Seat) -> io::Result<()> {
 struct Worker {
     clock: Clock,
     shard: RefCell<Shard>,
-    desks: RefCell<Vec<Option<Rc<Desk>>>>,
+    desks: RefCell<Arena<Rc<Desk>>>,
     seat_bells: std::sync::Arc<[super::Bell]>,
     receive_buffers: RefCell<Vec<Box<[u8]>>>,
     /// Of all accepts.
@@ -93,7 +94,7 @@ async fn run(seat: Seat) -> io::Result<()> {
     let worker = Rc::new(Worker {
         clock,
         shard: RefCell::new(shard),
-        desks: RefCell::new(Vec::new()),
+        desks: RefCell::new(Arena::new()),
         seat_bells: seat.bells,
         receive_buffers: RefCell::new(Vec::new()),
         canceller: RefCell::new(Some(Canceller::new())),
@@ -171,7 +172,8 @@ async fn hear(worker: Rc<Worker>, mut pull: UnixStream) {
 /// One connection, from its accept to its close.
 async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
     let Some(id) = worker.shard.borrow_mut().handle_accept(worker.clock.now(), peer) else { return };
-    let desk = worker.take_desk(id, stream.as_raw_fd());
+    let desk = Rc::new(Desk { descriptor: stream.as_raw_fd(), ..Desk::default() });
+    worker.desks.borrow_mut().insert_at(id, desk.clone());
     let mut failed = false;
     let mut unsent = None;
     while !failed {
@@ -197,7 +199,7 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
             Next::Close => break,
         }
     }
-    worker.desks.borrow_mut()[id.index as usize] = None;
+    worker.desks.borrow_mut().remove(id);
     worker.shard.borrow_mut().handle_closed(id, failed, unsent);
 }
 
@@ -235,16 +237,6 @@ async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: Conne
 }
 
 impl Worker {
-    fn take_desk(&self, id: ConnectionId, descriptor: RawFd) -> Rc<Desk> {
-        let desk = Rc::new(Desk { descriptor, ..Desk::default() });
-        let mut desks = self.desks.borrow_mut();
-        if desks.len() <= id.index as usize {
-            desks.resize(id.index as usize + 1, None);
-        }
-        desks[id.index as usize] = Some(desk.clone());
-        desk
-    }
-
     /// Rings and wakes whom the last event has left to be rung and woken.
     fn after_event(&self) {
         let mut shard = self.shard.borrow_mut();
@@ -252,7 +244,7 @@ impl Worker {
             self.seat_bells[other].ring();
         }
         while let Some(id) = shard.poll_woken() {
-            if let Some(Some(desk)) = self.desks.borrow().get(id.index as usize) {
+            if let Some(desk) = self.desks.borrow().get(id) {
                 desk.kick();
             }
         }

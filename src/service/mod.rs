@@ -43,7 +43,7 @@ pub use reply::{Output, Reply};
 pub use route::{Role, Route};
 pub use settings::Settings;
 pub use stream::{Stream, Written};
-pub use writes::{Asker, Change, ConnectionId, Due, LineResult, Past, StatusWrite, Statuses};
+pub use writes::{Asker, Change, ConnectionId, Due, LineResult, NOBODY, Past, StatusWrite, Statuses};
 
 use crate::http::date::DateCache;
 use crate::http::field::Field;

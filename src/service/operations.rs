@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::callers::Scope;
 use super::problem::{self, Problem};
-use super::writes::{Asker, ConnectionId, Then};
+use super::writes::{Asker, NOBODY, Then};
 use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
@@ -51,7 +51,7 @@ impl Service {
 
     /// Writes down what no answer waits for; while the journal takes nothing that is all that is lost.
     pub(super) fn note(&mut self, now: Now, asker: Asker, author: &Arc<str>, action: &str, detail: &str) {
-        let asker = Asker { connection: ConnectionId::NOBODY, ..asker };
+        let asker = Asker { connection: NOBODY, ..asker };
         let _ = self.write_audit(now, asker, author, action, detail);
     }
 

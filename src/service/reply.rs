@@ -173,7 +173,7 @@ mod tests {
             let (now, target) = (Now { unix_ms: 0, mono_us: 0 }, ReplyTarget::unreadable(b""));
             let mut reply = Reply {
                 now,
-                asker: Asker { shard: 0, connection: super::super::ConnectionId::NOBODY },
+                asker: Asker { shard: 0, connection: super::super::NOBODY },
                 date: imf_fixdate(0),
                 origin: None,
                 target,

@@ -17,19 +17,12 @@ use crate::limits::{
 use crate::registry::table::{Place, Record as Known, Statement};
 use crate::words::{Now, ResidentNumber, Status};
 
-/// A connection of one shard. Stale once the connection was removed: a lookup then finds nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ConnectionId {
-    /// The place in the shard's slab.
-    pub index: u32,
-    /// Raised each time the place is given back.
-    pub generation: u32,
-}
+/// A connection of one shard: its place, and how often that was given back. Stale once the connection was removed: a
+/// lookup then finds nothing.
+pub type ConnectionId = thunderdome::Index;
 
-impl ConnectionId {
-    /// That of no connection: an operation of none, or what is written and not answered.
-    pub const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: 0 };
-}
+/// That of no connection: an operation of none, or what is written and not answered.
+pub const NOBODY: ConnectionId = ConnectionId::DANGLING;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

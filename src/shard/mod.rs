@@ -11,21 +11,20 @@ mod connection;
 mod crowd;
 pub mod mailbox;
 mod secure;
-mod slab;
 mod streaming;
 mod timers;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-pub use crate::service::ConnectionId;
+pub use crate::service::{ConnectionId, NOBODY};
 pub use connection::Next;
 
 use connection::{Buffers, Connection, Context};
 use crowd::Crowd;
 use mailbox::{Mailbox, Message};
 use secure::Secure;
-use slab::Slab;
+use thunderdome::Arena;
 use timers::Deadlines;
 
 use crate::limits::{
@@ -40,7 +39,7 @@ use crate::words::Now;
 /// The state machine of one shard.
 pub struct Shard {
     service: Service,
-    connections: Slab<Connection>,
+    connections: Arena<Connection>,
     /// Beyond which connections are refused.
     connections_max: usize,
     crowd: Crowd,
@@ -71,7 +70,7 @@ impl Shard {
         let is_public = service.role() != Role::Admin;
         Shard {
             service,
-            connections: Slab::new(connections_max + REFUSED_CONNECTIONS_MAX),
+            connections: Arena::with_capacity(connections_max + REFUSED_CONNECTIONS_MAX),
             connections_max,
             crowd: Crowd::new(if is_public { connections_max / 2 } else { connections_max }),
             buffers: Buffers::new(),
@@ -97,11 +96,7 @@ impl Shard {
     /// A connection from `peer` was accepted. `None`: all places are taken, close it.
     pub fn handle_accept(&mut self, now: Now, peer: IpAddr) -> Option<ConnectionId> {
         let is_full = self.connections.len() - self.crowd.refused >= self.connections_max;
-        let Some(id) = self.connections.insert(Connection::new(now)) else {
-            self.service.counters().refused.add(1);
-            return None;
-        };
-        let (connection, crowd) = (self.connections.get_mut(id)?, &mut self.crowd);
+        let (mut connection, crowd) = (Connection::new(now), &mut self.crowd);
         connection.secure = self.service.tls().cloned().map(Secure::new);
         connection.is_proxied = self.service.trusts_proxy(peer);
         connection.awaits_proxy = connection.is_proxied && self.service.expects_proxy();
@@ -109,10 +104,10 @@ impl Shard {
             && (!is_full || connection.is_one_too_many(crowd, problem::CONNECTIONS_FULL)))
         {
             connection.leave(crowd);
-            self.connections.remove(id);
             self.service.counters().refused.add(1);
             return None;
         }
+        let id = self.connections.insert(connection);
         self.service.counters().accepted.add(1);
         self.service.counters().open.set(self.connections.len() as u64);
         Some(id)
@@ -151,7 +146,7 @@ impl Shard {
         }
         let Some(connection) = self.connections.remove(id) else { return };
         connection.leave(&mut self.crowd);
-        self.timers.clear(id.index);
+        self.timers.clear(id.slot());
         let reason = connection.retire(&mut self.buffers);
         let reason = if failed && reason == EndReason::Closed { EndReason::Failed } else { reason };
         self.service.counters().ended[reason as usize].add(1);
@@ -206,7 +201,7 @@ impl Shard {
     fn expire(&mut self, now: Now) {
         for _ in 0..DEADLINES_A_TURN {
             let Some(index) = self.timers.expire(now.mono_ms()) else { return };
-            let Some(id) = self.connections.id_at(index as usize) else { continue };
+            let Some(id) = self.connections.contains_slot(index) else { continue };
             self.with(now, id, |connection, context| connection.handle_deadline(context));
             self.wake(id);
         }
@@ -322,11 +317,8 @@ impl Shard {
     fn drain(&mut self, now: Now) {
         self.drain_deadline_ms.get_or_insert(now.mono_ms() + DRAIN_MS_MAX);
         self.service.set_draining();
-        for index in 0..self.connections.index_end() {
-            if let Some(id) = self.connections.id_at(index) {
-                self.rearm(now, id);
-            }
-        }
+        let all: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
+        all.into_iter().for_each(|id| self.rearm(now, id));
     }
 
     /// Whether the process is ending.
@@ -409,6 +401,6 @@ impl Shard {
     fn rearm(&mut self, now: Now, id: ConnectionId) {
         let idle_ms_max = if self.is_draining() { DRAIN_IDLE_MS_MAX } else { IDLE_MS_MAX };
         let Some(connection) = self.connections.get_mut(id) else { return };
-        self.timers.set(id.index, connection.deadline_ms(now, idle_ms_max));
+        self.timers.set(id.slot(), connection.deadline_ms(now, idle_ms_max));
     }
 }

@@ -5,7 +5,7 @@
 pub const TICK_MS: u64 = 100;
 const NEVER: u64 = u64::MAX;
 
-/// The deadlines. Indices are those of the connection slab.
+/// The deadlines. Indices are the places of connections.
 pub struct Deadlines {
     /// In monotonic milliseconds.
     deadlines_ms: Vec<u64>,

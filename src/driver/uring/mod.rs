@@ -20,14 +20,15 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
+use thunderdome::Arena;
 
 use super::in_flight::{InFlight, Pieces};
 use super::{Clock, Seat, shutdown};
 use crate::limits::SHARD_CONNECTIONS_MAX;
-use crate::shard::{ConnectionId, Next, Shard};
+use crate::shard::{ConnectionId, NOBODY, Next, Shard};
 use crate::words::Now;
 use buffers::{BufferRing, GROUP, Lent};
-use socket::{Operation, Receiving, Socket, from_user_data, user_data};
+use socket::{Operation, Receiving, Socket, user_data};
 use zerocopy::ZeroCopy;
 
 /// No larger than one batch is ever: what does not fit is submitted early.
@@ -86,7 +87,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
         zerocopy,
         clock,
         shard,
-        sockets: Vec::with_capacity(SHARD_CONNECTIONS_MAX),
+        sockets: Arena::with_capacity(SHARD_CONNECTIONS_MAX),
         pieces: Vec::new(),
         starved: Vec::with_capacity(COMPLETIONS as usize),
         listener: &seat.listener,
@@ -97,7 +98,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
         batches,
     };
     let served = worker.serve(&seat.bells);
-    if worker.sockets.iter().any(Option::is_some) {
+    if !worker.sockets.is_empty() {
         // The time to drain is over and operations are still in flight: their memory stays until the process ends,
         // which is next.
         std::mem::forget(worker);
@@ -113,8 +114,8 @@ struct Worker<'r> {
     zerocopy: Option<ZeroCopy>,
     clock: Clock,
     shard: Shard,
-    /// By the index of the shard's connection.
-    sockets: Vec<Option<Socket>>,
+    /// Each at the place of the shard's connection.
+    sockets: Arena<Socket>,
     /// Spare ones, so that sending a page allocates nothing.
     #[allow(clippy::vec_box, reason = "the kernel reads them where they lie while the vector moves")]
     pieces: Vec<Box<Pieces>>,
@@ -249,8 +250,7 @@ impl Worker<'_> {
     }
 
     fn handle(&mut self, now: Now, completion: &cqueue::Entry) {
-        let (operation, index, generation) = from_user_data(completion.user_data());
-        match operation {
+        match socket::operation(completion.user_data()) {
             Some(Operation::Accept) => self.accepted(now, completion),
             Some(Operation::Bell) => {
                 // The pipe is emptied before the queue is looked at: a ring that comes between is heard again.
@@ -258,16 +258,16 @@ impl Worker<'_> {
                 self.shard.handle_messages(now);
                 self.hear();
             }
-            Some(Operation::Receive) => self.received(now, completion, index, generation),
+            Some(Operation::Receive) => self.received(now, completion),
             Some(Operation::Send) if cqueue::notif(completion.flags()) => self.notified(completion),
-            Some(Operation::Send) => self.sent(now, completion, index, generation),
+            Some(Operation::Send) => self.sent(now, completion),
             Some(Operation::Cancel | Operation::Close) | None => {}
         }
     }
 
     fn accept(&mut self) {
         let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-        self.push(&entry.user_data(user_data(Operation::Accept, ConnectionId::NOBODY)));
+        self.push(&entry.user_data(user_data(Operation::Accept, NOBODY)));
         self.accepting = true;
     }
 
@@ -289,12 +289,7 @@ impl Worker<'_> {
         // SAFETY: the descriptor was just accepted and is nobody else's.
         let accepted = unsafe { OwnedFd::from_raw_fd(descriptor) };
         let Some(id) = self.shard.handle_accept(now, super::peer(&accepted)) else { return };
-        let descriptor = accepted.into_raw_fd();
-        let index = id.index as usize;
-        if self.sockets.len() <= index {
-            self.sockets.resize_with(index + 1, || None);
-        }
-        self.sockets[index] = Some(Socket { id, descriptor, turn: true, ..Socket::default() });
+        self.sockets.insert_at(id, Socket { descriptor: accepted.into_raw_fd(), turn: true, ..Socket::default() });
         self.drive(now, id);
     }
 
@@ -306,8 +301,8 @@ impl Worker<'_> {
         }
         self.open = false;
         if self.shard.is_handed_on() {
-            let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, ConnectionId::NOBODY)).build();
-            return self.push(&cancel.user_data(user_data(Operation::Cancel, ConnectionId::NOBODY)));
+            let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
+            return self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
         }
         while let Ok((stream, _)) = self.listener.accept() {
             self.open_socket(now, stream.into_raw_fd());
@@ -317,17 +312,17 @@ impl Worker<'_> {
 
     fn hear(&mut self) {
         let entry = opcode::PollAdd::new(types::Fd(self.bell.as_raw_fd()), libc::POLLIN as u32).build();
-        self.push(&entry.user_data(user_data(Operation::Bell, ConnectionId::NOBODY)));
+        self.push(&entry.user_data(user_data(Operation::Bell, NOBODY)));
     }
 
-    fn socket(&mut self, index: u32, generation: u32) -> Option<&mut Socket> {
-        let socket = self.sockets.get_mut(index as usize)?.as_mut()?;
-        (user_data(Operation::Receive, socket.id) == user_data(Operation::Receive, ConnectionId { index, generation }))
-            .then_some(socket)
+    /// The connection that a completion is about, unless that is over.
+    fn socket(&mut self, completion: &cqueue::Entry) -> Option<(ConnectionId, &mut Socket)> {
+        let found = self.sockets.get_by_slot_mut(socket::place(completion.user_data()));
+        found.filter(|(id, _)| socket::is_of(completion.user_data(), *id))
     }
 
     fn receive(&mut self, id: ConnectionId) {
-        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
         let descriptor = types::Fd(socket.descriptor);
         let entry = if socket.lasting && !socket.demoted {
             socket.receiving = Receiving::Multi;
@@ -340,16 +335,15 @@ impl Worker<'_> {
         self.push(&entry.user_data(user_data(Operation::Receive, id)));
     }
 
-    fn received(&mut self, now: Now, completion: &cqueue::Entry, index: u32, generation: u32) {
+    fn received(&mut self, now: Now, completion: &cqueue::Entry) {
         let length = usize::try_from(completion.result()).unwrap_or(0);
         // A buffer that was picked is ours to give back whatever becomes of the connection.
         let lent = cqueue::buffer_select(completion.flags()).map(|id| Lent::of(id, length));
         let more = cqueue::more(completion.flags());
-        let Some(socket) = self.socket(index, generation) else {
+        let Some((id, socket)) = self.socket(completion) else {
             lent.into_iter().for_each(|lent| self.buffers.give_back(lent));
             return;
         };
-        let id = socket.id;
         if !more {
             socket.receiving = Receiving::Nothing;
             socket.cancelling = false;
@@ -382,7 +376,7 @@ impl Worker<'_> {
     /// A connection that sends while it should wait for its answer loses the receive that stays armed: what it may
     /// then have in our memory is bounded by one buffer.
     fn keep_turn(&mut self, id: ConnectionId) {
-        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
         socket.lasting = true;
         if !socket.turn && socket.receiving == Receiving::Multi && !socket.cancelling {
             socket.demoted = true;
@@ -391,7 +385,7 @@ impl Worker<'_> {
     }
 
     fn cancel_receive(&mut self, id: ConnectionId) {
-        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
         socket.cancelling = true;
         let entry = opcode::AsyncCancel::new(user_data(Operation::Receive, id)).build();
         self.push(&entry.user_data(user_data(Operation::Cancel, id)));
@@ -411,7 +405,7 @@ impl Worker<'_> {
     }
 
     fn send(&mut self, id: ConnectionId, sending: InFlight) {
-        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
         let sending = socket.sending.insert(sending);
         let descriptor = types::Fd(socket.descriptor);
         let uncopied = self.zerocopy.as_ref().is_some_and(|zerocopy| zerocopy.takes(&sending.output.body))
@@ -441,9 +435,8 @@ impl Worker<'_> {
         }
     }
 
-    fn sent(&mut self, now: Now, completion: &cqueue::Entry, index: u32, generation: u32) {
-        let Some(socket) = self.socket(index, generation) else { return };
-        let id = socket.id;
+    fn sent(&mut self, now: Now, completion: &cqueue::Entry) {
+        let Some((id, socket)) = self.socket(completion) else { return };
         let Some(mut sending) = socket.sending.take() else { return };
         let length = usize::try_from(completion.result()).unwrap_or(0);
         let whole = sending.advance(length);
@@ -464,8 +457,8 @@ impl Worker<'_> {
     /// Does what the shard wants next for a connection.
     fn drive(&mut self, now: Now, id: ConnectionId) {
         loop {
-            let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
-            if socket.id != id || socket.ending.is_some() {
+            let Some(socket) = self.sockets.get_mut(id) else { return };
+            if socket.ending.is_some() {
                 return;
             }
             let (descriptor, receiving) = (socket.descriptor, socket.receiving);
@@ -488,14 +481,13 @@ impl Worker<'_> {
 
     /// Ends a connection: what is in flight is made to return, and when all has, the socket closes.
     fn end(&mut self, id: ConnectionId, failed: bool) {
-        let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
         socket.ending.get_or_insert(failed);
         self.finish(id);
     }
 
     fn finish(&mut self, id: ConnectionId) {
-        let Some(place) = self.sockets.get_mut(id.index as usize) else { return };
-        let Some(socket) = place else { return };
+        let Some(socket) = self.sockets.get_mut(id) else { return };
         if socket.sending.is_some() {
             return shutdown(socket.descriptor, libc::SHUT_RDWR);
         }
@@ -505,7 +497,7 @@ impl Worker<'_> {
             }
             return;
         }
-        let Some(socket) = place.take() else { return };
+        let Some(socket) = self.sockets.remove(id) else { return };
         let close = opcode::Close::new(types::Fd(socket.descriptor)).build().flags(squeue::Flags::SKIP_SUCCESS);
         self.push(&close.user_data(user_data(Operation::Close, id)));
         self.shard.handle_closed(id, socket.ending == Some(true), socket.unsent);

@@ -24,17 +24,27 @@ pub(super) enum Operation {
     Close = 6,
 }
 
-const GENERATION_BITS: u32 = 24;
-const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+const OPERATION_BITS: u32 = 8;
 
-/// An operation and its connection, as the 64 bits that the kernel carries for us.
+/// An operation and its connection, of whose generation the highest bits are left out, as the 64 bits that the kernel
+/// carries for us.
 pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
-    u64::from(operation as u8) << 56 | u64::from(id.generation & GENERATION_MASK) << 32 | u64::from(id.index)
+    u64::from(operation as u8).rotate_right(OPERATION_BITS) | id.to_bits() << OPERATION_BITS >> OPERATION_BITS
 }
 
-/// The same, back again: the operation, the index, and the low bits of the generation.
-pub(super) fn from_user_data(bits: u64) -> (Option<Operation>, u32, u32) {
-    (Operation::from_repr((bits >> 56) as u8), bits as u32, (bits >> 32) as u32 & GENERATION_MASK)
+/// The operation, back again.
+pub(super) fn operation(user_data: u64) -> Option<Operation> {
+    Operation::from_repr((user_data >> (u64::BITS - OPERATION_BITS)) as u8)
+}
+
+/// The connection's place, back again.
+pub(super) fn place(user_data: u64) -> u32 {
+    user_data as u32
+}
+
+/// Whether it was the operation of this connection, not of one before it in its place.
+pub(super) fn is_of(user_data: u64, id: ConnectionId) -> bool {
+    (user_data ^ id.to_bits()) << OPERATION_BITS == 0
 }
 
 /// Which receive is armed.
@@ -49,7 +59,6 @@ pub(super) enum Receiving {
 /// One accepted socket.
 #[derive(Default)]
 pub(super) struct Socket {
-    pub(super) id: ConnectionId,
     pub(super) descriptor: RawFd,
     pub(super) receiving: Receiving,
     /// Has sent more than one request's bytes, so that a receive that stays armed is worth its cancellation.
@@ -69,7 +78,7 @@ pub(super) struct Socket {
     pub(super) ending: Option<bool>,
 }
 
-const _: () = assert!(size_of::<Option<Socket>>() <= 384);
+const _: () = assert!(size_of::<Socket>() <= 376);
 
 #[cfg(test)]
 mod tests {
@@ -77,12 +86,13 @@ mod tests {
 
     #[test]
     fn an_operation_survives_the_way_through_the_kernel() {
-        for operation in (1..=6).map(|number| Operation::from_repr(number).unwrap()) {
-            let id = ConnectionId { index: 65_535, generation: 0x12_3456 };
-            assert_eq!(from_user_data(user_data(operation, id)), (Some(operation), 65_535, 0x12_3456));
-            let id = ConnectionId { index: u32::MAX, generation: u32::MAX };
-            assert_eq!(from_user_data(user_data(operation, id)), (Some(operation), u32::MAX, GENERATION_MASK));
+        for expected in (1..=6).map(|number| Operation::from_repr(number).unwrap()) {
+            let [id, later, over] = [0x12_3456, 0x12_3457, 0xff12_3456]
+                .map(|generation| ConnectionId::from_bits(generation << 32 | 65_535));
+            let bits = user_data(expected, id.unwrap());
+            assert_eq!((operation(bits), place(bits)), (Some(expected), 65_535));
+            assert!(is_of(bits, id.unwrap()) && !is_of(bits, later.unwrap()) && is_of(bits, over.unwrap()));
         }
-        assert_eq!(from_user_data(0).0, None);
+        assert_eq!(operation(0), None);
     }
 }
