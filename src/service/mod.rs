@@ -391,12 +391,12 @@ impl Service {
         if route == Route::ScanRecords {
             let device = self.device(reply.now, head, &[Kind::Scanner, Kind::Post])?;
             check_content_type(head)?;
-            return Ok(Stream::new(route, device));
+            return Ok(Stream::new(route, device, head.framing, reply));
         }
         self.for_caller(head, reply, stream::RESIDENTS, |service, author| {
             check_content_type(head)?;
             service.write_audit(reply.now, reply.asker, author, stream::RESIDENTS, "")?;
-            Ok(Stream::new(route, author.clone()))
+            Ok(Stream::new(route, author.clone(), head.framing, reply))
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Writes and look-ups are in the audit, by the name of their caller, on disk before their answer; what only reads
 //! figures (`/metrics`, `/status.json`, `/admin/audit`) is not. A call of a known caller that was refused is written
-//! there behind its answer, one a second, and so are the counts of a caller's lines; what strangers try is only counted.
+//! there behind its answer, one a second; what strangers try is only counted.
 
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::journal::Record;
 use crate::limits::{AUDIT_ENTRIES_DEFAULT, AUDIT_ENTRIES_MAX};
-use crate::words::Now;
 
 /// How far the removal of test data is.
 #[derive(Clone, Debug)]
@@ -44,15 +43,11 @@ impl Service {
             && let Some(unwritten) = self.writes.refused(reply.now, &author)
         {
             let more = if unwritten > 0 { format!(", and {unwritten} more since the last") } else { String::new() };
-            self.note(reply.now, reply.asker, &author, action, &format!("refused: {word}{more}"));
+            // No answer waits for it; while the journal takes nothing that is all that is lost.
+            let asker = Asker { connection: NOBODY, ..reply.asker };
+            let _ = self.write_audit(reply.now, asker, &author, action, &format!("refused: {word}{more}"));
         }
         done
-    }
-
-    /// Writes down what no answer waits for; while the journal takes nothing that is all that is lost.
-    pub(super) fn note(&mut self, now: Now, asker: Asker, author: &Arc<str>, action: &str, detail: &str) {
-        let asker = Asker { connection: NOBODY, ..asker };
-        let _ = self.write_audit(now, asker, author, action, detail);
     }
 
     pub(super) fn audit(&self, head: &Head<'_>) -> Result<Bytes, Problem> {

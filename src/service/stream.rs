@@ -2,7 +2,8 @@
 //!
 //! A [`Stream`] is what one connection keeps of such a request: the line that has not ended, and what is known of the
 //! lines that are not answered yet. Both are bounded: the connection reads no further while
-//! [`Stream::takes_input`] says no. The status of the answer waits for the first line's result, so that a request of
+//! [`Stream::takes_input`] says no, so that a fast sender is held back by its own connection; one that never reads is
+//! closed by the limit of a send. The status of the answer waits for the first line's result, so that a request of
 //! which nothing could be taken is refused as a whole, and one of a single line has its 200 after its sync.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,8 +15,10 @@ use super::problem::{self, Problem};
 use super::reply::Reply;
 use super::writes::{Asker, LineResult, StatusWrite, Statuses, Then};
 use super::{Answer, Ask, Route, Service, owner_of};
-use crate::http::response::ResponseBuffer;
-use crate::limits::{STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX};
+use crate::http::body::Body;
+use crate::http::head::Framing;
+use crate::http::response::{ReplyTarget, ResponseBuffer};
+use crate::limits::{ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX};
 use crate::words::Now;
 
 /// No answer to a line is longer: a number, a result, the longest type.
@@ -32,25 +35,24 @@ pub struct Stream {
     route: Route,
     /// The caller who makes the statements, or the device that made the scans.
     author: Arc<str>,
+    /// How it is answered.
+    pub target: ReplyTarget,
+    body: Body,
     /// What has arrived of the line that has not ended, behind whole lines that are yet to be looked at.
-    pub input: Vec<u8>,
+    input: Vec<u8>,
     /// The line is too long: it is passed over up to its end.
     skipping: bool,
-    /// Lines seen.
-    lines: u64,
     /// The line whose result stands first in `results`; 0 is what precedes the lines.
     first: u64,
     results: VecDeque<Option<LineResult>>,
-    /// Lines that were answered `done`.
-    done: u64,
-    /// How many of `results` are not known.
-    unknown: usize,
     /// The head is written.
     opened: bool,
-    /// The whole body has arrived.
-    whole: bool,
     /// Nothing more is read, and why.
     failed: Option<Problem>,
+    /// More of the body must have come by then: what it may stall, and what its bytes have earned, up to as much again.
+    body_deadline_ms: u64,
+    /// Another line must be answered by then.
+    answer_deadline_ms: u64,
 }
 
 /// How far an answer is.
@@ -65,43 +67,64 @@ pub enum Written {
 
 impl Stream {
     /// Of statements the call itself must be durable before any line is answered.
-    pub(super) fn new(route: Route, author: Arc<str>) -> Stream {
-        let awaited = route == Route::Residents;
+    pub(super) fn new(route: Route, author: Arc<str>, framing: Framing, reply: &Reply<'_>) -> Stream {
         Stream {
             route,
             author,
+            target: reply.target,
+            body: Body::new(framing),
             input: Vec::new(),
             skipping: false,
-            lines: 0,
             first: 0,
-            results: VecDeque::from([(!awaited).then_some(LineResult::Silent)]),
-            done: 0,
-            unknown: usize::from(awaited),
+            results: VecDeque::from([(route != Route::Residents).then_some(LineResult::Silent)]),
             opened: false,
-            whole: false,
             failed: None,
+            body_deadline_ms: reply.now.mono_ms() + BODY_MS_MAX,
+            answer_deadline_ms: reply.now.mono_ms() + ANSWER_MS_MAX,
         }
     }
 
     /// Whether more of the body may be read now.
     pub fn takes_input(&self) -> bool {
-        !self.whole && self.failed.is_none() && self.results.len() < STREAM_LINES_MAX
+        !self.body.is_done() && self.failed.is_none() && self.results.len() < STREAM_LINES_MAX
     }
 
     /// Whether a line waits for its result.
-    pub fn is_waiting(&self) -> bool {
-        self.unknown > 0
+    fn is_waiting(&self) -> bool {
+        self.results.iter().any(Option::is_none)
+    }
+
+    /// When, in monotonic milliseconds, the client or the journal is too late.
+    pub fn deadline_ms(&self) -> u64 {
+        let answer = self.is_waiting().then_some(self.answer_deadline_ms);
+        let body = self.takes_input().then_some(self.body_deadline_ms);
+        // One of them is due, or all is written and on its way.
+        answer.into_iter().chain(body).min().unwrap_or(self.answer_deadline_ms)
+    }
+
+    /// The client has stalled, or the journal is late.
+    pub fn handle_deadline(&mut self, now: Now) {
+        if self.is_waiting() && now.mono_ms() >= self.answer_deadline_ms {
+            self.give_up(&problem::JOURNAL_LATE);
+        } else {
+            self.fail(problem::BODY_TIMED_OUT);
+        }
+    }
+
+    /// It was us who did not read.
+    pub fn excuse(&mut self, now: Now) {
+        self.body_deadline_ms = now.mono_ms() + BODY_MS_MAX;
     }
 
     /// Nothing more is read: what was taken is still answered, then the answer ends with this.
     pub fn fail(&mut self, problem: Problem) {
-        if !self.whole {
+        if !self.body.is_done() {
             self.failed.get_or_insert(problem);
         }
     }
 
     /// Results that have not come in time are given up: nobody knows of those lines, and to send them again is harmless.
-    pub fn give_up(&mut self, problem: &'static Problem) {
+    fn give_up(&mut self, problem: &'static Problem) {
         if self.first == 0 && self.results.front() == Some(&None) {
             return self.refuse(*problem);
         }
@@ -109,11 +132,14 @@ impl Stream {
             *result = Some(LineResult::Error(problem));
         }
         self.failed.get_or_insert(*problem);
-        self.unknown = 0;
     }
 
     /// Takes an answer for some of its lines, or for what precedes them.
-    pub fn take(&mut self, answer: Answer) {
+    pub fn take(&mut self, now: Now, answer: Answer) {
+        if !self.takes_input() {
+            self.excuse(now);
+        }
+        self.answer_deadline_ms = now.mono_ms() + ANSWER_MS_MAX;
         match answer {
             Answer::Lines(lines) => lines.into_iter().for_each(|(line, result)| self.set(line, result)),
             Answer::Done => self.set(0, LineResult::Silent),
@@ -125,14 +151,12 @@ impl Stream {
     fn refuse(&mut self, problem: Problem) {
         self.failed = Some(problem);
         self.results.clear();
-        self.unknown = 0;
     }
 
     fn set(&mut self, line: u64, result: LineResult) {
         let place = line.checked_sub(self.first).and_then(|at| self.results.get_mut(usize::try_from(at).ok()?));
         if let Some(place @ None) = place {
             *place = Some(result);
-            self.unknown -= 1;
         }
     }
 
@@ -178,26 +202,42 @@ fn write_words(out: &mut ResponseBuffer, line: u64, words: [&str; 2]) {
 }
 
 impl Service {
-    /// Looks at the lines that have arrived whole in `stream.input`; `whole` says that the body ends with them. What
-    /// they need of other shards is added to `asks`.
-    pub fn read_lines(&mut self, now: Now, asker: Asker, stream: &mut Stream, whole: bool, asks: &mut VecDeque<Ask>) {
+    /// Takes more of the body, and looks at the lines that have arrived whole. What they need of other shards is added to
+    /// `asks`. Says how many bytes it took.
+    pub fn read_lines(
+        &mut self,
+        now: Now,
+        asker: Asker,
+        stream: &mut Stream,
+        data: &[u8],
+        asks: &mut VecDeque<Ask>,
+    ) -> usize {
+        let taken = match stream.body.decode(data, &mut stream.input, u64::MAX) {
+            Ok(taken) => taken,
+            Err(error) => {
+                stream.fail(Problem::unreadable(error.told()));
+                return data.len();
+            }
+        };
+        let earned_ms = taken as u64 * 1_000 / BODY_LEAST_BYTES_PER_S;
+        stream.body_deadline_ms = (stream.body_deadline_ms + earned_ms).min(now.mono_ms() + BODY_MS_MAX);
+        if !stream.is_waiting() {
+            stream.answer_deadline_ms = now.mono_ms() + ANSWER_MS_MAX;
+        }
         let input = mem::take(&mut stream.input);
         let (mut batch, mut read) = (Batch::default(), 0);
         for line in input.split_inclusive(|byte| *byte == b'\n') {
             // A body that is whole ends its last line, whether or not that has a line end.
-            let ends = whole || line.ends_with(b"\n");
+            let ends = stream.body.is_done() || line.ends_with(b"\n");
             if !ends && !stream.skipping && line.len() <= STREAM_LINE_BYTES_MAX {
                 break;
             }
             if !mem::replace(&mut stream.skipping, !ends) {
                 let result = self.read_line(now, stream, line, &mut batch).err();
-                stream.lines += 1;
-                stream.unknown += usize::from(result.is_none());
                 stream.results.push_back(result);
             }
             read += line.len();
         }
-        stream.whole |= whole;
         for (owner, lines) in batch.statuses {
             asks.push_back(Ask::Statuses(Box::new(Statuses { owner, author: stream.author.clone(), lines })));
         }
@@ -206,6 +246,7 @@ impl Service {
         }
         stream.input = input;
         stream.input.drain(..read);
+        taken
     }
 
     /// Takes a line into the batch, unless its result is known at once.
@@ -218,7 +259,7 @@ impl Service {
         if line.trim_ascii().is_empty() {
             return Err(LineResult::Silent);
         }
-        let number = stream.lines + 1;
+        let number = stream.first + stream.results.len() as u64;
         if stream.route == Route::ScanRecords {
             batch.ticket = self.take_scan(now, line, &stream.author)?;
             batch.scans.push((number, LineResult::Done));
@@ -232,7 +273,7 @@ impl Service {
 
     /// Writes what can be told now, as far as there is room.
     pub fn write_lines(&mut self, stream: &mut Stream, reply: &mut Reply<'_>) -> Written {
-        let over = stream.whole || stream.failed.is_some();
+        let over = stream.body.is_done() || stream.failed.is_some();
         if !stream.opened {
             while stream.results.front() == Some(&Some(LineResult::Silent)) {
                 stream.results.pop_front();
@@ -252,7 +293,7 @@ impl Service {
             reply.open_lines();
             stream.opened = true;
         }
-        let (chunked, now, asker) = (!reply.target.http10, reply.now, reply.asker);
+        let chunked = !reply.target.http10;
         let out = reply.buffer();
         let open = chunked.then(|| out.open_chunk());
         let has_room = |out: &ResponseBuffer| out.room_bytes() >= LINE_ANSWER_BYTES_MAX + CHUNK_BYTES;
@@ -260,7 +301,6 @@ impl Service {
             && let Some(Some(result)) = stream.results.front().copied()
         {
             write_line(out, stream.first, result);
-            stream.done += u64::from(result == LineResult::Done);
             stream.results.pop_front();
             stream.first += 1;
         }
@@ -270,15 +310,6 @@ impl Service {
         }
         if let Some(open) = open {
             out.close_chunk(open);
-        }
-        if ended && stream.route == Route::Residents {
-            self.note(
-                now,
-                asker,
-                &stream.author,
-                RESIDENTS,
-                &format!("{} of {} lines done", stream.done, stream.lines),
-            );
         }
         match (ended, stream.failed) {
             (false, _) => Written::Open,

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 
 use super::crowd::Crowd;
 use super::secure::Secure;
-use super::streaming::Streaming;
 use crate::http::body::{Body, BodyError};
 use crate::http::head::{self, Framing, Head};
 use crate::http::proxy;
@@ -22,7 +21,7 @@ use crate::limits::{
 };
 use crate::service::counters::EndReason;
 use crate::service::problem::{self, Problem};
-use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Role, Service};
+use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Role, Service, Stream};
 use crate::words::Now;
 
 /// What the driver is to do next for a connection.
@@ -141,7 +140,7 @@ pub(super) struct Connection {
     pub(super) head_started_ms: Option<u64>,
     pub(super) arriving: Option<Box<Arriving>>,
     /// A request that is read and answered line by line.
-    pub(super) streaming: Option<Box<Streaming>>,
+    pub(super) streaming: Option<Box<Stream>>,
     /// What waits to be sent; not what is being sent.
     pub(super) output: Option<Output>,
     pub(super) sending: Option<u64>,
@@ -326,7 +325,7 @@ impl Connection {
     /// Whether bytes that have arrived may be looked at now.
     fn takes_input(&self) -> bool {
         match &self.streaming {
-            Some(streaming) => self.ending.is_none() && streaming.stream.takes_input(),
+            Some(stream) => self.ending.is_none() && stream.takes_input(),
             None => self.takes_requests(),
         }
     }
@@ -408,8 +407,9 @@ impl Connection {
 
     /// The answer that a waiting request needed; then what came behind that request.
     pub(super) fn handle_answer(&mut self, context: &mut Context<'_>, answer: Answer) {
-        if self.streaming.is_some() {
-            self.handle_lines_answer(context, answer);
+        if let Some(stream) = &mut self.streaming {
+            stream.take(context.now, answer);
+            self.write_lines(context);
         } else if let Some(Waiting { pending, target, .. }) = self.waiting.take() {
             let mut reply = self.reply(context, target);
             let outcome = context.service.resume(pending, answer, &mut reply);
@@ -458,8 +458,12 @@ impl Connection {
 
     /// A stream whose rest will not come has failed (RFC 9112 §6.3 (6.3d)); any other body that is not whole is forgotten.
     fn end_lines(&mut self, context: &mut Context<'_>) {
-        if self.peer_done && self.input.is_empty() {
-            self.fail_lines(context, problem::BODY_TRUNCATED);
+        if let Some(stream) = &mut self.streaming
+            && self.peer_done
+            && self.input.is_empty()
+        {
+            stream.fail(problem::BODY_TRUNCATED);
+            self.write_lines(context);
         }
     }
 
@@ -469,9 +473,9 @@ impl Connection {
         if let Some(linger) = &mut self.linger {
             linger.deadline_ms = context.now.mono_ms() + LINGER_MS_MAX;
         }
-        if let Some(streaming) = &mut self.streaming {
+        if let Some(stream) = &mut self.streaming {
             // No driver need have received meanwhile.
-            streaming.body_deadline_ms = context.now.mono_ms() + BODY_MS_MAX;
+            stream.excuse(context.now);
             self.write_lines(context);
         }
         self.go_on_reading(context);
@@ -531,7 +535,7 @@ impl Connection {
             .or_else(|| {
                 self.streaming
                     .as_ref()
-                    .map(|streaming| streaming.deadline_ms() + self.pending_bytes() * 1_000 / BODY_LEAST_BYTES_PER_S)
+                    .map(|stream| stream.deadline_ms() + self.pending_bytes() * 1_000 / BODY_LEAST_BYTES_PER_S)
             })
             .or_else(|| self.arriving.as_ref().map(|arriving| arriving.started_ms + body_ms(arriving)))
             .or_else(|| self.head_started_ms.map(|started_ms| started_ms + HEAD_MS_MAX))
@@ -550,8 +554,12 @@ impl Connection {
             self.end(context.now, EndReason::Closed, true);
             return;
         }
-        if self.streaming.is_some() && self.sending.is_none() && self.linger.is_none() {
-            return self.handle_lines_deadline(context);
+        if let Some(stream) = &mut self.streaming
+            && self.sending.is_none()
+            && self.linger.is_none()
+        {
+            stream.handle_deadline(context.now);
+            return self.write_lines(context);
         }
         // Who is still shaking hands, or a balancer, could not read a refusal.
         if self.sending.is_none() && self.linger.is_none() && !self.is_handshaking() && !self.awaits_proxy {
