@@ -472,8 +472,6 @@ fn a_disk_that_hangs_delays_one_verdict_and_neither_readers_nor_the_end() {
     let slow = waited.iter().filter(|(_, took)| *took > Duration::from_millis(500)).count();
     assert!(slow <= 2, "one a shard has to find out: {waited:?}");
     assert!(server.metric("onecode_journal_waiting_seconds") >= 1.0);
-    let ready = server.ask_admin("/readyz?verbose");
-    assert!(ready.status == 200 && ready.text().contains("late: the oldest record has waited for "), "{ready:?}");
     assert_eq!(server.client().ask(server.refresh(2)).status, 200);
     server.signal("TERM");
     let began = Instant::now();

@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::journal;
-use crate::limits::SCAN_RECORD_MS_MAX;
 use crate::registry::table::Table;
 use crate::service::counters::{Counter, Counters, EndReason, RESULTS};
 use crate::service::{Overview, Route};
@@ -98,9 +97,11 @@ const FIGURES: [Figure; 26] = [
     ("onecode_journal_full", "1 while writes are refused: journal.disk_bytes_max.", |all, _| is(&all.folding.shut)),
     ("onecode_journal_full_for_scans", "1 while scans are refused.", |all, _| is(&all.folding.shut_to_scans)),
     ("onecode_journal_failed", "1 once a write or a sync has failed.", |all, _| is(&all.journal().failed)),
-    ("onecode_journal_waiting_seconds", "How long the oldest record that is not on disk has waited.", |all, now| {
-        all.waited_ms(now) as f64 / 1e3
-    }),
+    (
+        "onecode_journal_waiting_seconds",
+        "How long the oldest record that is not on disk has waited.",
+        Observer::waited_s,
+    ),
     ("onecode_reloads_refused_total", "SIGHUPs that found something wrong and changed nothing.", |all, _| {
         of(&all.reloads_refused)
     }),
@@ -129,9 +130,9 @@ impl Observer {
     }
 
     /// How long the oldest record that is not on disk has waited. The clocks of shards begin at the start of each.
-    fn waited_ms(&self, now: Now) -> u64 {
+    fn waited_s(&self, now: Now) -> f64 {
         let since = self.counters.iter().map(|counters| counters.journal_waits_since_ms.get());
-        since.filter(|since| *since > 0).min().map_or(0, |since| now.mono_ms().saturating_sub(since))
+        since.filter(|since| *since > 0).min().map_or(0.0, |since| now.mono_ms().saturating_sub(since) as f64 / 1e3)
     }
 
     fn sum(&self, of: impl Fn(&Counters) -> &Counter) -> u64 {
@@ -177,12 +178,6 @@ impl Overview for Observer {
             line(&mut text, format_args!("{name} {value}"));
         }
         Bytes::from(text)
-    }
-
-    fn journal(&self, now: Now) -> String {
-        let waited_ms = self.waited_ms(now);
-        let late = || format!("late: the oldest record has waited for {} s", waited_ms / 1_000);
-        (waited_ms >= SCAN_RECORD_MS_MAX).then(late).unwrap_or_default()
     }
 
     /// The figures without labels by their names, without `onecode_`.

@@ -172,10 +172,6 @@ pub trait Overview: Send + Sync {
     fn metrics(&self, now: Now) -> Bytes;
     /// `/status.json`.
     fn status(&self, now: Now) -> Bytes;
-    /// What is amiss with the journal beside what a shard knows; empty if nothing is.
-    fn journal(&self, _: Now) -> String {
-        String::new()
-    }
 }
 
 /// What one shard's endpoints are made of.
@@ -340,7 +336,7 @@ impl Service {
     /// What an answer to `asker`, to what came at `now`, is written with.
     pub fn reply<'o>(&mut self, now: Now, asker: Asker, target: ReplyTarget, output: &'o mut Output) -> Reply<'o> {
         let origin = target.origin.and_then(|number| self.parts.settings.allowed_origins.get(usize::from(number)));
-        Reply { now, asker, date: *self.date.at(now.unix_s()), target, origin: origin.cloned(), output }
+        Reply { now, asker, date: *self.date.at(now.unix_s()), target, origin: origin.cloned(), status: 0, output }
     }
 
     /// How this request is to be answered, where `closing` is the server's own wish.
@@ -374,15 +370,15 @@ impl Service {
             self.redirect(head, reply);
             return Begin::Answered;
         }
-        let begun = self.admit(head).and_then(|route| {
-            let stream = match (route, head.method) {
-                (Route::Residents | Route::ScanRecords, Method::Post) => self.begin_lines(route, head, reply),
-                _ => return Ok(Begin::Body { bytes_max: BODY_BYTES_MAX }),
-            };
-            stream.map(|stream| Begin::Stream(Box::new(stream))).map_err(|problem| (route, problem))
+        let begun = self.admit(head).and_then(|route| match (route, head.method) {
+            (Route::Residents | Route::ScanRecords, Method::Post) => {
+                let stream = self.begin_lines(route, head, reply).map_err(|problem| (route, problem))?;
+                Ok(Begin::Stream(Box::new(stream)))
+            }
+            _ => Ok(Begin::Body { bytes_max: BODY_BYTES_MAX }),
         });
         begun.unwrap_or_else(|(route, problem)| {
-            self.refuse_route(route, problem, reply);
+            self.conclude(route, Err(problem), reply);
             Begin::Answered
         })
     }
@@ -405,13 +401,23 @@ impl Service {
         if self.parts.role == Role::Redirect {
             return self.redirect(head, reply);
         }
-        let route = match self.admit(head) {
-            Ok(route) => route,
-            Err((route, problem)) => return self.refuse_route(route, problem, reply),
+        let (route, handled) = match self.admit(head) {
+            Ok(route) => (route, self.handle_route(route, head, body, reply)),
+            Err((route, problem)) => (route, Err(problem)),
         };
-        let handled = match route {
+        self.conclude(route, handled, reply)
+    }
+
+    #[inline(always)]
+    fn handle_route(
+        &mut self,
+        route: Route,
+        head: &Head<'_>,
+        body: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<Outcome, Problem> {
+        match route {
             _ if head.method == Method::Options => {
-                self.count(route, 204);
                 let methods = route.methods().1;
                 let (allowed, fields) = (("Access-Control-Allow-Methods", methods), ("Access-Control-Max-Age", "7200"));
                 let all = [("Allow", methods), allowed, (ALLOW_HEADERS, "Authorization, Content-Type"), fields];
@@ -421,7 +427,7 @@ impl Service {
             Route::Refresh => self.refresh(head, reply),
             Route::Page => Ok(self.page(head, reply)),
             Route::Jwks => Ok(self.jwks(head, reply)),
-            Route::Health => Ok(self.document(route, "text/plain", Bytes::from_static(b"ok\n"), reply)),
+            Route::Health => Ok(reply.document("text/plain", Bytes::from_static(b"ok\n"))),
             Route::Ready => self.ready(head, reply),
             Route::Session => self.session(head, body, reply),
             Route::ScanVerify => self.scan_verify(head, body, reply),
@@ -431,8 +437,17 @@ impl Service {
             // One with a body is a stream.
             Route::Residents | Route::ScanRecords => Err(problem::BODY_MALFORMED),
             Route::Redirect | Route::Unknown | Route::Unread => unreachable!("refused by admit"),
-        };
-        handled.unwrap_or_else(|problem| self.refuse_route(route, problem, reply))
+        }
+    }
+
+    /// Refuses what could not be done, and counts what is answered.
+    #[inline(always)]
+    fn conclude(&mut self, route: Route, handled: Result<Outcome, Problem>, reply: &mut Reply<'_>) -> Outcome {
+        let outcome = handled.unwrap_or_else(|problem| self.refuse_route(route, problem, reply));
+        if reply.status > 0 {
+            self.parts.counters.count_answer(route, reply.status);
+        }
+        outcome
     }
 
     /// What an operator's dashboard asks for.
@@ -443,7 +458,7 @@ impl Service {
             Route::Audit => ("application/json", self.audit(head)?),
             _ => ("application/json", self.parts.overview.status(reply.now)),
         };
-        Ok(self.document(route, content_type, document, reply))
+        Ok(reply.document(content_type, document))
     }
 
     /// Goes on with a request that waited.
@@ -455,12 +470,12 @@ impl Service {
             Pending::Lookup { resident, check } => (Route::Lookup, self.looked_up(resident, check, &answer, reply)),
             Pending::Purge(author, step) => (Route::TestData, self.purged(author, step, &answer, reply)),
         };
-        resumed.unwrap_or_else(|problem| self.refuse_route(route, problem, reply))
+        self.conclude(route, resumed, reply)
     }
 
     /// Answers what could not be read as a request.
     pub fn refuse(&mut self, problem: Problem, reply: &mut Reply<'_>) {
-        self.refuse_route(Route::Unread, problem, reply);
+        self.conclude(Route::Unread, Err(problem), reply);
     }
 
     /// The route of a request, or why there is none for it.
@@ -486,7 +501,6 @@ impl Service {
     }
 
     fn refuse_route(&mut self, route: Route, problem: Problem, reply: &mut Reply<'_>) -> Outcome {
-        self.count(route, problem.status);
         let allow = [("Allow", route.methods().1)];
         let challenge = [("WWW-Authenticate", "Bearer")];
         let fields: reply::Fields<'_> = match problem.status {
@@ -509,34 +523,26 @@ impl Service {
         Outcome::Answered
     }
 
-    fn count(&self, route: Route, status: u16) {
-        self.parts.counters.count_answer(route, status);
-    }
-
     fn ready(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let reason = match (self.draining, self.writes.port.is_failed()) {
+        let is_admin = self.parts.role == Role::Admin;
+        let amiss = match (self.draining, self.writes.port.is_failed()) {
+            _ if !is_admin && (self.draining || self.writes.port.is_failed()) => Some(problem::NOT_READY),
             (true, _) => Some(problem::DRAINING),
             (false, true) => Some(problem::JOURNAL_FAILED),
             (false, false) => None,
         };
-        if self.parts.role == Role::Admin && negotiate::query_parameter(head.query, "verbose").is_some() {
-            let status = if reason.is_none() { 200 } else { 503 };
+        if is_admin && negotiate::query_parameter(head.query, "verbose").is_some() {
             let after_s = self.random.u32(RETRY_AFTER_S).to_string();
             let fields = [("Content-Type", "text/plain"), ("Cache-Control", "no-store"), ("Retry-After", &after_s)];
-            let fields = if reason.is_none() { &fields[..2] } else { &fields[..] };
-            self.count(Route::Ready, status);
-            reply.inline(status, fields, self.components(reply.now).as_bytes());
+            let (status, fields) = if amiss.is_none() { (200, &fields[..2]) } else { (503, &fields[..]) };
+            reply.inline(status, fields, self.components().as_bytes());
             return Ok(Outcome::Answered);
         }
-        match reason {
-            Some(reason) if self.parts.role == Role::Admin => Err(reason),
-            Some(_) => Err(problem::NOT_READY),
-            None => Ok(self.document(Route::Ready, "text/plain", Bytes::from_static(b"ready\n"), reply)),
-        }
+        amiss.map_or_else(|| Ok(reply.document("text/plain", Bytes::from_static(b"ready\n"))), Err)
     }
 
     /// How each part is, a line for each, and what that comes to.
-    fn components(&self, now: Now) -> String {
+    fn components(&self) -> String {
         let Parts { settings, registry, shards, .. } = &self.parts;
         let sign_in = match (&settings.verifier, settings.demo_residents) {
             (Some(_), _) => "ok, by assertion",
@@ -544,17 +550,14 @@ impl Service {
             (None, None) => "not configured",
         };
         let failed = self.writes.port.is_failed();
+        let journal = match self.writes.port.is_shut() {
+            _ if failed => "failed: writes are refused until a restart",
+            (_, true) => "full: writes are refused until there is space",
+            (true, false) => "nearly full: scans are refused until there is space",
+            (false, false) => "ok",
+        };
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };
-        let amiss = self.parts.overview.journal(now);
-        let journal = match (failed, self.writes.port.is_shut()) {
-            (true, _) => "failed: writes are refused until a restart",
-            (false, (_, true)) => "full: writes are refused until there is space",
-            (false, (true, false)) => "nearly full: scans are refused until there is space",
-            (false, (false, false)) if amiss.is_empty() => "ok",
-            (false, (false, false)) => "taking writes",
-        };
-        let journal = if amiss.is_empty() { journal.to_owned() } else { format!("{journal}; {amiss}") };
         let (residents, epoch) = (registry.len(), settings.session_key.epoch());
         format!(
             "registry: ok, residents {residents}\nkeys: ok, session epoch {epoch}\nsign-in: {sign_in}\n\
@@ -562,31 +565,13 @@ impl Service {
         )
     }
 
-    /// A document that no cache may keep.
-    fn document(&self, route: Route, content_type: &str, document: Bytes, reply: &mut Reply<'_>) -> Outcome {
-        self.count(route, 200);
-        reply.shared(200, &[("Content-Type", content_type), ("Cache-Control", "no-store")], document);
-        Outcome::Answered
-    }
-
-    /// A small one in JSON.
-    fn json(&self, route: Route, document: &str, reply: &mut Reply<'_>) -> Outcome {
-        self.count(route, 200);
-        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
-        reply.inline(200, &fields, document.as_bytes());
-        Outcome::Answered
-    }
-
     fn jwks(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
         let settings = &self.parts.settings;
         let (etag, cached) = (("ETag", &*settings.jwks_etag), ("Cache-Control", "no-cache"));
-        let readable = ("Access-Control-Allow-Origin", "*");
+        let fields = [etag, cached, ("Access-Control-Allow-Origin", "*"), ("Content-Type", "application/json")];
         if negotiate::is_none_match(head, &settings.jwks_etag) {
-            self.count(Route::Jwks, 304);
-            reply.inline(304, &[etag, cached, readable], b"");
+            reply.inline(304, &fields[..3], b"");
         } else {
-            self.count(Route::Jwks, 200);
-            let fields = [("Content-Type", "application/json"), etag, cached, readable];
             reply.shared(200, &fields, settings.jwks.clone());
         }
         Outcome::Answered
@@ -598,31 +583,19 @@ impl Service {
             // A folder's page, whose own links are relative to the folder. A send slot need not have room for a query.
             let (mark, query) = head.query.map_or(("", ""), |query| ("?", query));
             let to = format!("Location: {}/{mark}{query}\r\n", head.path);
-            self.count(Route::Page, 308);
             reply.borrowed(308, self.hsts(), to + "Cache-Control: no-cache\r\nContent-Length: 0\r\n\r\n", usize::MAX);
             return Outcome::Answered;
         };
         let length = page.body().len() as u64;
-        let status = match negotiate::byte_range(head, length, &page.etag) {
-            _ if negotiate::is_none_match(head, &page.etag) => {
-                reply.unchanged(self.hsts(), page);
-                304
-            }
-            ByteRange::Whole => {
-                reply.borrowed(200, self.hsts(), page.whole.clone(), page.ends[2]);
-                200
-            }
-            ByteRange::Part { first, last } => {
-                reply.part(page, first, last);
-                206
-            }
+        match negotiate::byte_range(head, length, &page.etag) {
+            _ if negotiate::is_none_match(head, &page.etag) => reply.unchanged(self.hsts(), page),
+            ByteRange::Whole => reply.borrowed(200, self.hsts(), page.whole.clone(), page.ends[2]),
+            ByteRange::Part { first, last } => reply.part(page, first, last),
             ByteRange::Unsatisfiable => {
                 let range = format!("bytes */{length}");
                 reply.problem(problem::RANGE_UNSATISFIABLE, None, &[("Content-Range", &range)], "");
-                416
             }
-        };
-        self.count(Route::Page, status);
+        }
         Outcome::Answered
     }
 }

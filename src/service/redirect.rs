@@ -20,16 +20,12 @@ impl Service {
 
     /// Answers whatever was asked; the connection ends with it.
     pub(super) fn redirect(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
-        match self.location(head) {
-            Ok(location) => {
-                self.count(Route::Redirect, 308);
-                // Not for ever, which is what a 308 says alone (RFC 9110 §15.4.9).
-                let fields = [("Location", &*location), ("Cache-Control", "max-age=3600")];
-                reply.inline(308, &fields, b"");
-                Outcome::Answered
-            }
-            Err(problem) => self.refuse_route(Route::Redirect, problem, reply),
-        }
+        let located = self.location(head).map(|location| {
+            // Not for ever, which is what a 308 says alone (RFC 9110 §15.4.9).
+            reply.inline(308, &[("Location", &*location), ("Cache-Control", "max-age=3600")], b"");
+            Outcome::Answered
+        });
+        self.conclude(Route::Redirect, located, reply)
     }
 
     /// The same over TLS. Only to hosts that our certificates are for: nobody is led elsewhere by way of us.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::cache::Key;
 use super::problem::{self, Problem};
-use super::{Outcome, Reply, Route, Service, Settings, is_foreign, session};
+use super::{Outcome, Reply, Service, Settings, is_foreign, session};
 use crate::code::claims::{CodeBuffer, CodeRequest};
 use crate::code::payload::{self, Payload};
 use crate::code::qr::{self, Matrix};
@@ -32,7 +32,6 @@ impl Service {
             (None, Some(format @ ("svg" | "png" | "text"))) => self.refresh_print(&record, format, reply),
             _ => return Err(problem::QUERY_UNKNOWN),
         }
-        self.count(Route::Refresh, 200);
         Ok(Outcome::Answered)
     }
 

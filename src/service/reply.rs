@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Asker;
 use super::asset_pack::Encoded;
 use super::problem::Problem;
+use super::{Asker, Outcome};
 use crate::http::date::DATE_BYTES;
 use crate::http::response::{ReplyTarget, ResponseBuffer, reason_phrase};
 use crate::words::Now;
@@ -48,6 +48,8 @@ pub struct Reply<'a> {
     pub(super) target: ReplyTarget,
     /// The allowed origin whose page asks, which may read the answer (Fetch, "CORS protocol").
     pub(super) origin: Option<Arc<str>>,
+    /// What was answered; 0 so far.
+    pub(super) status: u16,
     pub(super) output: &'a mut Output,
 }
 
@@ -78,6 +80,19 @@ impl Reply<'_> {
     pub fn shared(&mut self, status: u16, fields: Fields<'_>, body: Bytes) {
         self.start(status, fields);
         self.finish(body);
+    }
+
+    /// A document that no cache may keep.
+    pub(super) fn document(&mut self, content_type: &str, document: impl Into<Bytes>) -> Outcome {
+        self.shared(200, &[("Content-Type", content_type), ("Cache-Control", "no-store")], document.into());
+        Outcome::Answered
+    }
+
+    /// A small one in JSON.
+    pub(super) fn json(&mut self, document: &str) -> Outcome {
+        let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store")];
+        self.inline(200, &fields, document.as_bytes());
+        Outcome::Answered
     }
 
     fn finish(&mut self, body: Bytes) {
@@ -146,6 +161,7 @@ impl Reply<'_> {
 
     #[inline(always)]
     fn start(&mut self, status: u16, fields: Fields<'_>) -> &mut ResponseBuffer {
+        self.status = status;
         let head = &mut self.output.head;
         head.start(status, &self.date, self.target);
         if let Some(origin) = &self.origin {
@@ -174,6 +190,7 @@ mod tests {
             let mut reply = Reply {
                 now,
                 asker: Asker { shard: 0, connection: super::super::NOBODY },
+                status: 0,
                 date: imf_fixdate(0),
                 origin: None,
                 target,

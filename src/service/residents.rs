@@ -5,14 +5,13 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::callers::hex;
 use super::problem::{self, Problem};
 use super::writes::{Change, StatusWrite};
-use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
+use super::{Answer, Ask, Outcome, Pending, Reply, Service};
 use crate::http::head::Head;
 use crate::limits::{JOURNAL_TEXT_BYTES_MAX, VERSION_AHEAD_MS_MAX};
 use crate::registry::id_number::IdNumber;
@@ -140,7 +139,7 @@ impl Service {
             "test": record.test,
             "history": history.iter().map(told).collect::<Vec<_>>(),
         });
-        Ok(self.document(Route::Lookup, "application/json", Bytes::from(document.to_string()), reply))
+        Ok(reply.document("application/json", document.to_string()))
     }
 }
 

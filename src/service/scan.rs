@@ -14,7 +14,7 @@ use super::device::Kind;
 use super::problem::{self, Problem};
 use super::residents::is_keepable;
 use super::writes::{LineResult, Then};
-use super::{Answer, Outcome, Pending, Reply, Route, Service};
+use super::{Answer, Outcome, Pending, Reply, Service};
 use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
 use crate::http::field::Field;
@@ -129,7 +129,7 @@ impl Service {
         let recorded = matches!(answer, Answer::Done);
         self.parts.counters.scans_unrecorded.add(u64::from(!recorded));
         let told = format!("{told}{recorded}}}");
-        self.json(Route::ScanVerify, &format!("{told:VERDICT_BYTES$}"), reply)
+        reply.json(&format!("{told:VERDICT_BYTES$}"))
     }
 
     /// Writes down the scan that a line of `device` tells of: the ticket of its record.

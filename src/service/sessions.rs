@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::problem::{self, Problem};
 use super::session::{self, Session};
-use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
+use super::{Answer, Ask, Outcome, Pending, Reply, Service};
 use crate::http::head::{Head, Method};
 use crate::registry::demo;
 use crate::registry::id_number::IdNumber;
@@ -79,7 +79,6 @@ impl Service {
         let fields = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), ("Set-Cookie", &cookie)];
         // A page of another origin has its session in hand, and no cookie with us.
         let fields = if reply.origin.is_some() { &fields[..2] } else { &fields };
-        self.count(Route::Session, 200);
         reply.inline(200, fields, body.as_bytes());
         Ok(Outcome::Answered)
     }
@@ -92,7 +91,6 @@ impl Service {
 
     pub(super) fn signed_out(&self, secure: bool, answer: &Answer, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
         let Answer::Done = answer else { return Err(answer.problem()) };
-        self.count(Route::Session, 204);
         reply.inline(204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
         Ok(Outcome::Answered)
     }

@@ -283,14 +283,14 @@ impl Service {
             if let Some(problem) = stream.refusal().or(stream.failed.filter(|_| is_empty)) {
                 // What is behind the lines read so far is not looked at any more.
                 reply.target.closes = true;
-                self.refuse_route(stream.route, problem, reply);
+                self.conclude(stream.route, Err(problem), reply);
                 return Written::Failed(problem.end);
             }
             if stream.results.front() == Some(&None) || (is_empty && !over) {
                 return Written::Open;
             }
-            self.count(stream.route, 200);
             reply.open_lines();
+            self.parts.counters.count_answer(stream.route, reply.status);
             stream.opened = true;
         }
         let chunked = !reply.target.http10;
