@@ -106,32 +106,16 @@ pub(super) fn is_text(byte: u8) -> bool {
     ((byte >= 0x20) & (byte != 0x7f)) | (byte == HTAB)
 }
 
-/// `value` without optional whitespace around it (RFC 9110 §5.6.3).
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
-    while let [SP | HTAB, rest @ ..] = value {
-        value = rest;
-    }
-    while let [rest @ .., SP | HTAB] = value {
-        value = rest;
-    }
-    value
-}
-
 /// The members of a comma-separated list without empty ones, which a recipient ignores (RFC 9110 §5.6.1.2).
 /// For lists of tokens only: a comma inside a quoted string would split.
 pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
 /// A decimal number of digits only; `None` when empty, signed, spaced or beyond 64 bits.
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |value, &byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
-    })
+    let digits = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 /// Whether `text` is `uri-host [ ":" port ]` with a host that is not empty (RFC 9110 §7.2, and §4.2.1: an empty

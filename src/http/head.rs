@@ -332,7 +332,7 @@ impl<'b> Head<'b> {
                 let name_end = token_end(later, 0);
                 if Field::of(&later[..name_end]) == Some(field) {
                     let line_end = text_end(later, name_end + 1);
-                    return Some(grammar::trim(later.get(name_end + 1..line_end)?));
+                    return Some(later.get(name_end + 1..line_end)?.trim_ascii());
                 }
             }
         })
@@ -446,7 +446,7 @@ impl<'b> Head<'b> {
     fn read_transfer_encoding(&self) -> Result<Framing, HeadError> {
         let (mut is_chunked, mut is_unknown) = (false, false);
         for line in self.all(Field::TransferEncoding) {
-            for coding in line.split(|&byte| byte == b',').map(grammar::trim) {
+            for coding in line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 let name_end = token_end(coding, 0);
                 let has_parameters = name_end < coding.len();
                 let is_last = coding[..name_end].eq_ignore_ascii_case(b"chunked");
@@ -483,14 +483,10 @@ impl Span {
         Span { start: offset(start), end: offset(end) }
     }
 
-    fn trimmed(bytes: &[u8], mut start: usize, mut end: usize) -> Span {
-        while start < end && matches!(bytes[start], SP | HTAB) {
-            start += 1;
-        }
-        while start < end && matches!(bytes[end - 1], SP | HTAB) {
-            end -= 1;
-        }
-        Span::new(start, end)
+    /// Without optional whitespace around it (RFC 9110 §5.6.3).
+    fn trimmed(bytes: &[u8], start: usize, end: usize) -> Span {
+        let value = bytes[start..end].trim_ascii_start();
+        Span::new(end - value.len(), end - value.len() + value.trim_ascii_end().len())
     }
 
     fn of(self, buffer: &[u8]) -> &[u8] {

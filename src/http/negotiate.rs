@@ -5,8 +5,15 @@
 //! each of these asks for something that may be declined.
 
 use super::field::Field;
-use super::grammar::{SP, members, position_of, trim};
+use super::grammar::{SP, members, position_of};
 use super::head::{Head, Method};
+
+/// The host that a request is for, without its port and the brackets of an IP literal; empty where none is named.
+pub fn host<'b>(head: &Head<'b>) -> &'b str {
+    let authority = str::from_utf8(head.get(Field::Host).unwrap_or_default()).unwrap_or_default();
+    let literal = authority.strip_prefix('[').and_then(|literal| literal.split_once(']'));
+    literal.or_else(|| authority.split_once(':')).map_or(authority, |(host, _)| host)
+}
 
 /// The value of the cookie `name` at `place` among those of that name, from 0, over all Cookie lines in order, as it
 /// was sent: quotes are part of it.
@@ -18,7 +25,7 @@ pub fn cookie<'b>(head: &Head<'b>, name: &str, place: usize) -> Option<&'b [u8]>
     head.all(Field::Cookie).find_map(|mut line| {
         loop {
             let end = position_of(line, b';');
-            let value = trim(&line[..end]).strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            let value = line[..end].trim_ascii().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
             match value {
                 Some(_) if before == 0 => return value,
                 Some(_) => before -= 1,
@@ -36,7 +43,7 @@ pub fn bearer<'b>(head: &Head<'b>) -> Option<&'b [u8]> {
     if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first() != Some(&SP) {
         return None;
     }
-    Some(trim(rest)).filter(|token| !token.is_empty())
+    Some(rest.trim_ascii()).filter(|token| !token.is_empty())
 }
 
 /// The value of the first query parameter `name`, undecoded; `""` when it has none. Our names and values are plain

@@ -3,16 +3,20 @@
 //! An operator's browser also shows pages of strangers. A rebinding name (DNS) is stopped by `Host`, a form or a fetch
 //! of another page by `Origin` and `Sec-Fetch-Site`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::Problem;
 use super::problem::{HOST_REFUSED, ORIGIN_REFUSED};
 use crate::http::field::Field;
 use crate::http::head::Head;
+use crate::http::negotiate;
 
 /// Refuses what may come from somebody else's page.
 pub(super) fn guard(head: &Head<'_>, host_names: &[String]) -> Result<(), Problem> {
-    if !head.get(Field::Host).is_some_and(|host| is_ours(host, host_names)) {
+    // An IP literal, localhost, or one of the configured names, with or without a port.
+    let host = negotiate::host(head);
+    let mut names = host_names.iter().map(String::as_str).chain(["localhost"]);
+    if host.parse::<IpAddr>().is_err() && !names.any(|ours| ours.eq_ignore_ascii_case(host)) {
         return Err(HOST_REFUSED);
     }
     let foreign_site = head.get(Field::SecFetchSite).is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
@@ -22,33 +26,28 @@ pub(super) fn guard(head: &Head<'_>, host_names: &[String]) -> Result<(), Proble
     Ok(())
 }
 
-/// An IP literal, localhost, or one of the configured names, with or without a port.
-fn is_ours(host: &[u8], host_names: &[String]) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else { return false };
-    if let Some(literal) = host.strip_prefix('[') {
-        return literal.split_once(']').is_some_and(|(address, port)| {
-            address.parse::<Ipv6Addr>().is_ok() && (port.is_empty() || port.starts_with(':'))
-        });
-    }
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    name.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || host_names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::head::{self, HeadError};
 
     #[test]
     fn only_addresses_localhost_and_configured_names_are_ours() {
         let names = ["ops.city.example".to_owned()];
+        let guard = |host: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            head::parse(text.as_bytes()).map(|head| guard(&head.unwrap(), &names))
+        };
         for host in ["127.0.0.1", "127.0.0.1:8081", "[::1]:8081", "[::1]", "LOCALHOST:1", "Ops.City.Example:8081"] {
-            assert!(is_ours(host.as_bytes(), &names), "{host}");
+            assert_eq!(guard(host), Ok(Ok(())), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:8081", "localhost.evil.example", "[evil]", "[::1]evil", "\u{fe}"]
-        {
-            assert!(!is_ours(host.as_bytes(), &names), "{host}");
+        for host in ["evil.example", "evil.example:8081", "localhost.evil.example", "127.0.0.1.evil.example", "::1"] {
+            assert_ne!(guard(host), Ok(Ok(())), "{host}");
         }
+        for host in ["", "[evil]", "[::1]evil", "\u{fe}"] {
+            assert_eq!(guard(host), Err(HeadError::Host), "{host}");
+        }
+        let nobody = head::parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().unwrap();
+        assert_eq!(super::guard(&nobody, &names), Err(HOST_REFUSED));
     }
 }

@@ -3,8 +3,8 @@
 use super::problem::{self, Problem};
 use super::reply::Fields;
 use super::{Outcome, Reply, Route, Service};
-use crate::http::field::Field;
 use crate::http::head::Head;
+use crate::http::negotiate;
 
 /// A browser that was here once does not ask without TLS again for half a year (RFC 6797): otherwise whoever stands in
 /// between could answer the next typed address with a page of his own. Only with pages, since no one opens anything
@@ -30,12 +30,8 @@ impl Service {
 
     /// The same over TLS. Only to hosts that our certificates are for: nobody is led elsewhere by way of us.
     fn location(&self, head: &Head<'_>) -> Result<String, Problem> {
-        let authority = std::str::from_utf8(head.get(Field::Host).unwrap_or_default()).unwrap_or_default();
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => host,
-            _ => authority,
-        };
-        let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = negotiate::host(head);
+        let host = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
         let redirect = self.parts.settings.tls.redirect.as_ref();
         let redirect = redirect.filter(|redirect| redirect.certificates.iter().any(|own| own.covers(name)));
         let port = match redirect.ok_or(problem::HOST_UNKNOWN)?.port {
