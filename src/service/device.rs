@@ -9,7 +9,7 @@
 //! ```
 
 use super::problem::{Problem, TOKEN_EXPIRED, TOKEN_INVALID};
-use super::session::{MacKey, SIGNED_BYTES, at, decode};
+use super::session::{MacKey, Token};
 
 /// What a device is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, strum::Display, strum::FromRepr)]
@@ -45,11 +45,8 @@ impl DeviceKey {
 
     /// The token of `device`.
     pub fn mint(&self, device: &Device) -> String {
-        let mut signed = [0; SIGNED_BYTES];
-        signed[..2].copy_from_slice(&[VERSION, device.kind as u8]);
-        signed[4..12].copy_from_slice(&device.id.to_be_bytes());
-        signed[16..20].copy_from_slice(&device.expires_unix_s.to_be_bytes());
-        self.0.seal(signed)
+        let about = u128::from(VERSION) << 120 | (device.kind as u128) << 112 | u128::from(device.id) << 32;
+        self.0.seal(about, device.expires_unix_s)
     }
 
     /// The device that `token` names, if the token is ours and not over at `now_unix_s`.
@@ -57,9 +54,9 @@ impl DeviceKey {
     /// # Errors
     /// A token that is not ours, of which nothing about time is said, or one that is over.
     pub fn check(&self, token: &[u8], now_unix_s: u64) -> Result<Device, Problem> {
-        let token = decode(token, VERSION).filter(|token| self.0.has_sealed(token)).ok_or(TOKEN_INVALID)?;
-        let kind = Kind::from_repr(token[1]).ok_or(TOKEN_INVALID)?;
-        let (id, expires_unix_s) = (u64::from_be_bytes(at(&token, 4)), u32::from_be_bytes(at(&token, 16)));
+        let token = Token::read(token, VERSION).filter(|token| token.is_of(&self.0)).ok_or(TOKEN_INVALID)?;
+        let kind = Kind::from_repr((token.about >> 112) as u8).ok_or(TOKEN_INVALID)?;
+        let (id, expires_unix_s) = ((token.about >> 32) as u64, token.expires_unix_s);
         if now_unix_s >= u64::from(expires_unix_s) {
             return Err(TOKEN_EXPIRED);
         }

@@ -12,7 +12,7 @@
 //! three divides has neither padding nor spare bits, so each token has exactly one spelling.
 
 use aes::Aes256Enc;
-use aes::cipher::{Block, BlockEncrypt, KeyInit};
+use aes::cipher::{BlockEncrypt, KeyInit};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
@@ -43,59 +43,60 @@ pub(super) struct MacKey {
     #[zeroize(skip)]
     cipher: Aes256Enc,
     /// The subkey K2 of a last block that is not whole, with the padding of 4 bytes already in it.
-    last: [u8; BLOCK_BYTES],
+    last: u128,
 }
 
 impl MacKey {
     pub(super) fn new(key: [u8; 32]) -> MacKey {
-        let cipher = Aes256Enc::new(&key.into());
-        let mut zero = Block::<Aes256Enc>::default();
-        cipher.encrypt_block(&mut zero);
-        // RFC 4493 section 2.3: K1 and K2 are the cipher of zero, doubled once and twice in GF(2^128).
-        let mut last = double(double(zero.into()));
-        last[SIGNED_BYTES - BLOCK_BYTES] ^= 0x80;
-        MacKey { cipher, last }
+        let mut key = MacKey { cipher: Aes256Enc::new(&key.into()), last: 0 };
+        // RFC 4493 section 2.3: K1 and K2 are the cipher of zero, doubled once and twice, modulo x^128 + x^7 + x^2 + x + 1.
+        let double = |block: u128| (block << 1) ^ ((block >> 127) * 0x87);
+        key.last = double(double(key.encrypt(0))) ^ 0x80 << 88;
+        key
     }
 
-    fn mac(&self, signed: &[u8; SIGNED_BYTES]) -> [u8; BLOCK_BYTES] {
-        let mut block = Block::<Aes256Enc>::clone_from_slice(&signed[..BLOCK_BYTES]);
+    fn encrypt(&self, block: u128) -> u128 {
+        let mut block = block.to_be_bytes().into();
         self.cipher.encrypt_block(&mut block);
-        for (byte, last) in block.iter_mut().zip(&self.last) {
-            *byte ^= last;
-        }
-        for (byte, signed) in block.iter_mut().zip(&signed[BLOCK_BYTES..]) {
-            *byte ^= signed;
-        }
-        self.cipher.encrypt_block(&mut block);
-        block.into()
+        u128::from_be_bytes(block.into())
+    }
+
+    fn mac(&self, about: u128, expires_unix_s: u32) -> u128 {
+        self.encrypt(self.encrypt(about) ^ u128::from(expires_unix_s) << 96 ^ self.last)
     }
 
     /// The token that says this.
-    pub(super) fn seal(&self, signed: [u8; SIGNED_BYTES]) -> String {
-        URL_SAFE_NO_PAD.encode([&signed[..], &self.mac(&signed)].concat())
-    }
-
-    /// Whether the token is of this key.
-    pub(super) fn has_sealed(&self, token: &Token) -> bool {
-        // As numbers, which are compared in a few instructions and in constant time all the same.
-        u128::from_le_bytes(self.mac(&at(token, 0))).ct_eq(&u128::from_le_bytes(at(token, SIGNED_BYTES))).into()
+    pub(super) fn seal(&self, about: u128, expires_unix_s: u32) -> String {
+        let mac = self.mac(about, expires_unix_s);
+        URL_SAFE_NO_PAD.encode([&about.to_be_bytes()[..], &expires_unix_s.to_be_bytes(), &mac.to_be_bytes()].concat())
     }
 }
 
-/// The bytes of a token.
-pub(super) type Token = [u8; SIGNED_BYTES + BLOCK_BYTES];
-
-/// What a token of this version says, before it is known whether it is ours.
-pub(super) fn decode(token: &[u8], version: u8) -> Option<Token> {
-    let mut bytes = [0; size_of::<Token>()];
-    let is_decoded =
-        token.len() == TOKEN_CHARS && URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) == Ok(size_of::<Token>());
-    (is_decoded && bytes[0] == version).then_some(bytes)
+/// A token, before it is known whether it is ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Token {
+    /// The first 16 bytes: a version, and what that has in its place.
+    pub(super) about: u128,
+    pub(super) expires_unix_s: u32,
+    mac: u128,
 }
 
-/// The bytes of a number, or of more, in a token.
-pub(super) fn at<const BYTES: usize>(token: &Token, from: usize) -> [u8; BYTES] {
-    *token[from..].first_chunk().expect("the layout fits")
+impl Token {
+    /// Reads one of this version.
+    pub(super) fn read(token: &[u8], version: u8) -> Option<Token> {
+        let mut bytes = [0; TOKEN_BYTES];
+        let is_decoded =
+            token.len() == TOKEN_CHARS && URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) == Ok(TOKEN_BYTES);
+        let (about, rest) = bytes.split_first_chunk().filter(|_| is_decoded && bytes[0] == version)?;
+        let (expires_unix_s, mac) = rest.split_first_chunk()?;
+        let mac = u128::from_be_bytes(*mac.first_chunk()?);
+        Some(Token { about: u128::from_be_bytes(*about), expires_unix_s: u32::from_be_bytes(*expires_unix_s), mac })
+    }
+
+    /// Whether it is of this key. Numbers are compared in a few instructions and in constant time all the same.
+    pub(super) fn is_of(&self, key: &MacKey) -> bool {
+        key.mac(self.about, self.expires_unix_s).ct_eq(&self.mac).into()
+    }
 }
 
 /// The key of all sessions of one epoch. A new epoch, which has a new key, ends all sessions at once.
@@ -117,22 +118,10 @@ impl SessionKey {
     }
 }
 
-/// A block times x, modulo x^128 + x^7 + x^2 + x + 1.
-fn double(block: [u8; BLOCK_BYTES]) -> [u8; BLOCK_BYTES] {
-    let number = u128::from_be_bytes(block);
-    ((number << 1) ^ ((number >> 127) * 0x87)).to_be_bytes()
-}
-
 /// The token of `session`.
 pub fn mint(key: &SessionKey, session: &Session) -> String {
-    let mut signed = [0; SIGNED_BYTES];
-    // The version goes over the epoch's highest byte, which is 0 (EPOCH_MAX).
-    signed[0..4].copy_from_slice(&key.epoch.to_be_bytes());
-    signed[0] = VERSION;
-    signed[4..12].copy_from_slice(&session.resident.0.to_be_bytes());
-    signed[12..16].copy_from_slice(&session.number.to_be_bytes());
-    signed[16..20].copy_from_slice(&session.expires_unix_s.to_be_bytes());
-    key.mac.seal(signed)
+    let about = u128::from(VERSION) << 120 | u128::from(key.epoch) << 96 | u128::from(session.resident.0) << 32;
+    key.mac.seal(about | u128::from(session.number), session.expires_unix_s)
 }
 
 /// What a token says, before it is known whether it is ours: good for fetching from memory what will be needed if it is.
@@ -145,12 +134,12 @@ impl Claimed {
     /// # Errors
     /// It is not 48 base64url characters, or of another version.
     pub fn read(token: &[u8]) -> Result<Claimed, Problem> {
-        decode(token, VERSION).map(Claimed).ok_or(SESSION_INVALID)
+        Token::read(token, VERSION).map(Claimed).ok_or(SESSION_INVALID)
     }
 
     /// Whose session it says it is.
     pub fn resident(&self) -> ResidentNumber {
-        ResidentNumber(u64::from_be_bytes(at(&self.0, 4)))
+        ResidentNumber((self.0.about >> 32) as u64)
     }
 
     /// The session, if it is ours and not over at `now_unix_s`.
@@ -159,13 +148,13 @@ impl Claimed {
     /// It is of another epoch, which grants nothing and only tells the page to sign in again: the key of an ended epoch
     /// is gone. Else it is not ours, or it is over; nothing about time is said of one that is not ours.
     pub fn check(&self, key: &SessionKey, now_unix_s: u64) -> Result<Session, Problem> {
-        if u32::from_be_bytes(at(&self.0, 0)) & EPOCH_MAX != key.epoch {
+        if (self.0.about >> 96) as u32 & EPOCH_MAX != key.epoch {
             return Err(SESSION_ENDED);
         }
-        if !key.mac.has_sealed(&self.0) {
+        if !self.0.is_of(&key.mac) {
             return Err(SESSION_INVALID);
         }
-        let [number, expires_unix_s] = [12, 16].map(|from| u32::from_be_bytes(at(&self.0, from)));
+        let (number, expires_unix_s) = (self.0.about as u32, self.0.expires_unix_s);
         if now_unix_s >= u64::from(expires_unix_s) {
             return Err(SESSION_EXPIRED);
         }
@@ -174,12 +163,9 @@ impl Claimed {
 }
 
 const VERSION: u8 = 1;
-/// Characters of a token.
+/// Characters of a token, and bytes.
 const TOKEN_CHARS: usize = 48;
-/// Bytes that the MAC is of.
-pub(super) const SIGNED_BYTES: usize = 20;
-/// A block of AES (FIPS 197).
-const BLOCK_BYTES: usize = 16;
+const TOKEN_BYTES: usize = 36;
 
 #[cfg(test)]
 mod tests {
@@ -225,9 +211,8 @@ mod tests {
         let key: Vec<u8> =
             (0..64).step_by(2).map(|at| u8::from_str_radix(&NIST_KEY[at..at + 2], 16).unwrap()).collect();
         let key = MacKey::new(key.try_into().unwrap());
-        let message = 0x6bc1_bee2_2e40_9f96_e93d_7e11_7393_172a_u128.to_be_bytes();
-        let signed: [u8; SIGNED_BYTES] = [&message[..], &[0xae, 0x2d, 0x8a, 0x57]].concat().try_into().unwrap();
-        assert_eq!(u128::from_be_bytes(key.mac(&signed)), 0x1567_27dc_0878_944a_023c_1fe0_3bad_6d93);
+        let message = 0x6bc1_bee2_2e40_9f96_e93d_7e11_7393_172a;
+        assert_eq!(key.mac(message, 0xae2d_8a57), 0x1567_27dc_0878_944a_023c_1fe0_3bad_6d93);
     }
 
     #[test]
