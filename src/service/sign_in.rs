@@ -19,7 +19,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 use super::problem::{
     ASSERTION_ALGORITHM_REFUSED, ASSERTION_AUDIENCE_WRONG, ASSERTION_BEFORE_START, ASSERTION_EXPIRED, ASSERTION_FORGED,
@@ -45,26 +44,6 @@ pub struct SignIn {
     pub expires_unix_s: u64,
 }
 
-/// Why a JWKS is refused as a whole. Keys of other kinds and uses are passed over and are no error. A number is the
-/// place of a key, from 0.
-#[derive(Clone, PartialEq, Eq, Debug, Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum JwksError {
-    /// Or a member that we read is of another kind, or stands twice in one object (RFC 7517 section 4).
-    #[error("is not a JWKS: expected {{\"keys\":[…]}} with no member repeated")]
-    Unreadable,
-    #[error("keys[{0}] is not a valid Ed25519, P-256 or RSA (2048 bits) key")]
-    KeyInvalid(usize),
-    #[error("keys[{0}] holds a private or shared key: replace it, and put only its public part here")]
-    KeySecret(usize),
-    #[error("keys[{0}] has the kid of a key before it: remove one of them")]
-    KeyTwice(usize),
-    #[error("has more than {JWKS_KEYS_MAX} signing keys: remove those retired")]
-    TooManyKeys,
-    #[error("has no public key that signs by EdDSA, ES256 or RS256")]
-    NoUsableKey,
-}
-
 /// The provider's keys and what its assertions must say.
 pub struct Verifier {
     keys: Vec<Key>,
@@ -78,23 +57,25 @@ impl Verifier {
     /// `id_claim` is the name of the claim with the ID number.
     ///
     /// # Errors
-    /// [`JwksError`]; the verifier in use stays as it is.
-    pub fn from_jwks(json: &str, issuer: &str, audience: &str, id_claim: &str) -> Result<Verifier, JwksError> {
-        let set: KeySet = serde_json::from_str(json).map_err(|_| JwksError::Unreadable)?;
+    /// Why the set is refused as a whole, in words. Keys of other kinds and uses are passed over and are no error.
+    pub fn from_jwks(json: &str, issuer: &str, audience: &str, id_claim: &str) -> Result<Verifier, String> {
+        // Or a member that we read is of another kind, or stands twice in one object (RFC 7517 section 4).
+        let set: KeySet = serde_json::from_str(json)
+            .map_err(|_| r#"is not a JWKS: expected {"keys":[…]} with no member repeated"#.to_owned())?;
         let mut keys: Vec<Key> = Vec::new();
         for (at, jwk) in set.keys.into_iter().enumerate() {
-            let Some(key) = Key::from_jwk(jwk, at)? else { continue };
+            let Some(key) = Key::from_jwk(jwk).map_err(|wrong| format!("keys[{at}] {wrong}"))? else { continue };
             if keys.iter().any(|other| other.kid.is_some() && other.kid == key.kid && other.alg == key.alg) {
-                return Err(JwksError::KeyTwice(at));
+                return Err(format!("keys[{at}] has the kid of a key before it: remove one of them"));
             }
             keys.push(key);
         }
         match keys.len() {
-            0 => Err(JwksError::NoUsableKey),
+            0 => Err("has no public key that signs by EdDSA, ES256 or RS256".to_owned()),
             1..=JWKS_KEYS_MAX => {
                 Ok(Verifier { keys, issuer: issuer.into(), audience: audience.into(), id_claim: id_claim.into() })
             }
-            _ => Err(JwksError::TooManyKeys),
+            _ => Err(format!("has more than {JWKS_KEYS_MAX} signing keys: remove those retired")),
         }
     }
 
@@ -203,10 +184,10 @@ struct Key {
 
 impl Key {
     /// The key of a JWK; `None` if it is of another kind or for another use.
-    fn from_jwk(jwk: Jwk, at: usize) -> Result<Option<Key>, JwksError> {
+    fn from_jwk(jwk: Jwk) -> Result<Option<Key>, &'static str> {
         // RFC 7518: `d` is the private part of EC, RSA and OKP keys, `k` a shared key.
         if jwk.d.is_some() || jwk.k.is_some() {
-            return Err(JwksError::KeySecret(at));
+            return Err("holds a private or shared key: replace it, and put only its public part here");
         }
         let (word, alg) = match (jwk.kty.as_deref(), jwk.crv.as_deref()) {
             (Some("OKP"), Some("Ed25519")) => ALGORITHMS[0],
@@ -237,7 +218,7 @@ impl Key {
                 .filter(|(n, e)| PublicKeyComponents { n, e }.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok())
                 .map(|(n, e)| DecodingKey::from_rsa_raw_components(&n, &e)),
         };
-        let key = key.ok_or(JwksError::KeyInvalid(at))?;
+        let key = key.ok_or("is not a valid Ed25519, P-256 or RSA (2048 bits) key")?;
         let mut validation = Validation::new(alg);
         // The library would read the system's clock; and what it does not require, it does not check.
         validation.required_spec_claims.clear();
@@ -350,7 +331,7 @@ mod tests {
         json!({"kty": "RSA", "alg": "RS256", "use": "sig", "kid": kid, "n": n, "e": e})
     }
 
-    fn verifier(keys: &[Value]) -> Result<Verifier, JwksError> {
+    fn verifier(keys: &[Value]) -> Result<Verifier, String> {
         Verifier::from_jwks(&json!({ "keys": keys }).to_string(), "https://id.example", "onecode", "id_number")
     }
 
@@ -534,38 +515,41 @@ mod tests {
 
     #[test]
     fn a_jwks_is_read_strictly() {
-        use JwksError::{KeyInvalid, KeySecret, KeyTwice, NoUsableKey, TooManyKeys, Unreadable};
-        let read = |json: &str| Verifier::from_jwks(json, "i", "a", "id").err();
+        let first_words = |error: String| error.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let refused = |read: Result<Verifier, String>| read.err().map(first_words).unwrap_or_default();
+        let read = |json: &str| refused(Verifier::from_jwks(json, "i", "a", "id"));
+        let (unreadable, unusable) = ("is not a", "has no public");
+        let (secret, invalid) = ("keys[0] holds a", "keys[0] is not");
         for json in ["", "{}", "[]", "{\"keys\":{}}", "{\"keys\":[1]}", "{\"keys\":[],\"keys\":[]}", "{\"keys\":[]} x"]
         {
-            assert_eq!(read(json), Some(Unreadable), "{json}");
+            assert_eq!(read(json), unreadable, "{json}");
         }
         let twice = json!({"keys": [ed_jwk("ed")]}).to_string().replace("\"kid\"", "\"kid\":\"x\",\"kid\"");
-        assert_eq!(read(&twice), Some(Unreadable));
-        assert_eq!(read("{\"keys\":[]}"), Some(NoUsableKey));
+        assert_eq!(read(&twice), unreadable);
+        assert_eq!(read("{\"keys\":[]}"), unusable);
 
         let changed = |mut jwk: Value, name: &str, value: Value| {
             jwk[name] = value;
-            verifier(&[jwk]).err()
+            refused(verifier(&[jwk]))
         };
-        assert_eq!(changed(ed_jwk("ed"), "d", json!("AA")), Some(KeySecret(0)));
-        assert_eq!(verifier(&[json!({"kty": "oct", "k": "AA"})]).err(), Some(KeySecret(0)));
+        assert_eq!(changed(ed_jwk("ed"), "d", json!("AA")), secret);
+        assert_eq!(refused(verifier(&[json!({"kty": "oct", "k": "AA"})])), secret);
         for value in [json!("AA"), json!("A="), Value::Null] {
-            assert_eq!(changed(ed_jwk("ed"), "x", value), Some(KeyInvalid(0)));
+            assert_eq!(changed(ed_jwk("ed"), "x", value), invalid);
         }
-        assert_eq!(changed(ed_jwk("ed"), "kid", json!(7)), Some(Unreadable));
-        assert_eq!(changed(ec_jwk("ec"), "y", json!(b64([1; 32]))), Some(KeyInvalid(0)));
-        assert_eq!(changed(rsa_jwk("rsa"), "n", json!(b64([0xFF; 128]))), Some(KeyInvalid(0)));
-        assert_eq!(changed(rsa_jwk("rsa"), "e", json!("")), Some(KeyInvalid(0)));
+        assert_eq!(changed(ed_jwk("ed"), "kid", json!(7)), unreadable);
+        assert_eq!(changed(ec_jwk("ec"), "y", json!(b64([1; 32]))), invalid);
+        assert_eq!(changed(rsa_jwk("rsa"), "n", json!(b64([0xFF; 128]))), invalid);
+        assert_eq!(changed(rsa_jwk("rsa"), "e", json!("")), invalid);
         for (name, value) in [("use", "enc"), ("alg", "PS256"), ("kty", "XX")] {
-            assert_eq!(changed(rsa_jwk("rsa"), name, json!(value)), Some(NoUsableKey));
+            assert_eq!(changed(rsa_jwk("rsa"), name, json!(value)), unusable);
         }
-        assert_eq!(changed(ed_jwk("ed"), "key_ops", json!(["sign"])), Some(NoUsableKey));
-        assert_eq!(changed(ed_jwk("ed"), "key_ops", json!(["verify"])), None);
+        assert_eq!(changed(ed_jwk("ed"), "key_ops", json!(["sign"])), unusable);
+        assert_eq!(changed(ed_jwk("ed"), "key_ops", json!(["verify"])), "");
 
-        assert_eq!(verifier(&[ed_jwk("a"), ed_jwk("a")]).err(), Some(KeyTwice(1)));
+        assert_eq!(refused(verifier(&[ed_jwk("a"), ed_jwk("a")])), "keys[1] has the");
         assert!(verifier(&[ed_jwk("a"), ec_jwk("a"), json!({"kty": "XX"})]).is_ok());
         let many: Vec<Value> = (0..=JWKS_KEYS_MAX).map(|i| ed_jwk(&i.to_string())).collect();
-        assert_eq!(verifier(&many).err(), Some(TooManyKeys));
+        assert_eq!(refused(verifier(&many)), "has more than");
     }
 }
