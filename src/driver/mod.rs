@@ -58,20 +58,27 @@ pub fn choose(choice: DriverChoice) -> Result<Taken, String> {
         DriverChoice::Auto | DriverChoice::Uring => uring::probe(),
         DriverChoice::Monoio => Err("runtime.driver says monoio".to_owned()),
     };
-    let taken = |name, run, why| Ok(Taken { name, run, why });
     let refused = match uring {
-        Ok(()) => return taken("uring", uring::run, "DEFER_TASKRUN and a buffer ring in force".to_owned()),
+        Ok(()) => {
+            let why = "DEFER_TASKRUN and a buffer ring in force".to_owned();
+            return Ok(Taken { name: "uring", run: uring::run, why });
+        }
         Err(reason) if choice == DriverChoice::Uring => return Err(reason),
         Err(reason) => reason,
     };
-    match monoio::probe() {
-        Ok(()) => {
-            let why = format!("SINGLE_ISSUER and COOP_TASKRUN in force; not uring: {refused}");
-            taken("monoio-io_uring", monoio::run_uring, why)
-        }
-        Err(reason) => {
-            taken("monoio-epoll", monoio::run_epoll, format!("not io_uring: {reason}; not uring: {refused}"))
-        }
+    let (name, run, why): (_, fn(Seat) -> _, _) = match monoio::probe() {
+        Ok(()) => ("monoio-io_uring", monoio::run_uring, "SINGLE_ISSUER and COOP_TASKRUN in force".to_owned()),
+        Err(reason) => ("monoio-epoll", monoio::run_epoll, format!("not io_uring: {reason}")),
+    };
+    Ok(Taken { name, run, why: format!("{why}; not uring: {refused}") })
+}
+
+/// Why a ring with these flags cannot be had here.
+fn explain(flags: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => format!("this kernel lacks {flags}"),
+        Some(libc::EPERM | libc::ENOSYS) => "io_uring is forbidden here (kernel.io_uring_disabled, seccomp)".to_owned(),
+        _ => error.to_string(),
     }
 }
 

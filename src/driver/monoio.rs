@@ -20,7 +20,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use thunderdome::Arena;
 
 use super::in_flight::InFlight;
-use super::{Clock, Seat, shutdown};
+use super::{Clock, Seat, explain, shutdown};
 use crate::limits::RECEIVE_BYTES_MAX;
 use crate::shard::{ConnectionId, Next, Output, Shard};
 
@@ -41,11 +41,7 @@ pub(super) fn probe() -> Result<(), String> {
     if std::env::var_os("MONOIO_FORCE_LEGACY_DRIVER").is_some() {
         return Err("MONOIO_FORCE_LEGACY_DRIVER is set".to_owned());
     }
-    ring().build(8).map(drop).map_err(|error| match error.raw_os_error() {
-        Some(libc::EINVAL) => "this kernel lacks SINGLE_ISSUER or COOP_TASKRUN".to_owned(),
-        Some(libc::EPERM | libc::ENOSYS) => "it is forbidden here (kernel.io_uring_disabled, seccomp)".to_owned(),
-        _ => error.to_string(),
-    })
+    ring().build(8).map(drop).map_err(|error| explain("SINGLE_ISSUER or COOP_TASKRUN", &error))
 }
 
 pub(super) fn run_uring(seat: Seat) -> io::Result<()> {

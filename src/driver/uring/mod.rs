@@ -56,11 +56,7 @@ fn build() -> io::Result<IoUring> {
 
 /// Whether all that the driver needs can be had here: Linux 6.1, and io_uring allowed.
 pub(super) fn probe() -> Result<(), String> {
-    let explain = |error: io::Error| match error.raw_os_error() {
-        Some(libc::EINVAL) => "this kernel lacks DEFER_TASKRUN or another flag of 6.1".to_owned(),
-        Some(libc::EPERM | libc::ENOSYS) => "io_uring is forbidden here (kernel.io_uring_disabled, seccomp)".to_owned(),
-        _ => error.to_string(),
-    };
+    let explain = |error: io::Error| super::explain("DEFER_TASKRUN or another flag of 6.1", &error);
     let ring = build().map_err(explain)?;
     let submitter = ring.submitter();
     let buffers = BufferRing::register(&submitter).map_err(explain)?;
