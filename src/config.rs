@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::limits::{
 };
 use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
-use crate::sys::regular_file;
+use crate::sys::regular_file::{self, read_bounded};
 
 mod layers;
 mod values;
@@ -359,22 +359,6 @@ fn read_opened(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<
     let bytes = read_bounded(open(path), CONFIG_FILE_BYTES_MAX)
         .map_err(|error| refused(&format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|_| refused("is not UTF-8 text"))
-}
-
-/// All of a file of at most `bytes_max`.
-///
-/// # Errors
-/// What the system said, or that the file is larger.
-pub fn read_bounded(file: io::Result<File>, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let file = file?;
-    // Room for all of it, so that no copy of a secret is left behind by growing.
-    let size = file.metadata().map_or(0, |metadata| metadata.len().min(bytes_max));
-    let mut bytes = Vec::with_capacity(size as usize + 1);
-    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes, so it is the wrong file")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! The words every room shares: a resident's number, a status, and the instant that is handed in.
+//! The words every room shares: a resident's number, a status, the instant that is handed in, and why a command ends.
 //!
 //! Nothing here reads a clock or a file. The drivers and the commands make a [`Now`]; the pure rooms take it.
+
+use std::fmt::Display;
 
 use serde::Serialize;
 use strum::{Display, EnumString, FromRepr, IntoStaticStr};
@@ -57,5 +59,35 @@ impl Now {
     /// Milliseconds on the monotonic clock.
     pub const fn mono_ms(self) -> u64 {
         self.mono_us / 1_000
+    }
+}
+
+/// What ends a command early, as its exit status; the numbers are those of `sysexits.h`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "EXIT_STATUSES of the commands says it")]
+pub enum Fatal {
+    Usage = 2,
+    Address = 69,
+    Panic = 70,
+    System = 71,
+    Folder = 73,
+    File = 74,
+    Held = 75,
+    Configuration = 78,
+}
+
+/// Why a command ends early: the exit status, and one line for the operator that names what is wrong.
+pub type Ended = (Fatal, String);
+
+impl Fatal {
+    /// For `map_err`: the error as it is.
+    pub fn ended<E: Display>(self) -> impl Fn(E) -> Ended {
+        move |error| (self, error.to_string())
+    }
+
+    /// For `map_err`: the error behind the place that it is of.
+    pub fn at<E: Display>(self, place: impl Display) -> impl Fn(E) -> Ended {
+        move |error| (self, format!("{place}: {error}"))
     }
 }

@@ -8,10 +8,9 @@ use std::path::Path;
 use walkdir::{DirEntry, WalkDir};
 
 use super::{Ended, Fatal};
-use crate::config::read_bounded;
 use crate::limits::ASSET_FILE_BYTES_MAX;
 use crate::service::asset_pack::{Encoded, IMMUTABLE, Packed, REVALIDATE, pack};
-use crate::sys::regular_file;
+use crate::sys::regular_file::{self, read_bounded};
 
 /// Reads and packs the folder. Each file must fit the budget on the wire, in each of its compressed encodings where it
 /// has some: a browser may ask for any of them.

@@ -16,7 +16,6 @@ mod takeover;
 mod tls;
 mod verify;
 
-use std::fmt::Display;
 use std::io::{self, BufRead, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,54 +24,22 @@ use clap::{Parser, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::code::keyring::{KEYRING_FILE, Keyring, KeyringError};
+use crate::code::keyring::{KEYRING_FILE, Keyring};
 use crate::config::{self, Config, ConfigError, Flag};
 use crate::driver::Clock;
 use crate::registry::data_folder::{DataFolderError, SNAPSHOT_FILE};
 use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::{Snapshot, SnapshotError};
-use crate::words::Now;
+use crate::words::{Ended, Fatal, Now};
 
-/// What ended a command early, as its exit status; the numbers are those of `sysexits.h`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "EXIT_STATUSES says it")]
-pub enum Fatal {
-    Usage = 2,
-    Address = 69,
-    Panic = 70,
-    System = 71,
-    Folder = 73,
-    File = 74,
-    Held = 75,
-    Configuration = 78,
-}
-
-impl Fatal {
-    /// Says why on stderr and gives the exit status.
-    pub fn because(self, reason: impl Display) -> ExitCode {
-        eprintln!("onecode: {reason}");
-        ExitCode::from(self as u8)
-    }
-
-    /// For `map_err`: the error as it is.
-    fn ended<E: Display>(self) -> impl Fn(E) -> Ended {
-        move |error| (self, error.to_string())
-    }
-
-    /// For `map_err`: the error behind the place that it is of.
-    fn at<E: Display>(self, place: impl Display) -> impl Fn(E) -> Ended {
-        move |error| (self, format!("{place}: {error}"))
-    }
-}
-
-/// Why a command ended early: the exit status and the line on stderr.
-type Ended = (Fatal, String);
 type Done = Result<ExitCode, Ended>;
 
 /// The exit status of a command, which says why on stderr if it ended early.
 fn exit(done: Done) -> ExitCode {
-    done.unwrap_or_else(|(fatal, reason)| fatal.because(reason))
+    done.unwrap_or_else(|(fatal, reason)| {
+        eprintln!("onecode: {reason}");
+        ExitCode::from(fatal as u8)
+    })
 }
 
 impl From<ConfigError> for Ended {
@@ -87,17 +54,6 @@ impl From<DataFolderError> for Ended {
             DataFolderError::Busy { .. } => Fatal::Held,
             DataFolderError::Unusable { .. } => Fatal::Folder,
             DataFolderError::Exposed { .. } | DataFolderError::Unfinished { .. } => Fatal::Configuration,
-        };
-        (fatal, error.to_string())
-    }
-}
-
-impl From<KeyringError> for Ended {
-    fn from(error: KeyringError) -> Ended {
-        let fatal = match &error {
-            KeyringError::Io { error, .. } if error.kind() != io::ErrorKind::NotFound => Fatal::File,
-            KeyringError::Folder { .. } => Fatal::Folder,
-            _ => Fatal::Configuration,
         };
         (fatal, error.to_string())
     }
@@ -146,7 +102,7 @@ impl Place {
 /// The keys of a data folder, which the caller holds; made if there are none and no registry needs the lost ones.
 fn open_keyring(config: &Config) -> Result<Keyring, Ended> {
     check_keys_kept(config)?;
-    Ok(Keyring::open_or_create(&config.keys_dir, now().unix_s(), random)?)
+    Keyring::open_or_create(&config.keys_dir, now().unix_s(), random)
 }
 
 /// Refuses a registry without its keys: new ones would make strangers of all who are in it.

@@ -14,12 +14,11 @@ use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, copy, name
 use super::state;
 use super::{Done, Ended, Fatal, Place, hash_key_id};
 use crate::code::keyring::Keyring;
-use crate::config::read_bounded;
 use crate::journal::recover::HEAD_FILE;
 use crate::journal::writer;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::registry::data_folder::{DataFolder, RESTORING_MARK, SNAPSHOT_FILE, is_there, replace_file};
-use crate::sys::regular_file;
+use crate::sys::regular_file::{self, read_bounded};
 
 /// Make a data folder from the backup in DIR.
 #[derive(clap::Args)]

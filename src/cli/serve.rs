@@ -22,7 +22,7 @@ use super::takeover::{self, Held, Hello, Known, Old};
 use super::tls::Tls;
 use super::{Done, Ended, Fatal, Place, counted, privileges};
 use crate::code::claims::Issuer;
-use crate::code::keyring::{Keyring, KeyringError};
+use crate::code::keyring::Keyring;
 use crate::code::qr::Painter;
 use crate::code::window::Window;
 use crate::config::{Config, Cpus};
@@ -350,7 +350,7 @@ fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHan
     thread::Builder::new().name(name).spawn(move || {
         if let Err(error) = driver::run(&taken, seat) {
             // One shard less would be a server half alive.
-            let _ = Fatal::System.because(error);
+            eprintln!("onecode: {error}");
             demo::remove_temporary();
             std::process::exit(i32::from(Fatal::System as u8));
         }
@@ -447,10 +447,8 @@ impl Serving {
 
     /// Never makes keys: those that this process was started with are the ones that its registry needs.
     fn read_again(&self) -> Result<Settings, Ended> {
-        let keyring = Keyring::open(&self.config.keys_dir).map_err(|error| match error {
-            KeyringError::Io { path, error } => (Fatal::File, format!("{}: {error}: restore the keys", path.display())),
-            error => error.into(),
-        })?;
+        super::check_keys_kept(&self.config)?;
+        let keyring = Keyring::open(&self.config.keys_dir)?;
         let Settings { generation, started_unix_ms, hash_key, .. } = &*self.settings;
         let (tls, next) = (self.tls.read(&self.config)?, generation + 1);
         let settings = make_settings(&self.config, &keyring, self.demo_residents, next, *started_unix_ms, tls)?;

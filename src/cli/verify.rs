@@ -12,8 +12,8 @@ use super::{Done, Ended, Fatal, Place, parse_time, read_line, rfc3339};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
-use crate::config::read_bounded;
 use crate::limits::CONFIG_FILE_BYTES_MAX;
+use crate::sys::regular_file::read_bounded;
 
 /// Say what codes are worth.
 #[derive(clap::Args)]

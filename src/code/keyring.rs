@@ -7,25 +7,23 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::IntoDeserializer;
-use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::Display;
-use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::trust::{Trust, TrustedKey};
 use crate::limits::CODE_WINDOW_S_MAX;
 use crate::sys::ed25519::Signer;
-use crate::sys::regular_file;
+use crate::sys::regular_file::{self, read_bounded};
+use crate::words::{Ended, Fatal};
 
 /// The file's name inside the keys folder.
 pub const KEYRING_FILE: &str = "keyring.json";
@@ -100,9 +98,11 @@ impl FromStr for Kid {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Kid, Self::Err> {
-        let text: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
-        let known = "not a key id, which has 11 characters: `onecode keys list` shows them";
-        Kid::deserialize(text).map_err(|_| known)
+        let mut kid = Kid([0; 8]);
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut kid.0) {
+            Ok(8) => Ok(kid),
+            _ => Err("not a key id, which has 11 characters: `onecode keys list` shows them"),
+        }
     }
 }
 
@@ -164,21 +164,6 @@ impl SigningKey {
     pub(super) fn age(&self) -> (u64, u64, Kid) {
         (self.not_before, self.created, self.kid)
     }
-}
-
-/// What a signing key is doing at some time, in the words of `keys list`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Display)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
-pub enum KeyState {
-    /// It signs.
-    Active,
-    /// It is published and will sign from its `not_before` on.
-    Next,
-    /// A newer key signs; it still verifies what it signed.
-    Retired,
-    /// It verifies nothing.
-    Revoked,
 }
 
 /// The key that signs sessions, and the epoch it stands for.
@@ -275,16 +260,14 @@ impl Keyring {
         self.signing_keys.iter().filter(usable).max_by_key(|key| key.age())
     }
 
-    /// What `key` is doing at `now_unix_s`.
-    pub fn state(&self, key: &SigningKey, now_unix_s: u64) -> KeyState {
-        if key.revoked.is_some() {
-            KeyState::Revoked
-        } else if key.not_before > now_unix_s {
-            KeyState::Next
-        } else if self.active(now_unix_s, key.env).is_some_and(|active| active.kid == key.kid) {
-            KeyState::Active
-        } else {
-            KeyState::Retired
+    /// What `key` is doing at `now_unix_s`, in the words of `keys list`: a revoked one verifies nothing, the next one is
+    /// published, the active one signs, a retired one verifies what it signed.
+    pub fn state(&self, key: &SigningKey, now_unix_s: u64) -> &'static str {
+        match self.active(now_unix_s, key.env) {
+            _ if key.revoked.is_some() => "revoked",
+            _ if key.not_before > now_unix_s => "next",
+            Some(active) if active.kid == key.kid => "active",
+            _ => "retired",
         }
     }
 
@@ -340,42 +323,37 @@ impl Keyring {
     /// Reads the keyring of `folder`.
     ///
     /// # Errors
-    /// It is missing, readable by others, of another format, or damaged.
-    pub fn open(folder: &Path) -> Result<Keyring, KeyringError> {
+    /// It is missing, readable by others, of another format, or damaged; never with what is in it.
+    pub fn open(folder: &Path) -> Result<Keyring, Ended> {
         let path = folder.join(KEYRING_FILE);
-        let failed = |error| KeyringError::Io { path: path.clone(), error };
-        let file = regular_file::open(&path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
+        let file = regular_file::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => (Fatal::Configuration, format!("{} {MISSING}", path.display())),
+            _ => Fatal::File.at(path.display())(error),
+        })?;
+        let metadata = file.metadata().map_err(Fatal::File.at(path.display()))?;
         check_private(&path, &metadata, 0o600)?;
-        check_private(folder, &fs::metadata(folder).map_err(failed)?, 0o700)?;
-        // Room for the whole file at once: a growing buffer would leave copies behind that nothing wipes.
-        let size = usize::try_from(metadata.len().min(FILE_BYTES_MAX)).unwrap_or(0);
-        let mut json = Zeroizing::new(Vec::with_capacity(size + 1));
-        file.take(FILE_BYTES_MAX).read_to_end(&mut json).map_err(failed)?;
-        Keyring::from_json(&json).map_err(|error| KeyringError::In { path, error: Box::new(error) })
+        check_private(folder, &fs::metadata(folder).map_err(Fatal::File.at(folder.display()))?, 0o700)?;
+        let json = Zeroizing::new(read_bounded(Ok(file), FILE_BYTES_MAX).map_err(Fatal::File.at(path.display()))?);
+        Keyring::from_json(&json).map_err(Fatal::Configuration.at(path.display()))
     }
 
     /// Reads the keyring of `folder`, or makes folder and keyring.
     ///
     /// # Errors
     /// As [`Keyring::open`], or the folder cannot be written.
-    pub fn open_or_create(folder: &Path, now_unix_s: u64, random: Random) -> Result<Keyring, KeyringError> {
+    pub fn open_or_create(folder: &Path, now_unix_s: u64, random: Random) -> Result<Keyring, Ended> {
         let _lock = make_and_lock(folder)?;
-        match Keyring::open(folder) {
-            Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                let keyring = Keyring::generate(now_unix_s, random);
-                keyring.write(folder)?;
-                Ok(keyring)
-            }
-            opened => opened,
+        if !folder.join(KEYRING_FILE).exists() {
+            Keyring::generate(now_unix_s, random).write(folder)?;
         }
+        Keyring::open(folder)
     }
 
     /// Changes the keyring of `folder` and replaces its file, under the folder's lock.
     ///
     /// # Errors
     /// As [`Keyring::open`], or the folder cannot be written.
-    pub fn update<T>(folder: &Path, change: impl FnOnce(&mut Keyring) -> T) -> Result<T, KeyringError> {
+    pub fn update<T>(folder: &Path, change: impl FnOnce(&mut Keyring) -> T) -> Result<T, Ended> {
         // Before the lock, so that a folder that is not there is told as missing keys.
         Keyring::open(folder)?;
         let _lock = lock(folder)?;
@@ -385,18 +363,16 @@ impl Keyring {
         Ok(done)
     }
 
-    /// Puts this keyring into `folder`, making the folder if it is missing; only where there is none or a damaged one.
+    /// Puts this keyring into `folder`, making the folder if it is missing; only where there is none.
     ///
     /// # Errors
-    /// There is a keyring, it is of another format or cannot be reached, or the folder cannot be written.
-    pub fn restore(&self, folder: &Path) -> Result<(), KeyringError> {
-        let _lock = make_and_lock(folder)?;
-        match Keyring::open(folder) {
-            Ok(_) => Err(KeyringError::There { path: folder.join(KEYRING_FILE) }),
-            Err(KeyringError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => self.write(folder),
-            Err(KeyringError::In { error, .. }) if matches!(*error, KeyringError::Damaged(_)) => self.write(folder),
-            Err(error) => Err(error),
+    /// There is a keyring, be it a damaged one, or the folder cannot be written.
+    pub fn restore(&self, folder: &Path) -> Result<(), Ended> {
+        let (_lock, path) = (make_and_lock(folder)?, folder.join(KEYRING_FILE));
+        if path.exists() {
+            return Err((Fatal::Configuration, format!("{} is there: move it away first", path.display())));
         }
+        self.write(folder)
     }
 
     pub(super) fn to_json(&self) -> Zeroizing<Vec<u8>> {
@@ -406,79 +382,58 @@ impl Keyring {
         json
     }
 
-    pub(super) fn from_json(json: &[u8]) -> Result<Keyring, KeyringError> {
+    pub(super) fn from_json(json: &[u8]) -> Result<Keyring, String> {
         #[derive(Deserialize)]
         struct Versioned {
             format: u32,
         }
-        let damaged = |_| KeyringError::Damaged("it is not the JSON of a keyring");
-        let Versioned { format } = serde_json::from_slice(json).map_err(damaged)?;
+        let damaged = |why| format!("the keyring is damaged: {why}; {RESTORE}");
+        let no_keyring = |_| damaged("it is not the JSON of a keyring");
+        let Versioned { format } = serde_json::from_slice(json).map_err(no_keyring)?;
         if format != FORMAT {
-            return Err(KeyringError::Format(format));
+            let reads = format!("this version reads format {FORMAT}: use the version that wrote it");
+            return Err(format!("the keyring has format {format}, {reads}"));
         }
-        let keyring: Keyring = serde_json::from_slice(json).map_err(damaged)?;
+        let keyring: Keyring = serde_json::from_slice(json).map_err(no_keyring)?;
         if keyring.session_keys.is_empty() {
-            return Err(KeyringError::Damaged("it has no session key"));
+            return Err(damaged("it has no session key"));
         }
         if keyring.signing_keys.iter().any(|key| key.kid != Kid::of(&key.public_key())) {
-            return Err(KeyringError::Damaged("a key id does not belong to its key"));
+            return Err(damaged("a key id does not belong to its key"));
         }
         Ok(keyring)
     }
 
-    fn write(&self, folder: &Path) -> Result<(), KeyringError> {
+    fn write(&self, folder: &Path) -> Result<(), Ended> {
         let path = folder.join(KEYRING_FILE);
         let written = regular_file::replace(&path, 0o600, |file| file.write_all(&self.to_json()));
-        written.map_err(|error| KeyringError::Io { path, error })
+        written.map_err(Fatal::File.at(path.display()))
     }
 }
 
 /// Refuses what others than its owner can reach.
-fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(), KeyringError> {
-    match metadata.mode() & 0o777 {
-        mode if mode & 0o077 == 0 => Ok(()),
-        mode => Err(KeyringError::Permissions { path: path.to_path_buf(), mode, right }),
-    }
+fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(), Ended> {
+    let (mode, path) = (metadata.mode() & 0o777, path.display());
+    let exposed = format!("{path} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {path}");
+    if mode & 0o077 == 0 { Ok(()) } else { Err((Fatal::Configuration, exposed)) }
 }
 
 /// Makes the folder if it is missing, 0700, and holds its lock until the returned handle is dropped.
-fn make_and_lock(folder: &Path) -> Result<File, KeyringError> {
+fn make_and_lock(folder: &Path) -> Result<File, Ended> {
     let private = || DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let made = folder.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| private());
-    let metadata = made
-        .and_then(|()| fs::metadata(folder))
-        .map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })?;
+    let metadata = made.and_then(|()| fs::metadata(folder)).map_err(Fatal::Folder.at(folder.display()))?;
     check_private(folder, &metadata, 0o700)?;
     lock(folder)
 }
 
-fn lock(folder: &Path) -> Result<File, KeyringError> {
+fn lock(folder: &Path) -> Result<File, Ended> {
     let locked = File::open(folder).and_then(|handle| handle.lock().map(|()| handle));
-    locked.map_err(|error| KeyringError::Folder { path: folder.to_path_buf(), error })
+    locked.map_err(Fatal::Folder.at(folder.display()))
 }
 
-/// Why a keyring could not be read, made or replaced.
-#[derive(Error, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum KeyringError {
-    #[error("{path}: {error}")]
-    Folder { path: PathBuf, error: io::Error },
-    #[error("{path}{}", if error.kind() == io::ErrorKind::NotFound { MISSING.to_owned() } else { format!(": {error}") })]
-    Io { path: PathBuf, error: io::Error },
-    #[error("{path} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {path}")]
-    Permissions { path: PathBuf, mode: u32, right: u32 },
-    #[error("{path} is there and whole: move it away first")]
-    There { path: PathBuf },
-    #[error("{path}: {error}")]
-    In { path: PathBuf, error: Box<KeyringError> },
-    #[error("the keyring has format {0}, this version reads format {FORMAT}: use the version that wrote it")]
-    Format(u32),
-    /// Says why, never what is in it.
-    #[error("the keyring is damaged: {0}; `onecode keys import` restores what `keys export` wrote")]
-    Damaged(&'static str),
-}
-
-const MISSING: &str = " is missing: make it with `onecode keys generate`";
+const MISSING: &str = "is missing: `onecode keys generate` makes it, `keys import` restores it";
+const RESTORE: &str = "move it away, and `onecode keys import` restores what `keys export` wrote";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -537,7 +492,7 @@ pub(super) mod tests {
         let outer = tempfile::tempdir().unwrap();
         let folder = &outer.path().join("keys");
         let path = folder.join(KEYRING_FILE);
-        let refused = || Keyring::open(folder).unwrap_err().to_string();
+        let refused = || Keyring::open(folder).unwrap_err().1;
         assert!(refused().contains("keys generate"));
         keyring().restore(folder).unwrap();
         for mode in [0o640, 0o604, 0o620] {
@@ -557,6 +512,9 @@ pub(super) mod tests {
         }
         let mut other = keyring();
         other.signing_keys[0].kid = Kid([0; 8]);
+        let (fatal, reason) = other.restore(folder).unwrap_err();
+        assert!(fatal == Fatal::Configuration && reason.contains("is there: move it away first"), "{reason}");
+        fs::remove_file(&path).unwrap();
         other.restore(folder).unwrap();
         assert!(refused().contains("key id"));
     }
@@ -580,8 +538,8 @@ pub(super) mod tests {
         let find = |kid| keyring.signing_keys().iter().find(|key| key.kid == kid).unwrap();
         assert_eq!(keyring.active(NOW + 86_399, Env::Prod).unwrap().kid, old);
         assert_eq!(keyring.active(NOW + 86_400, Env::Prod).unwrap().kid, new);
-        assert_eq!(keyring.state(find(new), NOW), KeyState::Next);
-        assert_eq!(keyring.state(find(old), NOW + 86_400), KeyState::Retired);
+        assert_eq!(keyring.state(find(new), NOW), "next");
+        assert_eq!(keyring.state(find(old), NOW + 86_400), "retired");
         assert_eq!(keyring.not_after(find(old)), Some(NOW + 2 * 86_400));
         assert_eq!(keyring.not_after(find(new)), None);
         assert_ne!(keyring.active(NOW, Env::Test).unwrap().kid, old);

@@ -17,10 +17,10 @@ use aws_lc_rs::pbkdf2;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::keyring::{Keyring, KeyringError, Random, base64url};
+use super::keyring::{Keyring, Random, base64url};
+use crate::words::{Ended, Fatal};
 
 /// The shortest passphrase accepted for sealing, in bytes: what guards the keys of a city is a sentence, not a word.
 pub const PASSPHRASE_BYTES_MIN: usize = 12;
@@ -54,9 +54,9 @@ struct Envelope {
 ///
 /// # Errors
 /// The passphrase is shorter than [`PASSPHRASE_BYTES_MIN`].
-pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<u8>, SealedError> {
+pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<u8>, Ended> {
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
-        return Err(SealedError::Passphrase);
+        return Err((Fatal::Usage, format!("the passphrase is shorter than {PASSPHRASE_BYTES_MIN} bytes")));
     }
     let (mut salt, mut nonce) = ([0; 16], [0; NONCE_LEN]);
     random(&mut salt);
@@ -64,7 +64,7 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
     let mut content = keyring.to_json();
     derive(passphrase, &salt, ITERATIONS)
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(PURPOSE), &mut *content)
-        .map_err(|_| SealedError::Damaged)?;
+        .expect("a keyring is far shorter than what the cipher takes");
     let envelope = Envelope {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -84,20 +84,23 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
 /// # Errors
 /// Another format or version, another passphrase or altered bytes (which cannot be told apart), or a keyring inside
 /// that this version does not read.
-pub fn open_sealed(sealed: &[u8], passphrase: &[u8]) -> Result<Keyring, SealedError> {
-    let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| SealedError::Damaged)?;
+pub fn open_sealed(sealed: &[u8], passphrase: &[u8]) -> Result<Keyring, String> {
+    let damaged = || "this is not a sealed keyring, or it is damaged".to_owned();
+    let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| damaged())?;
     let Envelope { format, version, kdf, iterations, aead, .. } = &envelope;
     if (&**format, &**kdf, &**aead) != (FORMAT, KDF, AEAD) || !(ITERATIONS..=ITERATIONS_MAX).contains(iterations) {
-        return Err(SealedError::Damaged);
+        return Err(damaged());
     }
     if *version != VERSION {
-        return Err(SealedError::Version(*version));
+        return Err(format!(
+            "the sealed keyring has version {version}, this version of onecode reads version {VERSION}"
+        ));
     }
-    let mut content = URL_SAFE_NO_PAD.decode(&envelope.sealed).map(Zeroizing::new).map_err(|_| SealedError::Damaged)?;
+    let mut content = URL_SAFE_NO_PAD.decode(&envelope.sealed).map(Zeroizing::new).map_err(|_| damaged())?;
     let opened = derive(passphrase, &envelope.salt, envelope.iterations)
         .open_in_place(Nonce::assume_unique_for_key(envelope.nonce), Aad::from(PURPOSE), &mut content)
-        .map_err(|_| SealedError::Refused)?;
-    Keyring::from_json(opened).map_err(SealedError::Keyring)
+        .map_err(|_| "the passphrase is another one, or the file was altered")?;
+    Keyring::from_json(opened)
 }
 
 fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> LessSafeKey {
@@ -107,27 +110,12 @@ fn derive(passphrase: &[u8], salt: &[u8], iterations: u32) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key).expect("a key of 32 bytes"))
 }
 
-/// Why a keyring could not be sealed or opened.
-#[derive(Error, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum SealedError {
-    #[error("the passphrase is shorter than {PASSPHRASE_BYTES_MIN} bytes")]
-    Passphrase,
-    #[error("this is not a sealed keyring, or it is damaged")]
-    Damaged,
-    #[error("the sealed keyring has version {0}, this version of onecode reads version {VERSION}")]
-    Version(u32),
-    #[error("the passphrase is another one, or the file was altered")]
-    Refused,
-    #[error(transparent)]
-    Keyring(KeyringError),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::code::keyring::tests::{counting_random, keyring};
 
+    const REFUSED: &str = "the passphrase is another one, or the file was altered";
     const PASSPHRASE: &[u8] = b"a sentence kept in the safe";
 
     #[test]
@@ -136,7 +124,7 @@ mod tests {
         let sealed = seal(&keyring, PASSPHRASE, counting_random).unwrap();
         let opened = open_sealed(&sealed, PASSPHRASE).unwrap();
         assert_eq!(*opened.to_json(), *keyring.to_json());
-        assert!(matches!(open_sealed(&sealed, b"another sentence"), Err(SealedError::Refused)));
+        assert_eq!(open_sealed(&sealed, b"another sentence").unwrap_err(), REFUSED);
     }
 
     #[test]
@@ -147,16 +135,17 @@ mod tests {
         assert!(!text.contains(&URL_SAFE_NO_PAD.encode(keyring.hash_key.expose())));
         let (head, body) = text.split_at(text.find("\"sealed\":\"").unwrap() + 12);
         let altered = format!("{head}{}{}", if body.starts_with('A') { 'B' } else { 'A' }, &body[1..]);
-        assert!(matches!(open_sealed(altered.as_bytes(), PASSPHRASE), Err(SealedError::Refused)));
-        assert!(matches!(open_sealed(b"{}", PASSPHRASE), Err(SealedError::Damaged)));
+        let refused = |text: &str| open_sealed(text.as_bytes(), PASSPHRASE).unwrap_err();
+        assert_eq!(refused(&altered), REFUSED);
+        assert!(refused("{}").contains("is damaged"));
         let later = text.replace("\"version\":1", "\"version\":2");
-        assert!(matches!(open_sealed(later.as_bytes(), PASSPHRASE), Err(SealedError::Version(2))));
+        assert!(refused(&later).contains("has version 2"));
         let cheap = text.replace("600000", "1");
-        assert!(matches!(open_sealed(cheap.as_bytes(), PASSPHRASE), Err(SealedError::Damaged)));
+        assert!(refused(&cheap).contains("is damaged"));
     }
 
     #[test]
     fn a_short_passphrase_seals_nothing() {
-        assert!(matches!(seal(&keyring(), b"short", counting_random), Err(SealedError::Passphrase)));
+        assert_eq!(seal(&keyring(), b"short", counting_random).unwrap_err().0, Fatal::Usage);
     }
 }

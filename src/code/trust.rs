@@ -6,7 +6,6 @@
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use serde::Deserialize;
-use thiserror::Error;
 
 use super::keyring::{Env, Kid, base64url};
 
@@ -25,17 +24,12 @@ pub struct TrustedKey {
 }
 
 impl TrustedKey {
-    /// An Ed25519 key, which signs under the algorithm numbers -8 and -19, without bounds in time.
-    ///
-    /// # Errors
-    /// `public_key` is no Ed25519 key, or one of small order, under which anybody can sign.
-    pub fn ed25519(issuer: &str, kid: &[u8], public_key: &[u8], env: Env) -> Result<TrustedKey, TrustError> {
-        if is_small_order(public_key) {
-            return Err(TrustError::Key);
-        }
-        let key = ParsedPublicKey::new(&ED25519, public_key).map_err(|_| TrustError::Key)?;
+    /// An Ed25519 key, which signs under the algorithm numbers -8 and -19, without bounds in time. `None` where
+    /// `public_key` is no such key, or one of small order, under which anybody can sign.
+    pub fn ed25519(issuer: &str, kid: &[u8], public_key: &[u8], env: Env) -> Option<TrustedKey> {
+        let key = ParsedPublicKey::new(&ED25519, public_key).ok().filter(|_| !is_small_order(public_key))?;
         let (issuer, kid) = (issuer.to_owned(), kid.to_owned());
-        Ok(TrustedKey { issuer, kid, env, key, not_before: 0, not_after: u64::MAX, revoked: false })
+        Some(TrustedKey { issuer, kid, env, key, not_before: 0, not_after: u64::MAX, revoked: false })
     }
 
     /// Bounds the `iat` of what it may have signed, in Unix seconds, both ends included. The time of a check does not
@@ -77,21 +71,20 @@ impl Trust {
     /// `nbf` and `exp` where they apply. Keys of other kinds are passed over (RFC 7517 §5).
     ///
     /// # Errors
-    /// It is not a JWK set, an Ed25519 key in it is not whole, or there is none.
-    pub fn from_jwks(json: &[u8]) -> Result<Trust, TrustError> {
-        let set: serde_json::Value = serde_json::from_slice(json).map_err(|_| TrustError::Json)?;
+    /// It is not a JWK set, an Ed25519 key in it (counted from 0) is not whole or cannot be trusted, or there is none.
+    pub fn from_jwks(json: &[u8]) -> Result<Trust, String> {
+        let set: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
         let mut keys = Vec::new();
-        for (index, jwk) in set["keys"].as_array().ok_or(TrustError::Json)?.iter().enumerate() {
+        for (index, jwk) in set["keys"].as_array().ok_or("it is not a JWK set")?.iter().enumerate() {
             if jwk["kty"] != "OKP" || jwk["crv"] != "Ed25519" {
                 continue;
             }
-            let unusable = |why: String| TrustError::Member { index, why };
-            let jwk: Jwk = Jwk::deserialize(jwk).map_err(|error| unusable(error.to_string()))?;
+            let jwk = Jwk::deserialize(jwk).map_err(|error| format!("key {index}: {error}"))?;
             let key = TrustedKey::ed25519(&jwk.iss, &jwk.kid.0, &jwk.x, jwk.env);
-            let key = key.map_err(|error| unusable(error.to_string()))?;
+            let key = key.ok_or_else(|| format!("key {index}: it is not a usable Ed25519 public key"))?;
             keys.push(key.bounded(jwk.nbf, jwk.exp));
         }
-        if keys.is_empty() { Err(TrustError::Empty) } else { Ok(Trust::new(keys)) }
+        if keys.is_empty() { Err("it has no Ed25519 key".to_owned()) } else { Ok(Trust::new(keys)) }
     }
 
     pub(super) fn candidates(&self, place: (&str, &[u8])) -> &[TrustedKey] {
@@ -137,22 +130,6 @@ const SMALL_ORDER_Y: [&str; 7] = [
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ];
 
-/// Why a list of keys cannot be trusted.
-#[derive(Error, Clone, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum TrustError {
-    #[error("it is not a JWK set")]
-    Json,
-    /// An Ed25519 key, counted from 0, is not whole.
-    #[error("key {index}: {why}")]
-    Member { index: usize, why: String },
-    /// Not one that can be trusted.
-    #[error("it is not a usable Ed25519 public key")]
-    Key,
-    #[error("it has no Ed25519 key")]
-    Empty,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,11 +148,7 @@ mod tests {
             for sign in [0, 0x80] {
                 let mut key = y;
                 key[31] |= sign;
-                assert_eq!(
-                    TrustedKey::ed25519("X", b"12345678", &key, Env::Prod).err(),
-                    Some(TrustError::Key),
-                    "{index}"
-                );
+                assert!(TrustedKey::ed25519("X", b"12345678", &key, Env::Prod).is_none(), "{index}");
             }
             let public_key = UnparsedPublicKey::new(&ED25519, y);
             let anybody = (0..200u8).any(|message| public_key.verify(&[message], &signature).is_ok());
@@ -188,12 +161,13 @@ mod tests {
     fn a_list_of_keys_that_is_not_whole_is_refused_by_its_member() {
         let good = keyring().jwks_json(ISSUER);
         let refused = |json: &str| Trust::from_jwks(json.as_bytes()).unwrap_err();
-        assert_eq!(refused("[]"), TrustError::Json);
-        assert_eq!(refused("{\"keys\":[]}"), TrustError::Empty);
-        assert_eq!(refused("{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\"}]}"), TrustError::Empty);
+        assert_eq!(refused("[]"), "it is not a JWK set");
+        assert_eq!(refused("not JSON"), "it is not a JWK set");
+        assert_eq!(refused("{\"keys\":[]}"), "it has no Ed25519 key");
+        assert_eq!(refused("{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\"}]}"), "it has no Ed25519 key");
         for name in ["iss", "kid", "x"] {
             let renamed = good.replacen(&format!("\"{name}\""), "\"other\"", 1);
-            let error = refused(&renamed).to_string();
+            let error = refused(&renamed);
             assert!(error.starts_with("key 0: ") && error.contains(&format!("`{name}`")), "{error}");
         }
     }

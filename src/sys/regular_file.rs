@@ -2,7 +2,7 @@
 //! end, and a start or a reload that waits there hears no signal.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,6 +10,22 @@ use std::path::Path;
 pub fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
+}
+
+/// All of a file of at most `bytes_max`.
+///
+/// # Errors
+/// What the system said, or that the file is larger.
+pub fn read_bounded(file: io::Result<File>, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = file?;
+    // Room for all of it, so that no copy of a secret is left behind by growing.
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(bytes_max));
+    let mut bytes = Vec::with_capacity(size as usize + 1);
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes, so it is the wrong file")));
+    }
+    Ok(bytes)
 }
 
 /// Opens a regular file to read and write it, made with the given mode where there is none; an error
