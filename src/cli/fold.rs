@@ -294,7 +294,7 @@ impl Folder {
             if self.is_to_give_up() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
         };
         let stored = snapshot::store(&self.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
-        let rows = stored.map_err(|error| error.to_string())?;
+        let rows = stored.map_err(|(_, reason)| reason)?;
         (self.owes_purge, self.purges) = (false, followed);
         self.folding.folded_to.store(folded_to, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);

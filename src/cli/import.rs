@@ -84,9 +84,7 @@ pub fn run(args: &Args) -> Done {
     progress.finish_and_clear();
     let (table, report) = imported.map_err(|error| match error {
         ImportError::Rejects(error) => (Fatal::Folder, format!("{}: cannot be written: {error}", rejects.display())),
-        ImportError::Read { .. } => Fatal::File.at(args.file.display())(error),
-        ImportError::Memory(_) => Fatal::System.at(args.file.display())(error),
-        error => Fatal::Configuration.at(args.file.display())(error),
+        ImportError::File((fatal, reason)) => (fatal, format!("{}: {reason}", args.file.display())),
     })?;
     if report.rejected > 0 {
         let were = if report.rejected == 1 { "was" } else { "were" };

@@ -29,7 +29,7 @@ use crate::config::{self, Config, ConfigError, Flag};
 use crate::driver::Clock;
 use crate::registry::data_folder::{DataFolderError, SNAPSHOT_FILE};
 use crate::registry::id_number::HashKey;
-use crate::registry::snapshot::{Snapshot, SnapshotError};
+use crate::registry::snapshot::Snapshot;
 use crate::words::{Ended, Fatal, Now};
 
 type Done = Result<ExitCode, Ended>;
@@ -54,18 +54,6 @@ impl From<DataFolderError> for Ended {
             DataFolderError::Busy { .. } => Fatal::Held,
             DataFolderError::Unusable { .. } => Fatal::Folder,
             DataFolderError::Exposed { .. } | DataFolderError::Unfinished { .. } => Fatal::Configuration,
-        };
-        (fatal, error.to_string())
-    }
-}
-
-impl From<SnapshotError> for Ended {
-    fn from(error: SnapshotError) -> Ended {
-        let fatal = match error {
-            SnapshotError::Io { .. } => Fatal::File,
-            SnapshotError::Store { .. } => Fatal::Folder,
-            SnapshotError::Memory { .. } => Fatal::System,
-            _ => Fatal::Configuration,
         };
         (fatal, error.to_string())
     }
@@ -127,7 +115,7 @@ fn hash_key_id(keyring: &Keyring) -> [u8; 8] {
 /// Refuses keys that are not those of the registry that is there.
 fn check_keys_belong(config: &Config, keyring: &Keyring) -> Result<(), Ended> {
     match Snapshot::open(&config.data.join(SNAPSHOT_FILE)) {
-        Ok(snapshot) => Ok(snapshot.made_with(hash_key_id(keyring)).map(drop)?),
+        Ok(snapshot) => snapshot.made_with(hash_key_id(keyring)).map(drop),
         // What is damaged needs its keys all the same.
         Err(_) => Ok(()),
     }

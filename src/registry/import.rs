@@ -18,14 +18,14 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::RangeInclusive;
 
-use thiserror::Error;
+use derive_more::From;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::id_number::{HashKey, IdNumber, IdNumberError};
+use super::id_number::{HashKey, IdNumber};
 use super::table::{Record, Table};
 use crate::limits::IMPORT_ROW_BYTES_MAX;
-use crate::words::{ResidentNumber, Status};
+use crate::words::{Ended, Fatal, ResidentNumber, Status};
 
 /// How a file is taken.
 #[derive(Clone, Copy, Debug)]
@@ -68,36 +68,11 @@ pub struct Reject {
     /// The column that is wrong; empty when it is the row.
     pub column: &'static str,
     /// Why. It has no text of the file in it.
-    pub reason: Reason,
-}
-
-/// Why a row was not taken.
-#[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum Reason {
-    #[error("{found} fields, expected {expected}")]
-    Fields { expected: usize, found: usize },
-    #[error("more than {IMPORT_ROW_BYTES_MAX} bytes")]
-    Long,
-    #[error(transparent)]
-    IdNumber(IdNumberError),
-    #[error("not one of green yellow red unknown 绿 黄 红")]
-    Status,
-    #[error("neither RFC 3339 nor Unix milliseconds")]
-    UpdatedAt,
-    #[error("before the year 2000 or more than a day from now; Unix times are in milliseconds")]
-    UpdatedAtRange,
-    #[error("not the 6 digits of a GB/T 2260 area")]
-    Region,
-    #[error("not one of true false 1 0")]
-    Test,
-    #[error("another ID number has the same resident number")]
-    NumberTaken,
+    pub reason: String,
 }
 
 /// Merges `input` into `held` and returns the registry that results. A row of which `updated_at` is not within
-/// `versions`, in Unix milliseconds, is wrong. `rows_expected` saves growing the table on the way; it need not be
-/// right. Wrong rows go to `reject`.
+/// `versions`, in Unix milliseconds, is wrong. `rows_expected` need not be right. Wrong rows go to `reject`.
 ///
 /// # Errors
 /// The file is refused as a whole, and `held` is to be taken as unchanged: load it again.
@@ -112,29 +87,29 @@ pub fn import(
 ) -> Result<(Table, Report), ImportError> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let (mut row, mut line) = (Vec::new(), 1);
-    read_row(&mut input, &mut row).map_err(|source| ImportError::Read { line, source })?;
-    let columns = Columns::of_header(&row).map_err(ImportError::Header)?;
-    let (table, before) = match mode {
-        Mode::Merge => (held, None),
-        Mode::Replace => (Table::new(rows_expected).map_err(ImportError::Memory)?, Some(held)),
+    let mut read = |line: u64, row: &mut Vec<u8>| {
+        read_row(&mut input, row).map_err(Fatal::File.at(format_args!("cannot be read beyond line {line}")))
     };
-    let mut merger = Merger { table, before, newest: 0, columns, versions, report: Report::default() };
+    read(line, &mut row)?;
+    let shape = "the first row is not a header id_number,status,updated_at[,region,test]";
+    let columns = Columns::of_header(&row).map_err(Fatal::Configuration.at(shape))?;
+    let seen = matches!(mode, Mode::Replace).then(|| Vec::with_capacity(rows_expected));
+    let mut merger = Merger { table: held, seen, newest: 0, columns, versions, report: Report::default() };
     loop {
         line += 1;
-        if !read_row(&mut input, &mut row).map_err(|source| ImportError::Read { line, source })? {
-            break;
+        if !read(line, &mut row)? {
+            return Ok(merger.finish()?);
         }
         if row.is_empty() {
             continue;
         }
-        merger.make_room().map_err(ImportError::Memory)?;
+        merger.make_room()?;
         merger.report.rows += 1;
         if let Err((column, reason)) = merger.take(&row, key) {
             merger.report.rejected += 1;
             reject(&Reject { line, column, reason })?;
         }
     }
-    merger.finish().map_err(ImportError::Memory)
 }
 
 /// Reads a line without its end, and of one that is too long as much as shows it. False at the end of the input.
@@ -158,8 +133,8 @@ fn fields(row: &[u8]) -> Vec<&[u8]> {
 
 struct Merger {
     table: Table,
-    /// The registry that is being replaced.
-    before: Option<Table>,
+    /// Who is in a file that replaces.
+    seen: Option<Vec<u64>>,
     /// The greatest version of a row.
     newest: u64,
     columns: Columns,
@@ -168,29 +143,31 @@ struct Merger {
 }
 
 impl Merger {
-    fn take(&mut self, row: &[u8], key: &HashKey) -> Result<(), (&'static str, Reason)> {
+    fn take(&mut self, row: &[u8], key: &HashKey) -> Result<(), (&'static str, String)> {
         let mut new = self.columns.record(row, key)?;
         if !self.versions.contains(&new.version) {
-            return Err((NAMES[UPDATED_AT], Reason::UpdatedAtRange));
+            let range = "before the year 2000 or more than a day from now; Unix times are in milliseconds";
+            return Err((NAMES[UPDATED_AT], range.to_owned()));
         }
         self.newest = self.newest.max(new.version);
-        self.bring_over(&new);
-        let Some(held) = self.table.read(new.resident) else {
+        let held = self.table.read(new.resident);
+        if held.is_some_and(|held| held.check != new.check) {
+            return Err((NAMES[ID_NUMBER], "another ID number has the same resident number".to_owned()));
+        }
+        self.seen.iter_mut().for_each(|seen| seen.push(new.resident.0));
+        let Some(held) = held else {
             let removed = self.table.removed(new.resident);
             if removed.is_some_and(|removed| removed.version >= new.version) {
                 self.report.older += 1;
                 return Ok(());
             }
-            new.session = removed.map_or_else(|| self.session_before(&new), |removed| removed.session);
+            new.session = removed.map_or(0, |removed| removed.session);
             self.report.inserted += 1;
             self.write(&new);
             return Ok(());
         };
-        if held.check != new.check {
-            return Err((NAMES[ID_NUMBER], Reason::NumberTaken));
-        }
         new.session = held.session;
-        let stays = self.before.is_none() || new.version == held.version;
+        let stays = self.seen.is_none() || new.version == held.version;
         if self.columns.places[REGION].is_none() && stays {
             new.region = held.region;
         }
@@ -210,52 +187,36 @@ impl Merger {
         Ok(())
     }
 
-    /// Takes into the table what the one that is being replaced says of this person.
-    fn bring_over(&self, new: &Record) {
-        let Some(before) = &self.before else { return };
-        if self.table.row(new.resident).is_none() {
-            self.table.fill(before.row(new.resident).filter(|[_, check, ..]| *check == new.check).into_iter());
-        }
-    }
-
-    /// The session number of somebody new in the table. Where somebody else had this resident number, none of those
-    /// sessions may open this record.
-    fn session_before(&self, new: &Record) -> u32 {
-        let held = |before: &Table| before.read(new.resident).or_else(|| before.removed(new.resident));
-        self.before.as_ref().and_then(held).map_or(0, |held| held.session.wrapping_add(1))
-    }
-
     fn write(&mut self, record: &Record) {
         self.table.write(record).expect("room was made before this row");
     }
 
-    fn make_room(&mut self) -> io::Result<()> {
+    fn make_room(&mut self) -> Result<(), Ended> {
         if self.table.used() == self.table.capacity() {
-            let larger = Table::new(self.table.capacity() * 2 + 1_000)?;
+            let larger = table_for(self.table.capacity() * 2 + 1_000)?;
             larger.fill(self.table.rows());
             self.table = larger;
         }
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<(Table, Report)> {
-        let Some(before) = self.before.take() else { return Ok((self.table, self.report)) };
-        for row @ [number, _, version, ..] in before.rows() {
-            let resident = ResidentNumber(number);
-            let is_held = before.read(resident).is_some();
-            if self.table.row(resident).is_some() {
-                continue;
-            }
-            if is_held && version <= self.newest {
-                self.report.removed += 1;
-                continue;
-            }
-            self.report.kept += u64::from(is_held);
-            self.make_room()?;
-            self.table.fill([row].into_iter());
-        }
-        Ok((self.table, self.report))
+    fn finish(self) -> Result<(Table, Report), Ended> {
+        let Merger { table, newest, mut report, .. } = self;
+        let Some(mut seen) = self.seen else { return Ok((table, report)) };
+        seen.sort_unstable();
+        let whole = table_for(table.capacity())?;
+        whole.fill(table.rows().filter(|[number, _, version, ..]| {
+            let is_gone = seen.binary_search(number).is_err() && table.read(ResidentNumber(*number)).is_some();
+            report.kept += u64::from(is_gone && *version > newest);
+            report.removed += u64::from(is_gone && *version <= newest);
+            !is_gone || *version > newest
+        }));
+        Ok((whole, report))
     }
+}
+
+fn table_for(residents: usize) -> Result<Table, Ended> {
+    Table::new(residents).map_err(Fatal::System.at("the system has no memory for so many residents"))
 }
 
 #[derive(Clone, Copy)]
@@ -284,21 +245,22 @@ impl Columns {
         }
     }
 
-    fn record(&self, row: &[u8], key: &HashKey) -> Result<Record, (&'static str, Reason)> {
+    fn record(&self, row: &[u8], key: &HashKey) -> Result<Record, (&'static str, String)> {
         if row.len() as u64 > IMPORT_ROW_BYTES_MAX {
-            return Err(("", Reason::Long));
+            return Err(("", format!("more than {IMPORT_ROW_BYTES_MAX} bytes")));
         }
         let fields = fields(row);
         if fields.len() != self.count {
-            return Err(("", Reason::Fields { expected: self.count, found: fields.len() }));
+            return Err(("", format!("{} fields, expected {}", fields.len(), self.count)));
         }
         let field = |column: usize| self.places[column].map_or(&b""[..], |place| fields[place]);
-        let wrong = |column: usize, reason| (NAMES[column], reason);
-        let id_number = IdNumber::parse(field(ID_NUMBER)).map_err(|error| wrong(ID_NUMBER, Reason::IdNumber(error)))?;
-        let status = status(field(STATUS)).ok_or(wrong(STATUS, Reason::Status))?;
-        let version = version(field(UPDATED_AT)).ok_or(wrong(UPDATED_AT, Reason::UpdatedAt))?;
-        let region = region(field(REGION)).ok_or(wrong(REGION, Reason::Region))?;
-        let test = test(field(TEST)).ok_or(wrong(TEST, Reason::Test))?;
+        let wrong = |column: usize, reason: &'static str| move || (NAMES[column], reason.to_owned());
+        let id_number = IdNumber::parse(field(ID_NUMBER)).map_err(|reason| (NAMES[ID_NUMBER], reason))?;
+        let status = status(field(STATUS)).ok_or_else(wrong(STATUS, "not one of green yellow red unknown 绿 黄 红"))?;
+        let version =
+            version(field(UPDATED_AT)).ok_or_else(wrong(UPDATED_AT, "neither RFC 3339 nor Unix milliseconds"))?;
+        let region = region(field(REGION)).ok_or_else(wrong(REGION, "not the 6 digits of a GB/T 2260 area"))?;
+        let test = test(field(TEST)).ok_or_else(wrong(TEST, "not one of true false 1 0"))?;
         let (resident, check) = key.number(&id_number);
         Ok(Record { resident, check, version, status, test, session: 0, region })
     }
@@ -348,18 +310,12 @@ fn test(field: &[u8]) -> Option<bool> {
     }
 }
 
-/// Why a file is refused as a whole.
-#[derive(Error, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
+/// Why a file is refused as a whole; what the system said is said of the list of rejected rows.
+#[derive(Debug, From)]
+#[allow(missing_docs, reason = "that is all")]
 pub enum ImportError {
-    #[error("the first row is not a header id_number,status,updated_at[,region,test]: {0}")]
-    Header(String),
-    #[error("cannot be read beyond line {line}: {source}")]
-    Read { line: u64, source: io::Error },
-    #[error("the list of rejected rows cannot be written: {0}")]
-    Rejects(#[from] io::Error),
-    #[error("the system has no memory for so many residents: {0}")]
-    Memory(io::Error),
+    File(Ended),
+    Rejects(io::Error),
 }
 
 /// The columns. The first three are required.
@@ -472,7 +428,7 @@ mod tests {
         let csv = rows(HEADER, &[(1, "red,9"), (2, "red,10"), (3, "red,20"), (4, "red,21")]);
         let mut lines = Vec::new();
         let mut keep = |reject: &Reject| {
-            assert_eq!((reject.column, reject.reason), ("updated_at", Reason::UpdatedAtRange));
+            assert!(reject.column == "updated_at" && reject.reason.starts_with("before the year 2000"));
             lines.push(reject.line);
             Ok(())
         };
@@ -499,21 +455,20 @@ mod tests {
             format!("{},green,1,,,", id(2)),                       // 18
         ];
         let (table, report, rejects) = fresh(csv.concat());
-        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, reject.column, reject.reason)).collect();
-        let fields = |found| Reason::Fields { expected: 5, found };
+        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, reject.column, &*reject.reason)).collect();
         assert_eq!(
             found,
             [
-                (5, "id_number", Reason::IdNumber(IdNumberError::Length { found: 17 })),
-                (6, "id_number", Reason::IdNumber(IdNumberError::Checksum)),
-                (7, "status", Reason::Status),
-                (8, "updated_at", Reason::UpdatedAt),
-                (9, "region", Reason::Region),
-                (10, "test", Reason::Test),
-                (13, "", fields(3)),
-                (14, "", fields(2)),
-                (16, "", fields(4)),
-                (18, "", fields(6)),
+                (5, "id_number", "17 bytes, expected 18"),
+                (6, "id_number", "the check character does not fit"),
+                (7, "status", "not one of green yellow red unknown 绿 黄 红"),
+                (8, "updated_at", "neither RFC 3339 nor Unix milliseconds"),
+                (9, "region", "not the 6 digits of a GB/T 2260 area"),
+                (10, "test", "not one of true false 1 0"),
+                (13, "", "3 fields, expected 5"),
+                (14, "", "2 fields, expected 5"),
+                (16, "", "4 fields, expected 5"),
+                (18, "", "6 fields, expected 5"),
             ]
         );
         assert_eq!((table.len(), report.rows, report.inserted), (2, 12, 2));
@@ -620,15 +575,20 @@ mod tests {
             table
         };
         let (table, _, rejects) = run(rows(HEADER, &[(1, "red,9")]), with_other(), Mode::Merge).unwrap();
-        assert_eq!(rejects, [Reject { line: 2, column: "id_number", reason: Reason::NumberTaken }]);
+        let reason = "another ID number has the same resident number".to_owned();
+        assert_eq!(rejects, [Reject { line: 2, column: "id_number", reason }]);
         assert_eq!(table.read(resident), Some(other));
-        let (table, ..) = run(rows(HEADER, &[(1, "red,9")]), with_other(), Mode::Replace).unwrap();
-        assert_eq!(held(&table, 1).session, 5, "sessions of the other do not open this record");
+        let (table, report, again) =
+            run(rows(HEADER, &[(1, "red,9"), (2, "red,9")]), with_other(), Mode::Replace).unwrap();
+        assert_eq!((again, report.removed, table.read(resident)), (rejects, 1, None), "nor is the other in the file");
     }
 
     #[test]
     fn a_file_of_another_shape_is_refused_by_name() {
-        let refused = |csv: &[u8]| run(csv, Table::with_capacity(0), Mode::Merge).unwrap_err().to_string();
+        let refused = |csv: &[u8]| match run(csv, Table::with_capacity(0), Mode::Merge) {
+            Err(ImportError::File((Fatal::Configuration, reason))) => reason,
+            other => panic!("{other:?}"),
+        };
         assert!(refused(b"").contains("column 1 of the first row"));
         assert!(refused(b"id_number,status\n").contains("updated_at is missing"));
         assert!(refused(b"id_number,status,updated_at,phone\n").contains("column 4 of the first row"));
@@ -645,9 +605,9 @@ mod tests {
         let csv = format!("{HEADER}\n\"{},green,1\n{long}\r\n{},green,1\n{long}", id(1), id(2));
         let (table, report, rejects) = fresh(csv);
         assert_eq!((table.len(), report.rows, report.inserted), (1, 4, 1));
-        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, reject.reason)).collect();
-        let id_number = Reason::IdNumber(IdNumberError::Length { found: 19 });
-        assert_eq!(found, [(2, id_number), (3, Reason::Long), (5, Reason::Long)]);
+        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, &*reject.reason)).collect();
+        let long = "more than 4096 bytes";
+        assert_eq!(found, [(2, "19 bytes, expected 18"), (3, long), (5, long)]);
     }
 
     #[test]
@@ -667,7 +627,8 @@ mod tests {
             taken += 1;
             Ok(())
         });
-        assert!(matches!(error, Err(ImportError::Read { line: 4, .. })));
+        let Err(ImportError::File((Fatal::File, reason))) = error else { panic!("{error:?}") };
+        assert!(reason.starts_with("cannot be read beyond line 4: "), "{reason}");
         assert_eq!(taken, 0, "both rows were good");
     }
 

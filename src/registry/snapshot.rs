@@ -30,11 +30,11 @@ use std::sync::{Mutex, PoisonError};
 use bytes::{Buf as _, BufMut as _};
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
-use thiserror::Error;
 
 use super::table::{Row, Table, is_row};
 use crate::limits::{SNAPSHOT_BLOCK_BYTES, SNAPSHOT_SEGMENT_ROWS_MAX, SNAPSHOT_WRITE_BYTES_MAX};
 use crate::sys::regular_file;
+use crate::words::{Ended, Fatal};
 
 /// The version of the format that this program writes, and the only one it reads.
 pub const VERSION: u32 = 2;
@@ -67,26 +67,25 @@ impl Snapshot {
     ///
     /// # Errors
     /// The file cannot be read, is no snapshot, is damaged in its header, short, or of another version.
-    pub fn open(path: &Path) -> Result<Snapshot, SnapshotError> {
-        let io_error = |source| SnapshotError::Io { path: path.to_owned(), source };
-        let refused = |reason: String| Err(SnapshotError::Refused { path: path.to_owned(), reason });
+    pub fn open(path: &Path) -> Result<Snapshot, Ended> {
+        let refused = |reason: &str| Err((Fatal::Configuration, format!("{}: {reason}", path.display())));
         if path.is_symlink() {
             // Replacing it would leave what it leads to as it was, or hide that it leads nowhere.
-            return refused(
-                "is a symbolic link, which an import would replace: name its folder with --data".to_owned(),
-            );
+            return refused("is a symbolic link, which an import would replace: name its folder with --data");
         }
-        let file = regular_file::open(path).map_err(io_error)?;
-        let found_bytes = file.metadata().map_err(io_error)?.len();
         let mut header = [0; HEADER_BYTES];
-        let read = (&file).take(HEADER_BYTES as u64).read(&mut header).map_err(io_error)?;
+        let opened = regular_file::open(path).and_then(|file| {
+            let read = (&file).take(HEADER_BYTES as u64).read(&mut header)?;
+            Ok((file.metadata()?.len(), file, read))
+        });
+        let (found_bytes, file, read) = opened.map_err(Fatal::File.at(unread(path)))?;
         if read < 12 || header[..8] != *MAGIC {
-            return refused("not a registry snapshot".to_owned());
+            return refused("not a registry snapshot");
         }
         let version = (&header[8..]).get_u32_le();
         if version != VERSION {
             let reason = format!("snapshot version {version}; this program reads version {VERSION}");
-            return refused(format!("{reason}: use the one that wrote it"));
+            return refused(&format!("{reason}: use the one that wrote it"));
         }
         let mut words = &header[24..];
         let [rows, segments, segment_rows, created_unix_ms, folded_to] = std::array::from_fn(|_| words.get_u64_le());
@@ -95,11 +94,11 @@ impl Snapshot {
             || segments != rows.div_ceil(segment_rows);
         // The number of rows bounds what is allocated for them; the length of the file vouches for it.
         let Some(expected_bytes) = (!damaged).then(|| file_bytes(rows, segment_rows)).flatten() else {
-            return refused(format!("the header (offset 0, {HEADER_BYTES} bytes) is damaged: restore a backup"));
+            return refused(&format!("the header (offset 0, {HEADER_BYTES} bytes) is damaged: restore a backup"));
         };
         if expected_bytes != found_bytes {
             let reason = format!("{found_bytes} bytes long, expected {expected_bytes}");
-            return refused(format!("{reason}: it was cut or grew; restore a backup"));
+            return refused(&format!("{reason}: it was cut or grew; restore a backup"));
         }
         let meta = Meta { key_id: std::array::from_fn(|at| header[16 + at]), created_unix_ms, folded_to };
         Ok(Snapshot { path: path.to_owned(), file, rows, segment_rows, meta })
@@ -109,7 +108,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Names both.
-    pub fn made_with(self, given: [u8; 8]) -> Result<Snapshot, SnapshotError> {
+    pub fn made_with(self, given: [u8; 8]) -> Result<Snapshot, Ended> {
         let [needed, given] = [self.meta.key_id, given].map(u64::from_be_bytes);
         if needed == given {
             return Ok(self);
@@ -123,10 +122,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// The file cannot be read or is damaged, or there is no memory for the table.
-    pub fn load(&self, capacity: usize, everywhere: impl FnOnce(&(dyn Fn() + Sync))) -> Result<Table, SnapshotError> {
+    pub fn load(&self, capacity: usize, everywhere: impl FnOnce(&(dyn Fn() + Sync))) -> Result<Table, Ended> {
         let capacity = capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX));
-        let no_memory = |source| SnapshotError::Memory { path: self.path.clone(), capacity, source };
-        let table = Table::new(capacity).map_err(no_memory)?;
+        let no_memory = format_args!("the system has no memory for a registry of {capacity} residents");
+        let table = Table::new(capacity).map_err(Fatal::System.at(no_memory))?;
         let segments = self.rows.div_ceil(self.segment_rows);
         // The next segment that nobody has taken; and of those that were loaded the index, the first number and the last.
         let (next, loaded) = (AtomicU64::new(0), Mutex::new(Vec::new()));
@@ -165,7 +164,7 @@ impl Snapshot {
         segment: &Segment,
         archive: &mut AlignedVec<16>,
         table: &Table,
-    ) -> Result<(u64, u64), SnapshotError> {
+    ) -> Result<(u64, u64), Ended> {
         self.read_segment(segment, archive)?;
         let damaged = || self.damaged(segment);
         let rows = rkyv::access::<rkyv::Archived<Vec<Row>>, rancor::Error>(archive).map_err(|_| damaged())?;
@@ -179,27 +178,26 @@ impl Snapshot {
         Ok((first[0].to_native(), last[0].to_native()))
     }
 
-    fn refused(&self, reason: String) -> SnapshotError {
-        SnapshotError::Refused { path: self.path.clone(), reason }
+    fn refused(&self, reason: String) -> Ended {
+        (Fatal::Configuration, format!("{}: {reason}", self.path.display()))
     }
 
     /// A segment has good checksums, but was written wrongly.
-    fn damaged(&self, segment: &Segment) -> SnapshotError {
+    fn damaged(&self, segment: &Segment) -> Ended {
         let (bytes, offset) = (archive_bytes(segment.rows), segment.offset);
         self.refused(format!("the {bytes} bytes at offset {offset} are not rows of a registry: restore a backup"))
     }
 
     /// Reads the archive of a segment, block by block, and compares the checksum of each.
-    fn read_segment(&self, segment: &Segment, archive: &mut AlignedVec<16>) -> Result<(), SnapshotError> {
-        let io_error = |source: io::Error| SnapshotError::Io { path: self.path.clone(), source };
+    fn read_segment(&self, segment: &Segment, archive: &mut AlignedVec<16>) -> Result<(), Ended> {
         let bytes = archive_bytes(segment.rows);
         let mut checksums = vec![0; to_usize(blocks(bytes)) * 4];
-        self.file.read_exact_at(&mut checksums, segment.offset + bytes).map_err(io_error)?;
+        self.file.read_exact_at(&mut checksums, segment.offset + bytes).map_err(Fatal::File.at(unread(&self.path)))?;
         archive.clear();
         archive.resize(to_usize(bytes), 0);
         let mut offset = segment.offset;
         for (block, checksum) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)) {
-            self.file.read_exact_at(block, offset).map_err(io_error)?;
+            self.file.read_exact_at(block, offset).map_err(Fatal::File.at(unread(&self.path)))?;
             if crc32c::crc32c(block) != (&checksum[..]).get_u32_le() {
                 return Err(self.refused(format!("the block at offset {offset} is damaged: restore a backup")));
             }
@@ -223,12 +221,12 @@ pub fn store(
     meta: &Meta,
     table: &Table,
     pause: &mut dyn FnMut(u64) -> io::Result<()>,
-) -> Result<u64, SnapshotError> {
+) -> Result<u64, Ended> {
     let written = regular_file::replace(path, 0o600, |file| {
         let rows = write_segments(file, table, pause)?;
         file.write_all_at(&header(meta, rows), 0).map(|()| rows)
     });
-    written.map_err(|source| SnapshotError::Store { path: path.to_owned(), source })
+    written.map_err(Fatal::Folder.at(format_args!("{}: cannot be replaced, the old one stands", path.display())))
 }
 
 /// Writes all segments behind the place of the header, which is written last because it counts them.
@@ -305,23 +303,13 @@ fn to_usize(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a segment is far below 2^32 bytes")
 }
 
+fn unread(path: &Path) -> String {
+    format!("{}: cannot be read", path.display())
+}
+
 const MAGIC: &[u8; 8] = b"onecode\0";
 const HEADER_BYTES: usize = 4_096;
 const _: () = assert!(archive_bytes(SNAPSHOT_SEGMENT_ROWS_MAX) <= 1 << 30);
-
-/// Why a snapshot cannot be used or stored. Each message names the file.
-#[derive(Error, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum SnapshotError {
-    #[error("{path}: cannot be read: {source}")]
-    Io { path: PathBuf, source: io::Error },
-    #[error("{path}: {reason}")]
-    Refused { path: PathBuf, reason: String },
-    #[error("{path}: the system has no memory for a registry of {capacity} residents: {source}")]
-    Memory { path: PathBuf, capacity: usize, source: io::Error },
-    #[error("{path}: cannot be replaced, the old one stands: {source}")]
-    Store { path: PathBuf, source: io::Error },
-}
 
 #[cfg(test)]
 mod tests {
@@ -348,17 +336,17 @@ mod tests {
         (folder, path, table)
     }
 
-    fn load_into(snapshot: &Snapshot, capacity: usize) -> Result<Table, SnapshotError> {
+    fn load_into(snapshot: &Snapshot, capacity: usize) -> Result<Table, Ended> {
         snapshot.load(capacity, |work| work())
     }
 
-    fn load(path: &Path) -> Result<Table, SnapshotError> {
+    fn load(path: &Path) -> Result<Table, Ended> {
         load_into(&Snapshot::open(path)?.made_with(KEY_ID)?, 0)
     }
 
     /// Loading must be refused for this reason.
     fn refused(path: &Path, says: &str) {
-        let said = load(path).unwrap_err().to_string();
+        let said = load(path).unwrap_err().1;
         assert!(said.contains(says) && said.contains("registry.snapshot: "), "{said}");
     }
 
@@ -392,7 +380,7 @@ mod tests {
         let offset = bytes.len() - 100;
         bytes[offset] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        assert!(load_by_three().unwrap_err().to_string().contains(" is damaged: restore a backup"));
+        assert!(load_by_three().unwrap_err().1.contains(" is damaged: restore a backup"));
     }
 
     #[test]
@@ -480,14 +468,14 @@ mod tests {
         store(&path, &META, &table, &mut pause).unwrap();
         assert_eq!((told, calls), (fs::metadata(&path).unwrap().len(), 2));
         let ended = store(&path, &META, &table, &mut |_| Err(io::ErrorKind::Interrupted.into())).unwrap_err();
-        assert!(matches!(ended, SnapshotError::Store { .. }));
+        assert!(ended.0 == Fatal::Folder && ended.1.contains("the old one stands"), "{ended:?}");
         assert!(fs::read(&path).unwrap() == old, "the old file stands");
     }
 
     #[test]
     fn another_version_and_another_key_are_refused_by_name() {
         let (_folder, path, _) = stored(5);
-        let error = Snapshot::open(&path).unwrap().made_with([0xab; 8]).unwrap_err().to_string();
+        let error = Snapshot::open(&path).unwrap().made_with([0xab; 8]).unwrap_err().1;
         assert!(error.contains("0102030405060708") && error.contains("abababababababab"), "{error}");
         let mut bytes = fs::read(&path).unwrap();
         for version in [1, 3] {

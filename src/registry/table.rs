@@ -276,11 +276,6 @@ impl Table {
         rows
     }
 
-    /// What is kept of a resident, as [`rows`](Self::rows) gives it.
-    pub(super) fn row(&self, resident: ResidentNumber) -> Option<Row> {
-        row(resident.0, self.find(resident)?)
-    }
-
     /// Takes in rows of different residents, of which none is in the table yet; several threads may do so at once.
     pub(super) fn fill(&self, rows: impl Iterator<Item = Row>) {
         let (mut used, mut present, mut test) = (0, 0, 0);
