@@ -15,7 +15,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use thiserror::Error;
 
 use crate::limits::{
     ASSET_FILE_BYTES_DEFAULT, ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN,
@@ -26,6 +25,7 @@ use crate::limits::{
 use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
 use crate::sys::regular_file::{self, read_bounded};
+use crate::words::{Ended, Fatal};
 
 mod layers;
 mod values;
@@ -147,33 +147,18 @@ pub fn keys() -> impl ExactSizeIterator<Item = &'static str> {
 /// A flag of a command: the key that it sets, its name, and its value, if it was given.
 pub type Flag<'a> = (&'static str, &'static str, Option<&'a str>);
 
-/// Why a configuration was refused, in one line that names the place and the fix.
-#[derive(Error, Clone, PartialEq, Eq, Debug)]
-#[error("{line}")]
-pub struct ConfigError {
-    line: String,
-    is_of_a_flag: bool,
-}
-
-impl ConfigError {
-    fn at(place: impl Display, problem: &str) -> ConfigError {
-        let one_line: String = problem.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        ConfigError { line: format!("{place}: {one_line}"), is_of_a_flag: false }
-    }
-
-    /// Whether a flag of the command line has a value that it cannot have. What only a rule refuses, such as an admin
-    /// address that others reach, is a wrong configuration wherever it was set.
-    pub fn is_of_a_flag(&self) -> bool {
-        self.is_of_a_flag
-    }
+/// Why a configuration is refused: one line, with the place where that was set.
+fn refused(place: impl Display, problem: &str) -> Ended {
+    let one_line: String = problem.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    (Fatal::Configuration, format!("{place}: {one_line}"))
 }
 
 /// Reads `file`, if there is one, and joins it with the process's environment and `flags`.
 ///
 /// # Errors
 /// The first thing that is wrong, in the order file, environment, flags, rules.
-pub fn load<'a>(file: Option<&Path>, flags: impl IntoIterator<Item = Flag<'a>>) -> Result<Config, ConfigError> {
-    let read = |path: &Path| Ok((path.display().to_string(), read_opened(path, |path| File::open(path))?));
+pub fn load<'a>(file: Option<&Path>, flags: impl IntoIterator<Item = Flag<'a>>) -> Result<Config, Ended> {
+    let read = |path: &Path| Ok::<_, Ended>((path.display().to_string(), read_text(path, File::open(path))?));
     let text = file.map(read).transpose()?;
     // A container's CPU quota counts here, unlike in a count of the machine's CPUs.
     let cpus_available = std::thread::available_parallelism().map_or(1, usize::from);
@@ -187,7 +172,7 @@ fn join<'a>(
     environment: impl IntoIterator<Item = (String, String)>,
     flags: impl IntoIterator<Item = Flag<'a>>,
     cpus_available: usize,
-) -> Result<Config, ConfigError> {
+) -> Result<Config, Ended> {
     let mut config = Config { shards: cpus_available.clamp(1, usize::from(CPUS_MAX)), ..Config::defaults() };
     if let Some((name, text)) = file {
         layers::of_file(name, text, |key, raw, place| config.set(key, raw, place))?;
@@ -206,17 +191,18 @@ fn join<'a>(
 
 impl Config {
     /// Sets a key, whatever weaker sources have said.
-    fn set(&mut self, (name, set, _): &'static Key, raw: &Raw, place: String) -> Result<(), ConfigError> {
-        set(self, raw).map_err(|problem| ConfigError {
-            is_of_a_flag: place.starts_with("--"),
-            ..ConfigError::at(format_args!("{place}: {name}"), &problem)
+    fn set(&mut self, (name, set, _): &'static Key, raw: &Raw, place: String) -> Result<(), Ended> {
+        set(self, raw).map_err(|problem| {
+            let (fatal, line) = refused(format_args!("{place}: {name}"), &problem);
+            // What only a rule refuses is a wrong configuration wherever it was set.
+            (if place.starts_with("--") { Fatal::Usage } else { fatal }, line)
         })?;
         self.sources.insert(name, place);
         Ok(())
     }
 
     /// Fills in the defaults that depend on other keys, and checks the values with each other.
-    fn by_the_rules(mut self) -> Result<Config, ConfigError> {
+    fn by_the_rules(mut self) -> Result<Config, Ended> {
         if self.is_default("keys_dir") {
             self.keys_dir = self.data.join("keys");
         }
@@ -258,7 +244,7 @@ impl Config {
         Ok(self)
     }
 
-    fn check_tls(&self) -> Result<(), ConfigError> {
+    fn check_tls(&self) -> Result<(), Ended> {
         let (certificates, keys) = (self.tls_certificates.len(), self.tls_keys.len());
         let admin = self.admin_tls == Switch::On;
         let needs = [
@@ -282,8 +268,8 @@ impl Config {
         }
     }
 
-    fn refuse(&self, key: &str, problem: &str) -> ConfigError {
-        ConfigError::at(self.place(key), problem)
+    fn refuse(&self, key: &str, problem: &str) -> Ended {
+        refused(self.place(key), problem)
     }
 
     /// A key with the place where it was set, before a message about what it names.
@@ -310,54 +296,48 @@ impl Config {
     ///
     /// # Errors
     /// The file cannot be read or holds no key to check an assertion with.
-    pub fn read_verifier(&self) -> Result<Option<Verifier>, ConfigError> {
+    pub fn read_verifier(&self) -> Result<Option<Verifier>, Ended> {
         let (Some(path), Some(issuer), Some(audience)) = (&self.jwks_file, &self.auth_issuer, &self.auth_audience)
         else {
             return Ok(None);
         };
-        let parse = |text: &str| Verifier::from_jwks(text, issuer, audience, &self.id_claim);
-        self.read_named("auth.jwks_file", path, parse).map(Some)
+        let text = self.read("auth.jwks_file", path)?;
+        let verifier = Verifier::from_jwks(&text, issuer, audience, &self.id_claim).map(Some);
+        verifier.map_err(|error| self.refuse_file("auth.jwks_file", path, error))
     }
 
     /// Reads and checks the tokens of admin callers. At start, in `check-config`, and on SIGHUP.
     ///
     /// # Errors
     /// The file cannot be read, others can read it, or it is not what [`Callers`] takes.
-    pub fn read_callers(&self) -> Result<Callers, ConfigError> {
+    pub fn read_callers(&self) -> Result<Callers, Ended> {
         let Some(path) = &self.admin_tokens_file else { return Ok(Callers::default()) };
         let mode = std::fs::metadata(path).map_or(0, |file| file.mode() & 0o077);
         if mode != 0 {
-            return Err(
-                self.refuse("admin.tokens_file", &format!("{}: others can get at it: make it 600", path.display()))
-            );
+            return Err(self.refuse_file("admin.tokens_file", path, "others can get at it: make it 600"));
         }
-        self.read_named("admin.tokens_file", path, Callers::from_toml)
+        let callers = Callers::from_toml(&self.read("admin.tokens_file", path)?);
+        callers.map_err(|error| self.refuse_file("admin.tokens_file", path, error))
     }
 
-    /// Reads what a key names; on SIGHUP too, by the thread that hears signals: nothing there may keep it waiting.
-    fn read_named<T, E: Display>(
-        &self,
-        key: &str,
-        path: &Path,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Result<T, ConfigError> {
-        let text = read_text(path).map_err(|error| self.refuse(key, &error.line))?;
-        parse(&text).map_err(|error| self.refuse(key, &format!("{}: {error}", path.display())))
+    /// The text of a file that a key names; on SIGHUP too: nothing there may keep the thread that hears signals waiting.
+    ///
+    /// # Errors
+    /// It cannot be read, is no regular file, not UTF-8 or too large.
+    pub fn read(&self, key: &str, path: &Path) -> Result<String, Ended> {
+        read_text(path, regular_file::open(path)).map_err(|(_, line)| self.refuse(key, &line))
+    }
+
+    /// What is wrong with a file that a key names.
+    pub fn refuse_file(&self, key: &str, path: &Path, problem: impl Display) -> Ended {
+        self.refuse(key, &format!("{}: {problem}", path.display()))
     }
 }
 
-/// The text of a file that SIGHUP reads, too: nothing there may keep the thread that hears signals waiting.
-///
-/// # Errors
-/// It cannot be read, is no regular file, not UTF-8 or too large.
-pub fn read_text(path: &Path) -> Result<String, ConfigError> {
-    read_opened(path, regular_file::open)
-}
-
-fn read_opened(path: &Path, open: impl Fn(&Path) -> io::Result<File>) -> Result<String, ConfigError> {
-    let refused = |problem: &str| ConfigError::at(path.display(), problem);
-    let bytes = read_bounded(open(path), CONFIG_FILE_BYTES_MAX)
-        .map_err(|error| refused(&format!("cannot be read: {error}")))?;
+fn read_text(path: &Path, file: io::Result<File>) -> Result<String, Ended> {
+    let refused = |problem: &str| refused(path.display(), problem);
+    let bytes = read_bounded(file, CONFIG_FILE_BYTES_MAX);
+    let bytes = bytes.map_err(|error| refused(&format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|_| refused("is not UTF-8 text"))
 }
 
@@ -379,16 +359,16 @@ mod tests {
         [(name.to_owned(), value.to_owned())]
     }
 
-    fn with_file(text: &str) -> Result<Config, ConfigError> {
+    fn with_file(text: &str) -> Result<Config, Ended> {
         join(Some(("onecode.toml", &format!("data = \"/d\"\n{text}"))), [], [], 4)
     }
 
-    fn with_environment(name: &str, value: &str) -> Result<Config, ConfigError> {
+    fn with_environment(name: &str, value: &str) -> Result<Config, Ended> {
         join(None, variable(name, value), [DATA], 4)
     }
 
-    fn line(result: Result<Config, ConfigError>) -> String {
-        let line = result.expect_err("this is refused").to_string();
+    fn line(result: Result<Config, Ended>) -> String {
+        let line = result.expect_err("this is refused").1;
         assert!(!line.contains('\n'), "one line: {line}");
         line
     }
@@ -544,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_flag_is_wrong_when_it_cannot_be_read_and_a_configuration_when_a_rule_refuses_it() {
-        let of_a_flag = |flags: &[Flag<'_>]| join(None, [], flags.iter().copied(), 9).unwrap_err().is_of_a_flag();
+        let of_a_flag = |flags: &[Flag<'_>]| join(None, [], flags.iter().copied(), 9).unwrap_err().0 == Fatal::Usage;
         for (text, malformed) in [("here", true), ("0.0.0.0:1", false)] {
             assert_eq!(of_a_flag(&[admin(text)]), malformed, "{text}");
         }

@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::code::keyring::{KEYRING_FILE, Keyring};
-use crate::config::{self, Config, ConfigError, Flag};
+use crate::config::{self, Config, Flag};
 use crate::driver::Clock;
 use crate::registry::data_folder::{DataFolderError, SNAPSHOT_FILE};
 use crate::registry::id_number::HashKey;
@@ -40,12 +40,6 @@ fn exit(done: Done) -> ExitCode {
         eprintln!("onecode: {reason}");
         ExitCode::from(fatal as u8)
     })
-}
-
-impl From<ConfigError> for Ended {
-    fn from(error: ConfigError) -> Ended {
-        (if error.is_of_a_flag() { Fatal::Usage } else { Fatal::Configuration }, error.to_string())
-    }
 }
 
 impl From<DataFolderError> for Ended {
@@ -83,7 +77,7 @@ impl Place {
     /// The configuration, with the other flags that the command has for it.
     fn load(&self, others: &[Flag<'_>]) -> Result<Config, Ended> {
         let own = [("data", "--data", self.data.as_deref()), ("keys_dir", "--keys-dir", self.keys_dir.as_deref())];
-        Ok(config::load(self.config.as_deref(), own.iter().chain(others).copied())?)
+        config::load(self.config.as_deref(), own.iter().chain(others).copied())
     }
 }
 

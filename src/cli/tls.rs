@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{Ended, Fatal};
-use crate::config::{self, Config, Switch};
+use crate::config::{Config, Switch};
 use crate::http::tls::{Certificate, Chain, Listeners, Redirect, SECRET_BYTES, Server, Tickets};
 use crate::limits::{CERTIFICATE_WARNING_S, TICKET_ROTATION_S};
 use crate::registry::data_folder::replace_file;
@@ -69,11 +69,11 @@ impl Tls {
         });
         let certificates = certificates.collect::<Result<Vec<_>, Ended>>()?;
         let server = |key: &str, authorities: &Option<PathBuf>, must_show: bool| {
-            let pem = authorities.as_ref().map(|path| read(config, key, path)).transpose()?;
+            let pem = authorities.as_ref().map(|path| config.read(key, path)).transpose()?;
             let pem = pem.as_ref().map(String::as_bytes);
             Server::new(key, &certificates, pem, must_show, &self.tickets)
                 .map(Arc::new)
-                .map_err(|problem| refuse(config, key, authorities.as_deref().unwrap_or(Path::new("")), &problem))
+                .map_err(|problem| config.refuse_file(key, authorities.as_deref().unwrap_or(Path::new("")), problem))
         };
         let public = server("tls.client_ca_file", &config.tls_client_ca_file, false)?;
         let admin = || server("admin.client_ca_file", &config.admin_client_ca_file, true);
@@ -121,23 +121,20 @@ fn warn(expires_unix_s: u64) {
     }
 }
 
-fn read(config: &Config, key: &str, path: &Path) -> Result<String, Ended> {
-    config::read_text(path).map_err(|error| (Fatal::Configuration, format!("{}: {error}", config.place(key))))
-}
-
-fn refuse(config: &Config, key: &str, path: &Path, problem: &str) -> Ended {
-    (Fatal::Configuration, format!("{}: {}: {problem}", config.place(key), path.display()))
-}
-
 fn read_certificate(config: &Config, chain: &Path, key: &Path, now_unix_s: u64) -> Result<Certificate, Ended> {
     let of_key = if chain == key { "tls.certificates" } else { "tls.keys" };
-    let (chain_text, key_text) = (read(config, "tls.certificates", chain)?, Zeroizing::new(read(config, of_key, key)?));
+    let (chain_text, key_text) = (config.read("tls.certificates", chain)?, Zeroizing::new(config.read(of_key, key)?));
     let read = Chain::from_pem(chain_text.as_bytes(), now_unix_s);
-    let read = read.map_err(|problem| refuse(config, "tls.certificates", chain, &problem))?;
-    let own = Certificate::new(read, key_text.as_bytes()).map_err(|problem| refuse(config, of_key, key, &problem))?;
+    let read = read.map_err(|problem| config.refuse_file("tls.certificates", chain, problem))?;
+    let own = Certificate::new(read, key_text.as_bytes());
+    let own = own.map_err(|problem| config.refuse_file(of_key, key, problem))?;
     // A group of its own may read it, as Debian's ssl-cert does.
     if fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
-        return Err(refuse(config, of_key, key, "everyone on this host may read the private key: make it 600 or 640"));
+        return Err(config.refuse_file(
+            of_key,
+            key,
+            "everyone on this host may read the private key: make it 600 or 640",
+        ));
     }
     Ok(own)
 }

@@ -10,7 +10,8 @@ use std::str::FromStr;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, KEYS, Key};
+use super::{KEYS, Key, refused};
+use crate::words::Ended;
 
 /// A value before it is checked, as the text that it has in a variable or as a flag, where a list has commas.
 pub(super) struct Raw {
@@ -80,14 +81,14 @@ impl Raw {
 pub(super) fn of_file(
     name: &str,
     text: &str,
-    mut each: impl FnMut(&'static Key, &Raw, String) -> Result<(), ConfigError>,
-) -> Result<(), ConfigError> {
+    mut each: impl FnMut(&'static Key, &Raw, String) -> Result<(), Ended>,
+) -> Result<(), Ended> {
     let place = |offset: usize| {
         let line = text.as_bytes()[..offset.min(text.len())].split(|&b| b == b'\n').count();
         format!("{name}:{line}")
     };
     let root = DeTable::parse(text)
-        .map_err(|error| ConfigError::at(place(error.span().map_or(0, |span| span.start)), error.message()))?;
+        .map_err(|error| refused(place(error.span().map_or(0, |span| span.start)), error.message()))?;
     let mut leaves = Vec::new();
     flatten(root.get_ref(), "", &mut leaves);
     leaves.sort_by_key(|(_, offset, _)| *offset);
@@ -118,11 +119,11 @@ const FOREIGN: [&str; 6] = ["BIN", "LOG", "SESSIONS", "TEST_", "SERVICE_", "PORT
 ///
 /// # Errors
 /// A value that is not UTF-8, by the name of its variable.
-pub(super) fn environment() -> Result<Vec<(String, String)>, ConfigError> {
+pub(super) fn environment() -> Result<Vec<(String, String)>, Ended> {
     let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let text = |(name, value): (String, std::ffi::OsString)| match value.into_string() {
         Ok(value) => Ok((name, value)),
-        Err(_) => Err(ConfigError::at(name, "its value is not UTF-8")),
+        Err(_) => Err(refused(name, "its value is not UTF-8")),
     };
     named.filter(|(name, _)| is_ours(name)).map(text).collect()
 }
@@ -138,9 +139,8 @@ pub(super) fn variable_of(key: &str) -> String {
 }
 
 /// The key of which `spell` makes this name.
-pub(super) fn known(name: &str, spell: impl Fn(&str) -> String, place: &str) -> Result<&'static Key, ConfigError> {
-    let unknown =
-        || ConfigError::at(place, &format!("unknown key {name}; `onecode check-config` prints the known ones"));
+pub(super) fn known(name: &str, spell: impl Fn(&str) -> String, place: &str) -> Result<&'static Key, Ended> {
+    let unknown = || refused(place, &format!("unknown key {name}; `onecode check-config` prints the known ones"));
     KEYS.iter().find(|(key, ..)| spell(key) == name).ok_or_else(unknown)
 }
 
