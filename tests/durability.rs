@@ -551,15 +551,20 @@ fn a_backup_and_a_restore_go_only_where_nothing_is_and_a_restore_that_was_cut_of
     // One that was cut off half way: no command takes what is there for the state.
     let cut = path("cut");
     run_well(&mut restore(&cut));
-    fs::write(cut.join("restoring"), "").unwrap();
-    for words in [
-        &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"][..],
-        &["journal", "verify"],
-        &["backup", outer.path().join("of-half").to_str().unwrap()],
-    ] {
-        refused(&mut command(&cut, words), 78, "has not come to its end");
+    let snapshot = cut.join("registry.snapshot");
+    let half = fs::read(&snapshot).unwrap().split_off(4_000);
+    for (left, says) in [(Some(half), "not a registry snapshot"), (None, "registry.snapshot is missing")] {
+        fs::remove_file(&snapshot).unwrap();
+        left.iter().for_each(|left| fs::write(&snapshot, left).unwrap());
+        for words in [
+            &["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"][..],
+            &["import", "/dev/null"],
+            &["backup", outer.path().join("of-half").to_str().unwrap()],
+        ] {
+            refused(&mut command(&cut, words), 78, says);
+        }
+        refused(&mut restore(&cut), 73, "must be empty");
     }
-    refused(&mut restore(&cut), 78, "empty the folder and restore again");
     assert!(!path("of-half").exists());
 }
 

@@ -139,7 +139,7 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
     {
         (needed, Ok(keyring)) => (needed.unwrap_or_else(|| hash_key_id(&keyring)), kids(&keyring)),
         (Some(needed), Err(_)) => (needed, Vec::new()),
-        (None, Err(error)) => return Err(error.into()),
+        (None, Err(error)) => return state::check_new(into).and(Err(error)),
     };
     let (table, replayed) = state::open(into, key_id, state::room_for_all(into, 0), false)?;
     // What a start does not read, because it is folded, is read for those who will ask the journal.

@@ -27,7 +27,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::code::keyring::{KEYRING_FILE, Keyring};
 use crate::config::{self, Config, Flag};
 use crate::driver::Clock;
-use crate::registry::data_folder::{DataFolderError, SNAPSHOT_FILE};
+use crate::registry::data_folder::SNAPSHOT_FILE;
 use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::Snapshot;
 use crate::words::{Ended, Fatal, Now};
@@ -40,17 +40,6 @@ fn exit(done: Done) -> ExitCode {
         eprintln!("onecode: {reason}");
         ExitCode::from(fatal as u8)
     })
-}
-
-impl From<DataFolderError> for Ended {
-    fn from(error: DataFolderError) -> Ended {
-        let fatal = match error {
-            DataFolderError::Busy { .. } => Fatal::Held,
-            DataFolderError::Unusable { .. } => Fatal::Folder,
-            DataFolderError::Exposed { .. } | DataFolderError::Unfinished { .. } => Fatal::Configuration,
-        };
-        (fatal, error.to_string())
-    }
 }
 
 /// Writes to standard output, at once.
@@ -93,7 +82,7 @@ fn check_keys_kept(config: &Config) -> Result<(), Ended> {
     if keyring.exists() {
         return Ok(());
     }
-    let Some(needed) = state::key_needed(&snapshot)? else { return Ok(()) };
+    let Some(needed) = state::key_needed(&snapshot)? else { return state::check_new(&config.data) };
     let (snapshot, needed, keyring) = (snapshot.display(), u64::from_be_bytes(needed), keyring.display());
     let reason = format!(
         "{snapshot}: the registry was made with hash key {needed:016x}, and {keyring} is missing: restore the keys"

@@ -1,10 +1,9 @@
 //! `onecode restore`: a data folder from a backup, each file checked, and the state as a whole.
 //!
-//! Until all of it is there a mark in the folder keeps every other command away. What is left of a restore that fails is
-//! removed; what one that was cut off has left is refused by name.
+//! The snapshot comes last: what a restore that was cut off has left is a journal without it, which no command takes for
+//! the state. What is left of one that fails is removed.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -17,8 +16,8 @@ use crate::code::keyring::Keyring;
 use crate::journal::recover::HEAD_FILE;
 use crate::journal::writer;
 use crate::limits::MANIFEST_BYTES_MAX;
-use crate::registry::data_folder::{DataFolder, RESTORING_MARK, SNAPSHOT_FILE, is_there, replace_file};
-use crate::sys::regular_file::{self, read_bounded};
+use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE};
+use crate::sys::regular_file::{self, read_bounded, sync_folder_of};
 
 /// Make a data folder from the backup in DIR.
 #[derive(clap::Args)]
@@ -49,13 +48,7 @@ pub fn run(args: &Args) -> Done {
     }
     let folder = DataFolder::open(&config.data, std::process::id(), "onecode restore")?;
     check_empty(&config.data, &[&config.data.join("lock"), &config.keys_dir])?;
-    let mark = folder.path().join(RESTORING_MARK);
-    replace_file(&mark, 0o600, |_| Ok::<_, io::Error>(())).map_err(Fatal::File.at(mark.display()))?;
-    let restored = bring_back(&args.from, folder.path(), &manifest);
-    let cleared = if restored.is_err() { clear(folder.path()) } else { Ok(()) };
-    let unmarked = cleared.and_then(|()| fs::remove_file(&mark)).and_then(|()| File::open(folder.path())?.sync_all());
-    restored?;
-    unmarked.map_err(Fatal::File.at(mark.display()))?;
+    bring_back(&args.from, folder.path(), &manifest).inspect_err(|_| clear(folder.path()))?;
     if there.is_none() {
         eprintln!("onecode: restore: before serving `onecode keys import` the keys: hash key {needed}");
     }
@@ -90,24 +83,23 @@ fn is_ours(file: &str) -> bool {
         || u64::from_str_radix(hex, 16).is_ok_and(|segment| name(segment) == file)
 }
 
-/// Removes what [`bring_back`] has copied.
-fn clear(data: &Path) -> io::Result<()> {
-    regular_file::remove(&data.join(SNAPSHOT_FILE))?;
-    regular_file::remove(&data.join(HEAD_FILE))?;
-    let journal = state::journal_folder(data);
-    if is_there(&journal) { fs::remove_dir_all(journal) } else { Ok(()) }
+/// Removes what [`bring_back`] has copied; what cannot be is in the way of the next one, which says so.
+fn clear(data: &Path) {
+    [SNAPSHOT_FILE, HEAD_FILE].iter().for_each(|name| _ = fs::remove_file(data.join(name)));
+    let _ = fs::remove_dir_all(state::journal_folder(data));
 }
 
 fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended> {
     let damaged = |what: &str| (Fatal::Configuration, format!("{}: {what}: the backup is damaged", from.display()));
     let journal = state::journal_folder(data);
     writer::make_folder(&journal).map_err(Fatal::File.at(journal.display()))?;
-    for file in &manifest.files {
+    for file in manifest.files.iter().rev() {
         if copy(from, data, &file.name)? != *file {
             return Err(damaged(&format!("{} is not what the manifest says", file.name)));
         }
     }
-    File::open(&journal).and_then(|folder| folder.sync_all()).map_err(Fatal::File.at(journal.display()))?;
+    let synced = File::open(&journal).and_then(|folder| folder.sync_all()).and_then(|()| sync_folder_of(&journal));
+    synced.map_err(Fatal::File.at(journal.display()))?;
     let key_id = u64::from_str_radix(&manifest.hash_key_id, 16).map(u64::to_be_bytes);
     let key_id = key_id.map_err(Fatal::Configuration.at("hash_key_id of the manifest"))?;
     let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0), false)?;

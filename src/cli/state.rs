@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::journal::recover::{HEAD_FILE, Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::limits::REGISTRY_RESIDENTS_MIN;
-use crate::registry::data_folder::{DataFolderError, RESTORING_MARK, SNAPSHOT_FILE, is_there};
+use crate::registry::data_folder::{SNAPSHOT_FILE, is_there};
 use crate::registry::snapshot::{Meta, Snapshot};
 use crate::registry::table::Table;
 use crate::service::{Past, apply};
@@ -22,12 +22,9 @@ pub(super) fn journal_folder(data: &Path) -> PathBuf {
     data.join("journal")
 }
 
-/// Refuses a data folder that is not there, or not all of it.
+/// Refuses a data folder that is not there.
 pub(super) fn check_folder(data: &Path) -> Result<(), Ended> {
     let missing = || (Fatal::File, format!("{}: there is no such data folder", data.display()));
-    if is_there(&data.join(RESTORING_MARK)) {
-        return Err(DataFolderError::Unfinished { path: data.to_owned() }.into());
-    }
     data.is_dir().then_some(()).ok_or_else(missing)
 }
 

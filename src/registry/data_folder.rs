@@ -4,20 +4,18 @@
 //! the kernel drops with that one however it ends. The file `lock` only tells the next one who it is. Every command that
 //! reads or writes the folder takes it.
 
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
 use crate::sys::regular_file;
 pub use crate::sys::regular_file::replace as replace_file;
+use crate::words::{Ended, Fatal};
 
 /// The name of the registry's file in the data folder.
 pub const SNAPSHOT_FILE: &str = "registry.snapshot";
-/// In a folder that a backup is being restored into: what is there is not yet all of it.
-pub const RESTORING_MARK: &str = "restoring";
 
 /// An open data folder. It is free for others when this is dropped.
 #[derive(Debug)]
@@ -32,37 +30,34 @@ impl DataFolder {
     /// `command` are what a second opener is told, such as `onecode import`.
     ///
     /// # Errors
-    /// The folder cannot be made or written, others than its owner can write it, a restore into it has not come to its
-    /// end, or another process holds it.
-    pub fn open(path: &Path, pid: u32, command: &str) -> Result<DataFolder, DataFolderError> {
-        let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let mode = fs::metadata(path).map_err(unusable)?.mode() & 0o777;
+    /// The folder cannot be made or written, others than its owner can write it, or another process holds it.
+    pub fn open(path: &Path, pid: u32, command: &str) -> Result<DataFolder, Ended> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| File::open(path));
+        let made = made.and_then(|folder| Ok((folder.metadata()?.mode() & 0o777, folder)));
+        let (mode, folder) = made.map_err(unusable(path))?;
         if mode & 0o022 != 0 {
-            return Err(DataFolderError::Exposed { path: path.to_owned(), mode });
+            // They could replace what is in it.
+            let path = path.display();
+            let reason = format!("has mode {mode:04o}, others can write it: run chmod go-w {path}");
+            return Err((Fatal::Configuration, format!("the data folder {path} {reason}")));
         }
-        if is_there(&path.join(RESTORING_MARK)) {
-            return Err(DataFolderError::Unfinished { path: path.to_owned() });
-        }
-        DataFolder::hold(path, File::open(path).map_err(unusable)?, pid, command)
+        DataFolder::hold(path, folder, pid, command)
     }
 
     /// Takes hold of the folder by a descriptor of it, be it one by which another process holds it.
     ///
     /// # Errors
     /// It cannot be written, or is held by other means.
-    pub fn hold(path: &Path, folder: File, pid: u32, command: &str) -> Result<DataFolder, DataFolderError> {
-        let unusable = |source| DataFolderError::Unusable { path: path.to_owned(), source };
+    pub fn hold(path: &Path, folder: File, pid: u32, command: &str) -> Result<DataFolder, Ended> {
         // Not truncated on opening: until the lock is ours the text in it is another's.
-        let named = |error: io::Error| unusable(io::Error::new(error.kind(), format!("lock: {error}")));
-        let mut lock = regular_file::open_or_create(&path.join("lock"), 0o600).map_err(named)?;
+        let lock = regular_file::open_or_create(&path.join("lock"), 0o600);
+        let mut lock = lock.map_err(|error| unusable(path)(format!("lock: {error}")))?;
         match folder.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(path, &mut lock)),
-            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+            Err(TryLockError::Error(error)) => return Err(unusable(path)(error)),
         }
-        lock.set_len(0).map_err(unusable)?;
-        writeln!(lock, "{pid} {command}").map_err(unusable)?;
+        lock.set_len(0).and_then(|()| writeln!(lock, "{pid} {command}")).map_err(unusable(path))?;
         // What a crash has left of a replacement; that it stays harms nobody.
         for aside in [".registry.snapshot.new", ".rejects.csv.new"] {
             let _ = fs::remove_file(path.join(aside));
@@ -87,7 +82,7 @@ pub fn is_there(path: &Path) -> bool {
 }
 
 /// What the holder wrote into its lock file; it may not have come to that yet.
-fn busy(path: &Path, lock: &mut File) -> DataFolderError {
+fn busy(path: &Path, lock: &mut File) -> Ended {
     let mut text = String::new();
     // An unreadable text leaves the holder unnamed, which is what the message then says.
     let _ = lock.take(1_000).read_to_string(&mut text);
@@ -95,22 +90,11 @@ fn busy(path: &Path, lock: &mut File) -> DataFolderError {
         || "another process".to_owned(),
         |(pid, command)| format!("process {pid} ({command}); stop that first"),
     );
-    DataFolderError::Busy { path: path.to_owned(), holder }
+    (Fatal::Held, format!("the data folder {} is held by {holder}", path.display()))
 }
 
-/// Why a data folder cannot be used.
-#[derive(Error, Debug)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum DataFolderError {
-    #[error("the data folder {path} cannot be written: {source}")]
-    Unusable { path: PathBuf, source: io::Error },
-    /// Others than its owner could replace what is in it.
-    #[error("the data folder {path} has mode {mode:04o}, others can write it: run chmod go-w {path}")]
-    Exposed { path: PathBuf, mode: u32 },
-    #[error("a restore into the data folder {path} has not come to its end: empty the folder and restore again")]
-    Unfinished { path: PathBuf },
-    #[error("the data folder {path} is held by {holder}")]
-    Busy { path: PathBuf, holder: String },
+fn unusable<E: Display>(path: &Path) -> impl Fn(E) -> Ended {
+    Fatal::Folder.at(format!("the data folder {} cannot be written", path.display()))
 }
 
 #[cfg(test)]
@@ -135,12 +119,12 @@ mod tests {
     fn a_second_opener_is_told_who_holds_it_until_that_one_is_gone() {
         let outer = tempfile::tempdir().unwrap();
         let held = DataFolder::open(outer.path(), std::process::id(), "onecode serve").unwrap();
-        let named = DataFolder::open(outer.path(), std::process::id(), "onecode import").unwrap_err().to_string();
+        let named = DataFolder::open(outer.path(), std::process::id(), "onecode import").unwrap_err().1;
         assert!(named.contains(&format!("held by process {} (onecode serve)", std::process::id())), "{named}");
         // Nor does it help to remove what looks like a lock that somebody has left.
         fs::remove_file(outer.path().join("lock")).unwrap();
         let second = DataFolder::open(outer.path(), std::process::id(), "onecode serve");
-        assert!(second.unwrap_err().to_string().ends_with("is held by another process"));
+        assert!(second.unwrap_err().1.ends_with("is held by another process"));
         drop(held);
         DataFolder::open(outer.path(), std::process::id(), "x").unwrap();
     }
@@ -151,7 +135,7 @@ mod tests {
         let before = DataFolder::open(outer.path(), 7, "onecode serve").unwrap();
         let after = DataFolder::hold(outer.path(), before.held.try_clone().unwrap(), 8, "onecode serve").unwrap();
         drop(before);
-        let error = DataFolder::open(outer.path(), 9, "x").unwrap_err().to_string();
+        let error = DataFolder::open(outer.path(), 9, "x").unwrap_err().1;
         assert!(error.contains("process 8 (onecode serve)"), "{error}");
         drop(after);
         DataFolder::open(outer.path(), 9, "x").unwrap();
@@ -164,7 +148,7 @@ mod tests {
         fs::create_dir(&data).unwrap();
         fs::write(&target, "of others").unwrap();
         std::os::unix::fs::symlink(&target, data.join("lock")).unwrap();
-        let error = DataFolder::open(&data, std::process::id(), "x").unwrap_err().to_string();
+        let error = DataFolder::open(&data, std::process::id(), "x").unwrap_err().1;
         assert!(error.contains("lock: "), "{error}");
         assert_eq!(fs::read(&target).unwrap(), b"of others");
     }
@@ -183,7 +167,7 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("file");
         fs::write(&path, "").unwrap();
-        let error = DataFolder::open(&path, std::process::id(), "x").unwrap_err().to_string();
+        let error = DataFolder::open(&path, std::process::id(), "x").unwrap_err().1;
         assert!(error.contains(path.to_str().unwrap()), "{error}");
     }
 
@@ -194,7 +178,7 @@ mod tests {
             fs::set_permissions(outer.path(), fs::Permissions::from_mode(mode)).unwrap();
             let opened = DataFolder::open(outer.path(), std::process::id(), "x");
             assert_eq!(opened.is_err(), refused);
-            assert!(opened.map_or_else(|error| error.to_string().contains(outer.path().to_str().unwrap()), |_| true));
+            assert!(opened.map_or_else(|error| error.1.contains(outer.path().to_str().unwrap()), |_| true));
         }
     }
 
