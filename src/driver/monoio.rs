@@ -68,20 +68,12 @@ struct Worker {
 #[derive(Default)]
 struct Desk {
     descriptor: RawFd,
-    doing: Cell<Doing>,
+    /// Which direction of the socket to shut down to end what is in flight, if it ends by that.
+    ends_by: Cell<Option<libc::c_int>>,
     kicked: Cell<bool>,
     /// Of a read that may be cancelled.
     canceller: RefCell<Option<Canceller>>,
     waker: RefCell<Option<Waker>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-enum Doing {
-    #[default]
-    Nothing,
-    Receiving,
-    ReceivingOrWake,
-    Sending,
 }
 
 async fn run(seat: Seat) -> io::Result<()> {
@@ -176,12 +168,12 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
         let now = worker.clock.now();
         let next = worker.shard.borrow_mut().poll(now, id);
         match next {
-            Next::Receive => failed = !receive(&worker, &desk, &mut stream, id, Doing::Receiving).await,
-            Next::ReceiveOrWake => failed = !receive(&worker, &desk, &mut stream, id, Doing::ReceivingOrWake).await,
+            Next::Receive => failed = !receive(&worker, &desk, &mut stream, id, false).await,
+            Next::ReceiveOrWake => failed = !receive(&worker, &desk, &mut stream, id, true).await,
             Next::Send(output) => {
-                desk.doing.set(Doing::Sending);
+                desk.ends_by.set(Some(libc::SHUT_RDWR));
                 let (result, output) = send(&mut stream, output).await;
-                desk.doing.set(Doing::Nothing);
+                desk.ends_by.set(None);
                 if result.is_ok() {
                     worker.shard.borrow_mut().handle_sent(worker.clock.now(), id, output);
                     worker.after_event();
@@ -201,20 +193,17 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
 
 /// Receives once; `false`: the connection has failed. A read that is to be woken can be cancelled, which it returns
 /// from by itself, perhaps with bytes.
-async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: ConnectionId, doing: Doing) -> bool {
+async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: ConnectionId, cancellable: bool) -> bool {
     let buffer = worker.receive_buffers.borrow_mut().pop();
     let buffer = buffer.unwrap_or_else(|| vec![0; RECEIVE_BYTES_MAX].into_boxed_slice());
-    let cancellable = doing == Doing::ReceivingOrWake;
-    desk.doing.set(doing);
     let (result, buffer) = if cancellable {
-        let canceller = Canceller::new();
-        let handle = canceller.handle();
-        *desk.canceller.borrow_mut() = Some(canceller);
+        let handle = desk.canceller.borrow_mut().insert(Canceller::new()).handle();
         stream.cancelable_read(buffer, handle).await
     } else {
+        desk.ends_by.set(Some(libc::SHUT_RD));
         stream.read(buffer).await
     };
-    desk.doing.set(Doing::Nothing);
+    desk.ends_by.set(None);
     desk.canceller.borrow_mut().take();
     let now = worker.clock.now();
     let kicked = desk.kicked.take();
@@ -253,12 +242,10 @@ impl Desk {
     /// only asks for when the connection ends anyway.
     fn kick(&self) {
         self.kicked.set(true);
-        match self.doing.get() {
-            Doing::Receiving => shutdown(self.descriptor, libc::SHUT_RD),
-            // Once is enough, until the read has returned.
-            Doing::ReceivingOrWake => drop(self.canceller.borrow_mut().take().map(Canceller::cancel)),
-            Doing::Sending => shutdown(self.descriptor, libc::SHUT_RDWR),
-            Doing::Nothing => {}
+        // Once is enough, until the read has returned.
+        drop(self.canceller.borrow_mut().take().map(Canceller::cancel));
+        if let Some(direction) = self.ends_by.get() {
+            shutdown(self.descriptor, direction);
         }
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
