@@ -9,10 +9,11 @@
 use super::field::Field;
 use super::grammar::{self, CR, HTAB, LF, SP, members, target_end, text_end, token_end};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
-use strum::EnumCount;
+use strum::{EnumCount, EnumString};
 
 /// The request method (RFC 9110 §9, RFC 5789).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, EnumString)]
+#[strum(serialize_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "each is the method of that name")]
 pub enum Method {
     #[default]
@@ -26,6 +27,7 @@ pub enum Method {
     Trace,
     Connect,
     /// A valid token that is none of the others. Methods are case-sensitive, so `get` is one of these.
+    #[strum(disabled)]
     Other,
 }
 
@@ -39,7 +41,8 @@ pub enum Version {
 }
 
 /// The scheme an absolute-form target names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Scheme {
     Http,
@@ -188,18 +191,8 @@ fn request_line<'b>(line: &'b [u8], start: usize) -> Result<(Head<'b>, Option<Sp
         Some(&SP) if method_end > start => {}
         Some(&byte) => return Err(misplaced(byte, HeadError::Method)),
     }
-    let method = match &line[start..method_end] {
-        b"GET" => Method::Get,
-        b"HEAD" => Method::Head,
-        b"POST" => Method::Post,
-        b"PUT" => Method::Put,
-        b"DELETE" => Method::Delete,
-        b"OPTIONS" => Method::Options,
-        b"PATCH" => Method::Patch,
-        b"TRACE" => Method::Trace,
-        b"CONNECT" => Method::Connect,
-        _ => Method::Other,
-    };
+    let method = str::from_utf8(&line[start..method_end]).ok().and_then(|word| word.parse().ok());
+    let method = method.unwrap_or(Method::Other);
     let raw = RawTarget::scan(line, method_end + 1)?;
     let (version, bytes) = read_version(line, raw.end + 1)?;
     let mut head = Head { buffer: line, method, version, bytes, ..Head::default() };
@@ -265,11 +258,7 @@ impl RawTarget {
         }
         // RFC 9112 §3.2.2 (3.2.2b): absolute-form MUST be accepted, though only proxies are sent it.
         let (scheme, rest) = head.path.split_once("://").ok_or(HeadError::Target)?;
-        head.scheme = match scheme {
-            _ if scheme.eq_ignore_ascii_case("http") => Some(Scheme::Http),
-            _ if scheme.eq_ignore_ascii_case("https") => Some(Scheme::Https),
-            _ => return Err(HeadError::Target),
-        };
+        head.scheme = Some(scheme.parse().map_err(|_| HeadError::Target)?);
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let host_start = self.start + head.path.len() - rest.len();
         // An empty path is `/`, or for OPTIONS without a query the whole server (RFC 9112 §3.2.1 and §3.2.4).

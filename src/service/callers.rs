@@ -38,10 +38,12 @@ pub enum Scope {
 #[derive(Clone, Default, Debug)]
 pub struct Callers(Vec<Token>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Token {
-    name: Arc<str>,
+    name: String,
     scopes: Vec<Scope>,
+    #[serde(rename = "sha256", with = "hex::serde")]
     hash: [u8; 32],
 }
 
@@ -49,15 +51,7 @@ struct Token {
 #[serde(deny_unknown_fields)]
 struct TokensFile {
     #[serde(default)]
-    token: Vec<TokenEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TokenEntry {
-    name: String,
-    scopes: Vec<Scope>,
-    sha256: String,
+    token: Vec<Token>,
 }
 
 impl Callers {
@@ -66,31 +60,25 @@ impl Callers {
     /// # Errors
     /// Why it is refused: the place, and never a hash.
     pub fn from_toml(text: &str) -> Result<Callers, String> {
-        let file: TokensFile = toml::from_str(text).map_err(|error| {
+        let TokensFile { token: tokens } = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].split('\n').count());
             format!("line {line}: {}", error.message().replace('\n', " "))
         })?;
-        if file.token.is_empty() || file.token.len() > ADMIN_TOKENS_MAX {
-            return Err(format!("{} tokens, expected 1 to {ADMIN_TOKENS_MAX}", file.token.len()));
+        if tokens.is_empty() || tokens.len() > ADMIN_TOKENS_MAX {
+            return Err(format!("{} tokens, expected 1 to {ADMIN_TOKENS_MAX}", tokens.len()));
         }
-        let mut tokens: Vec<Token> = Vec::new();
-        for (index, TokenEntry { name, scopes, sha256 }) in file.token.into_iter().enumerate() {
-            let wrong = |problem: &str| format!("token {}: {problem}", index + 1);
+        for (index, Token { name, scopes, hash }) in tokens.iter().enumerate() {
+            let (wrong, before) = (|problem: &str| Err(format!("token {}: {problem}", index + 1)), &tokens[..index]);
             let named = (1..=CALLER_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
             if !named || name == "local" {
-                return Err(wrong("the name is not 1 to 64 visible ASCII characters, or it is local"));
-            }
-            if tokens.iter().any(|token| *token.name == *name) {
-                return Err(wrong("another token has the same name"));
+                return wrong("the name is not 1 to 64 visible ASCII characters, or it is local");
             }
             if scopes.is_empty() {
-                return Err(wrong("it has no scope: read, residents, devices, keys or trust"));
+                return wrong("it has no scope: read, residents, devices, keys or trust");
             }
-            let hash = hex(sha256.as_bytes()).ok_or_else(|| wrong("sha256 is not 64 hexadecimal digits"))?;
-            if tokens.iter().any(|token| token.hash == hash) {
-                return Err(wrong("another token has the same sha256"));
+            if before.iter().any(|token| token.name == *name || token.hash == *hash) {
+                return wrong("another token has the same name or the same sha256");
             }
-            tokens.push(Token { name: name.into(), scopes, hash });
         }
         Ok(Callers(tokens))
     }
@@ -113,7 +101,7 @@ impl Callers {
             .iter()
             .fold(None, |found, token| if bool::from(token.hash.ct_eq(&hash)) { Some(token) } else { found });
         let token = found.ok_or(problem::TOKEN_INVALID)?;
-        Ok((token.name.clone(), token.scopes.contains(&scope)))
+        Ok((token.name.as_str().into(), token.scopes.contains(&scope)))
     }
 }
 
@@ -168,9 +156,9 @@ mod tests {
             (good.replace("lab", "a b"), "token 1: the name"),
             (good.replace("\"read\"", ""), "token 1: it has no scope"),
             (good.replace("\"read\"", "\"write\""), "unknown variant"),
-            (good.replace("sha256 = \"", "sha256 = \"0"), "token 1: sha256"),
-            (good.clone() + &good, "token 2: another token has the same name"),
-            (good.clone() + &good.replace("lab", "lab2"), "token 2: another token has the same sha256"),
+            (good.replace("sha256 = \"", "sha256 = \"0"), "line 4: "),
+            (good.clone() + &good, "token 2: another token has the same name or"),
+            (good.clone() + &good.replace("lab", "lab2"), "or the same sha256"),
             (good.clone() + "clear = \"s\"\n", "unknown field"),
         ] {
             let told = Callers::from_toml(&text).unwrap_err();

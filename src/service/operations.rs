@@ -51,14 +51,8 @@ impl Service {
     }
 
     pub(super) fn audit(&self, head: &Head<'_>) -> Result<Bytes, Problem> {
-        let limit = match negotiate::query_parameter(head.query, "limit") {
-            None => AUDIT_ENTRIES_DEFAULT,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=AUDIT_ENTRIES_MAX).contains(limit))
-                .ok_or(problem::QUERY_UNKNOWN)?,
-        };
+        let limit = negotiate::query_parameter(head.query, "limit").map_or(Ok(AUDIT_ENTRIES_DEFAULT), str::parse);
+        let limit = limit.ok().filter(|limit| (1..=AUDIT_ENTRIES_MAX).contains(limit)).ok_or(problem::QUERY_UNKNOWN)?;
         Ok(Bytes::from(self.writes.past.latest_audit(limit)))
     }
 
