@@ -87,7 +87,7 @@ fn part_lookup(table: &Table, residents: u64, lookups: u64) {
 fn make(folder: &Path, residents: u32) {
     let now_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     let folder = DataFolder::open(folder, std::process::id(), "bench registry").expect("the folder can be made");
-    let keyring = Keyring::open_or_create(&folder.path().join("keys"), now_unix_ms / 1_000, |bytes| {
+    let keyring = Keyring::open_or_create(&folder.path.join("keys"), now_unix_ms / 1_000, |bytes| {
         getrandom::fill(bytes).expect("the system gives random bytes");
     });
     let keyring = keyring.expect("keys can be made");

@@ -96,14 +96,14 @@ keys! {
     "admin.host_names" admin_host_names: Vec<String> = Vec::new(), texts(values::host_name);
     /// Who may call there; read again on SIGHUP. Without it everyone who reaches the listener is `local`.
     "admin.tokens_file" admin_tokens_file: Option<PathBuf> = None, path();
-    "admin.tls" admin_tls: Switch = Switch::Off, parsed(values::switch);
+    "admin.tls" admin_tls: Switch = Switch::Off, parsed(values::one_of::<Switch>);
     /// Every client of the admin listener must have its certificate from one of these authorities.
     "admin.client_ca_file" admin_client_ca_file: Option<PathBuf> = None, path();
     /// Shards of the public listener, 1 or more; by default one for each CPU of `cpus`, or of those that there are.
     "runtime.shards" shards: usize = 0, whole(1..=CPUS_MAX);
     /// The CPUs to pin the shards to, at least as many; `None` leaves the choice to the driver.
     "runtime.cpus" cpus: Option<Cpus> = None, parsed(values::cpus);
-    "runtime.driver" driver: DriverChoice = DriverChoice::Auto, parsed(values::driver);
+    "runtime.driver" driver: DriverChoice = DriverChoice::Auto, parsed(values::one_of::<DriverChoice>);
     /// Residents that the registry has room for; `None` is a quarter more than it has at start.
     "registry.capacity" registry_capacity: Option<u32> = None, whole(1..=REGISTRY_RESIDENTS_MAX);
     /// The CPU of the journal's thread; `None`: wherever the kernel puts it.

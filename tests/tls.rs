@@ -467,7 +467,7 @@ fn what_cannot_serve_is_named_before_anything_is_made() {
         &format!("admin.client_ca_file = {nonsense:?}\n"),
         &["onecode.toml:3: admin.client_ca_file", "admin.tls is off"],
     );
-    refuse("admin.tls = \"yes\"\n", &["admin.tls: \"yes\" is neither on nor off"]);
+    refuse("admin.tls = \"yes\"\n", &["admin.tls: \"yes\" is not one of off, on"]);
     let same = site.config("listen.address = \"127.0.7.7:8743\"\nlisten.redirect_address = \"127.0.7.7:8743\"\n");
     let (status, line) = run_badly(onecode().args(["serve", "--demo", "--config"]).arg(&same));
     assert!(status == 69 && line.contains("127.0.7.7:8743") && line.contains("held by"), "{status}: {line}");

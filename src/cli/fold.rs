@@ -37,7 +37,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// The journal's thread and the fold's.
 pub(super) struct Durable {
     pub(super) handle: Handle,
-    stopping: Arc<AtomicBool>,
     folder: JoinHandle<()>,
     /// What the folds tell.
     pub(super) folding: Arc<Folding>,
@@ -49,6 +48,7 @@ pub(super) struct Durable {
 #[derive(Default)]
 pub(super) struct Pause {
     wanted: AtomicBool,
+    stopping: AtomicBool,
     /// Held by whoever folds.
     folding: Mutex<()>,
 }
@@ -73,7 +73,6 @@ struct Folder {
     lanes: Vec<Arc<Lane>>,
     writer: Thread,
     folding: Arc<Folding>,
-    stopping: Arc<AtomicBool>,
     pause: Arc<Pause>,
     key_id: [u8; 8],
     scan_ms: u64,
@@ -92,27 +91,24 @@ struct Folder {
     warned: bool,
 }
 
-/// The time by which scans are deleted. A clock that has leapt ahead is believed after a day of it, so that no mistake
-/// deletes at once. The snapshot keeps it, over any number of starts.
+/// The time by which scans are deleted: one that was believed, and when. A clock that has leapt ahead since is believed
+/// after a day or two of it, so that no mistake deletes at once. The snapshot keeps it, over any number of starts.
 struct Retention {
     unix_ms: u64,
     at: Instant,
-    doubted: Option<Instant>,
 }
 
 impl Retention {
     fn now_ms(&mut self, clock_ms: u64, at: Instant) -> u64 {
-        let steady_ms = self.unix_ms + at.duration_since(self.at).as_millis() as u64;
-        if clock_ms > steady_ms + JOURNAL_LEAP_MS_MAX {
-            if self.doubted.is_none() {
-                let days = (clock_ms - steady_ms) / 86_400_000;
-                eprintln!("onecode: warning: the clock has leapt {days} days ahead: it deletes no scans for a day");
-            }
-            if at.duration_since(*self.doubted.get_or_insert(at)).as_millis() < u128::from(JOURNAL_LEAP_MS_MAX) {
-                return steady_ms;
-            }
+        let passed_ms = at.duration_since(self.at).as_millis() as u64;
+        let steady_ms = self.unix_ms + passed_ms;
+        // Twice, since folds of a day are a day apart.
+        if clock_ms > steady_ms + JOURNAL_LEAP_MS_MAX && passed_ms < 2 * JOURNAL_LEAP_MS_MAX {
+            let days = (clock_ms - steady_ms) / 86_400_000;
+            eprintln!("onecode: warning: the clock has leapt {days} days ahead: it deletes no scans for a day or two");
+            return steady_ms;
         }
-        *self = Retention { unix_ms: clock_ms, at, doubted: None };
+        *self = Retention { unix_ms: clock_ms, at };
         clock_ms
     }
 }
@@ -130,7 +126,7 @@ impl Durable {
         let journal = state::journal_folder(&config.data);
         let cpu = config.journal_cpu.map(usize::from);
         writer::make_folder(&journal).map_err(Fatal::Folder.at(journal.display()))?;
-        let mut retention = Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now(), doubted: None };
+        let mut retention = Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now() };
         let scan_ms = u64::from(config.journal_scan_days) * 86_400_000;
         delete_old(&journal, replayed.folded_to, &mut retention, scan_ms);
         let writer = Writer::choose(&journal, cpu);
@@ -147,7 +143,7 @@ impl Durable {
         let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
-        let (stopping, pause) = (Arc::new(AtomicBool::new(false)), Arc::<Pause>::default());
+        let pause = Arc::<Pause>::default();
         let folding = Arc::new(Folding { journal: handle.counters.clone(), ..Folding::default() });
         let folder = Folder {
             data: config.data.clone(),
@@ -156,7 +152,6 @@ impl Durable {
             lanes,
             writer: handle.thread(),
             folding: folding.clone(),
-            stopping: stopping.clone(),
             pause: pause.clone(),
             key_id,
             scan_ms,
@@ -173,7 +168,7 @@ impl Durable {
         let folder = thread.map_err(Fatal::System.ended())?;
         let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.thread())]).collect();
         let bells = bells.get_or_init(|| all).clone();
-        Ok((Durable { handle, stopping, folder, folding, pause }, bells))
+        Ok((Durable { handle, folder, folding, pause }, bells))
     }
 
     /// Ends both threads, when no shard writes any more; a fold under way is given up, which harms nothing.
@@ -181,7 +176,7 @@ impl Durable {
     /// # Errors
     /// The disk does not answer: the process then ends without it, as soon as the kernel lets go of the thread.
     pub(super) fn stop(self, deadline: Instant) -> Result<(), Ended> {
-        self.stopping.store(true, Relaxed);
+        self.pause.stopping.store(true, Relaxed);
         self.folder.thread().unpark();
         let ended = self.handle.stop(deadline);
         while !self.folder.is_finished() && Instant::now() < deadline {
@@ -196,7 +191,7 @@ impl Durable {
 impl Folder {
     fn run(mut self) {
         background::give_way();
-        while !self.stopping.load(Relaxed) {
+        while !self.pause.stopping.load(Relaxed) {
             let pause = self.pause.clone();
             match pause.folding.try_lock() {
                 Ok(_) => self.look(),
@@ -207,7 +202,7 @@ impl Folder {
     }
 
     fn is_to_give_up(&self) -> bool {
-        self.stopping.load(Relaxed) || self.pause.wanted.load(Relaxed)
+        self.pause.stopping.load(Relaxed) || self.pause.wanted.load(Relaxed)
     }
 
     fn segments(&self) -> recover::Folder {
@@ -387,7 +382,7 @@ mod tests {
         const DAY_MS: u64 = 86_400_000;
         let (zero, start_ms) = (Instant::now(), 1_000 * DAY_MS);
         let after = |ms: u64| zero + Duration::from_millis(ms);
-        let mut retention = Retention { unix_ms: start_ms, at: zero, doubted: None };
+        let mut retention = Retention { unix_ms: start_ms, at: zero };
         assert_eq!(
             retention.now_ms(start_ms + DAY_MS, after(5)),
             start_ms + DAY_MS,
@@ -395,17 +390,16 @@ mod tests {
         );
         let start_ms = start_ms + DAY_MS;
         let wrong_ms = start_ms + 30 * DAY_MS;
-        for passed_ms in [10, 1_000, DAY_MS / 2, DAY_MS] {
+        for passed_ms in [10, 1_000, DAY_MS / 2, DAY_MS, 2 * DAY_MS - 10] {
             let now_ms = retention.now_ms(wrong_ms + passed_ms, after(5 + passed_ms));
             assert_eq!(now_ms, start_ms + passed_ms, "it goes on as time does");
         }
         // Set right in time, it is what it says again.
         let mut right = Retention { ..retention };
         assert_eq!(right.now_ms(start_ms + DAY_MS + 7, after(DAY_MS + 12)), start_ms + DAY_MS + 7);
-        assert!(right.doubted.is_none());
-        let now_ms = retention.now_ms(wrong_ms + DAY_MS + 10, after(DAY_MS + 15));
-        assert_eq!(now_ms, wrong_ms + DAY_MS + 10, "a day of it is no mistake");
+        let now_ms = retention.now_ms(wrong_ms + 2 * DAY_MS, after(5 + 2 * DAY_MS));
+        assert_eq!(now_ms, wrong_ms + 2 * DAY_MS, "two days of it are no mistake");
         // And back, which deletes nothing.
-        assert_eq!(retention.now_ms(start_ms, after(DAY_MS + 20)), start_ms);
+        assert_eq!(retention.now_ms(start_ms, after(2 * DAY_MS + 20)), start_ms);
     }
 }

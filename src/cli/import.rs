@@ -115,8 +115,8 @@ const DAY_MS: u64 = 86_400_000;
 /// for certain, before a snapshot may say so.
 fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Table, u64), Ended> {
     let (table, replayed) =
-        state::open(folder.path(), key.id(), state::room_for_all(folder.path(), rows_expected), false)?;
-    let journal = state::journal_folder(folder.path());
+        state::open(&folder.path, key.id(), state::room_for_all(&folder.path, rows_expected), false)?;
+    let journal = state::journal_folder(&folder.path);
     let synced = reading::names(&journal).and_then(|names| match names.last() {
         Some(newest) => File::open(segment_path(&journal, *newest))?.sync_all(),
         None => Ok(()),

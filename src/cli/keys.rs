@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{Done, Ended, Fatal, Place, random, rfc3339};
 use crate::code::keyring::{Keyring, Kid, SigningKey};
 use crate::code::sealed;
+use crate::registry::import::read_line;
 use crate::sys::regular_file::{self, read_bounded};
 
 /// Manage the keys of a server.
@@ -160,7 +161,7 @@ fn passphrase(file: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Ended> {
         eprint!("passphrase (shown as typed; --passphrase-file takes it from a file): ");
     }
     let mut line = Zeroizing::new(Vec::with_capacity(2 * PASSPHRASE_BYTES_MAX));
-    let read = input.and_then(|mut input| super::read_line(&mut input, PASSPHRASE_BYTES_MAX, &mut line));
+    let read = input.and_then(|mut input| read_line(&mut input, PASSPHRASE_BYTES_MAX as u64, &mut line));
     read.map_err(Fatal::File.at(format_args!("no passphrase from {place}")))?;
     Ok(line)
 }

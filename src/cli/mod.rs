@@ -16,7 +16,7 @@ mod takeover;
 mod tls;
 mod verify;
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -188,25 +188,6 @@ fn rfc3339(unix_s: u64) -> String {
 fn parse_time(text: &str) -> Result<u64, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| "not a time such as 2026-01-31T08:00:00+08:00")?;
     u64::try_from(time.unix_timestamp()).map_err(|_| "a time before 1970".to_owned())
-}
-
-/// Reads a line without its end; of one of more than `bytes_max` only as much as shows it. False at the end of the input.
-fn read_line(input: &mut impl BufRead, bytes_max: usize, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    // One byte more than it may have, and a line end of two.
-    let limit = bytes_max + 3;
-    if input.by_ref().take(limit as u64).read_until(b'\n', line)? == 0 {
-        return Ok(false);
-    }
-    if line.ends_with(b"\n") {
-        line.pop();
-        if line.ends_with(b"\r") {
-            line.pop();
-        }
-    } else if line.len() == limit {
-        input.skip_until(b'\n')?;
-    }
-    Ok(true)
 }
 
 /// Fills `bytes` from the system's generator; for keys.

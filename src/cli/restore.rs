@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Done {
     }
     let folder = DataFolder::open(&config.data, std::process::id(), "onecode restore")?;
     check_empty(&config.data, &[&config.data.join("lock"), &config.keys_dir])?;
-    bring_back(&args.from, folder.path(), &manifest).inspect_err(|_| clear(folder.path()))?;
+    bring_back(&args.from, &folder.path, &manifest).inspect_err(|_| clear(&folder.path))?;
     if there.is_none() {
         eprintln!("onecode: restore: before serving `onecode keys import` the keys: hash key {needed}");
     }

@@ -133,9 +133,9 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Fatal::System.ended())?;
     let (folder, demo) = if args.demo {
         let (folder, demo) = demo::open(&config, args.residents, now)?;
-        folder.path().clone_into(&mut config.data);
+        config.data.clone_from(&folder.path);
         if config.is_default("keys_dir") {
-            config.keys_dir = folder.path().join("keys");
+            config.keys_dir = folder.path.join("keys");
         }
         (Ok(folder), Some(demo))
     } else if args.takeover {
@@ -185,7 +185,7 @@ fn make_registry(folder: &DataFolder, settings: &Settings, demo: Option<&Demo>, 
     if is_there(&snapshot) {
         return Ok(());
     }
-    state::check_new(folder.path())?;
+    state::check_new(&folder.path)?;
     if let Some(demo) = demo {
         return demo.make_registry(&snapshot, settings, now);
     }
@@ -255,9 +255,9 @@ fn share_descriptors(shards: usize, redirects: bool) -> Result<usize, Ended> {
 
 fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
     let folder = DataFolder::open(&config.data, std::process::id(), "onecode serve")?;
-    if demo::is_demo(folder.path()) {
+    if demo::is_demo(&folder.path) {
         let reason = "was made by the demo: serve it with --demo, or take another";
-        return Err((Fatal::Configuration, format!("{} {reason}", folder.path().display())));
+        return Err((Fatal::Configuration, format!("{} {reason}", folder.path.display())));
     }
     Ok(folder)
 }

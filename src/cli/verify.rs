@@ -8,11 +8,12 @@ use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Done, Ended, Fatal, Place, parse_time, read_line, rfc3339};
+use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
 use crate::code::keyring::{Env, Keyring};
 use crate::code::trust::Trust;
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
+use crate::registry::import::read_line;
 use crate::sys::regular_file::read_bounded;
 
 /// Say what codes are worth.
@@ -70,7 +71,7 @@ fn check(
     mut out: impl Write,
 ) -> io::Result<(u64, u64)> {
     let (mut line, mut codes, mut refused) = (Vec::new(), 0, 0);
-    while read_line(&mut input, TEXT_BYTES_MAX, &mut line)? {
+    while read_line(&mut input, TEXT_BYTES_MAX as u64, &mut line)? {
         let verdict = verify(trust, &line, at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
         codes += 1;
         refused += u64::from(!verdict.outcome.counts());

@@ -54,18 +54,16 @@ const STATUS: usize = 35;
 
 /// What a code is to say.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct CodeRequest {
-    /// Whose it is.
     pub resident: ResidentNumber,
     /// The version of the status: another version makes another `cti`.
     pub version: u64,
-    /// What it says.
     pub status: Status,
     /// The window's start, in Unix seconds; from 65,536 on, since a smaller number has a shorter form in CBOR.
     pub iat: u32,
     /// The end of its life, in Unix seconds; from 65,536 on.
     pub exp: u32,
-    /// Whether the resident is a test resident.
     pub test: bool,
 }
 
@@ -78,18 +76,16 @@ pub struct CodeBuffer {
     symbol: Symbol,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl CodeBuffer {
-    /// The code, as the bytes of its characters.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
     }
 
-    /// The code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("the prefix and Base45 are ASCII")
     }
 
-    /// What is painted of it.
     pub fn symbol(&self) -> &Symbol {
         &self.symbol
     }
@@ -271,12 +267,10 @@ fn patch(fields: &mut [u8], request: &CodeRequest, cti: &[u8; 16]) {
 
 /// What the server put into a `cti`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct OpenedCti {
-    /// Whose code it is.
     pub resident: ResidentNumber,
-    /// The code's `iat`, in Unix seconds.
     pub iat: u32,
-    /// The low 32 bits of the status version.
     pub version_low: u32,
 }
 

@@ -79,8 +79,8 @@ impl<const N: usize> Secret<N> {
 #[serde(transparent)]
 pub struct Kid(#[serde(with = "base64url")] pub [u8; 8]);
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Kid {
-    /// The key id of an Ed25519 public key.
     pub fn of(public_key: &[u8; 32]) -> Kid {
         // RFC 9679 §3: SHA-256 of the deterministic encoding of {1: 1 (OKP), -1: 6 (Ed25519), -2: x}.
         let cose_key = [&[0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20], &public_key[..]].concat();
@@ -110,8 +110,8 @@ impl FromStr for Kid {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
+#[allow(missing_docs, reason = "where the name says it")]
 pub enum Env {
-    /// Residents.
     #[default]
     Prod,
     /// Test residents: pages show TEST, never green.
@@ -128,21 +128,20 @@ impl Env {
 /// One Ed25519 signing key. Times are in Unix seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct SigningKey {
     /// Always the thumbprint of the key that `seed` makes.
     pub kid: Kid,
     seed: Secret<32>,
-    /// Whose codes it signs.
     pub env: Env,
-    /// When it was made.
     pub created: u64,
     /// The first `iat` it signs.
     pub not_before: u64,
-    /// When it was revoked, if it was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revoked: Option<u64>,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl SigningKey {
     fn generate(env: Env, created: u64, not_before: u64, random: Random) -> SigningKey {
         let seed = Secret::generate(random);
@@ -150,12 +149,10 @@ impl SigningKey {
         SigningKey { kid, seed, env, created, not_before, revoked: None }
     }
 
-    /// What signs with this key.
     pub fn signer(&self) -> Signer {
         Signer::from_seed(self.seed.expose())
     }
 
-    /// The public key.
     pub fn public_key(&self) -> [u8; 32] {
         self.signer().public_key()
     }
@@ -169,16 +166,17 @@ impl SigningKey {
 /// The key that signs sessions, and the epoch it stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct SessionKey {
     /// Grows with every rotation; a session of another epoch is over.
     pub epoch: u32,
-    /// The key of the MAC.
     pub key: Secret<32>,
 }
 
 /// All secrets of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Keyring {
     /// Invariant: [`FORMAT`].
     format: u32,
@@ -186,11 +184,9 @@ pub struct Keyring {
     signing_keys: Vec<SigningKey>,
     /// The key of the hash that makes a resident number of an ID number.
     pub hash_key: Secret<32>,
-    /// The AES-128 key of `cti`.
     pub cti_key: Secret<16>,
     /// Invariant: at least one.
     session_keys: Vec<SessionKey>,
-    /// The key of the MAC of device tokens.
     pub device_key: Secret<32>,
 }
 

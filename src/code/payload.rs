@@ -29,23 +29,20 @@ const _: () = assert!(
 
 /// What a body says.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Payload<'a> {
     /// The code; Base45 holds nothing that JSON must escape.
     pub code: &'a str,
-    /// The word beside it.
     pub status: Status,
-    /// Its times.
     pub times: Times,
-    /// Whether the resident is a test resident.
     pub test: bool,
-    /// Its symbol.
     pub matrix: &'a Matrix,
 }
 
 /// Where the parts of a written body end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Lengths {
-    /// The whole body.
     pub full: u16,
     /// The body before its matrix: with [`CLOSING`] behind it, the answer to `?qr=none`.
     pub head: u16,
@@ -90,8 +87,8 @@ pub fn write(payload: &Payload<'_>, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Length
     Lengths { full: short(full), head: short(head) }
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Lengths {
-    /// The whole of `body`, which [`write()`] wrote.
     pub fn full<'a>(&self, body: &'a [u8]) -> &'a [u8] {
         &body[..usize::from(self.full)]
     }

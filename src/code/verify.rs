@@ -27,14 +27,13 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[allow(missing_docs, reason = "where the name says it")]
 pub enum Outcome {
     /// Signed by a trusted key and within its life.
     Valid,
     /// Expired, but inside a grace that its issuer announced.
     ValidInGrace,
-    /// Its life is over.
     Expired,
-    /// Its life has not begun.
     NotYetValid,
     /// The key was revoked, or the code itself.
     Revoked,
@@ -46,7 +45,6 @@ pub enum Outcome {
     ClockSuspect,
     /// Valid by a list of keys that is too old to be relied on.
     StaleTrust,
-    /// Not a code.
     Malformed,
     /// A good code of somebody the registry does not know.
     UnknownResident,
@@ -66,30 +64,25 @@ impl Outcome {
 
 /// What a code with a good signature says. Times are in Unix seconds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Claims {
-    /// What it says.
     pub status: Status,
-    /// The region that signed it.
     pub iss: String,
-    /// When it was issued.
     pub iat: u64,
-    /// When its life ends.
     pub exp: u64,
-    /// When its life begins, if later than `iat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
     /// The token id, which only its issuer can open; not shown, since it names a resident to whoever holds that key.
     #[serde(skip)]
     pub cti: [u8; 16],
-    /// Whose codes its key signs.
     #[serde(skip_serializing_if = "Env::is_prod")]
     pub env: Env,
 }
 
 /// The answer to one text.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Verdict {
-    /// The word.
     #[serde(rename = "result")]
     pub outcome: Outcome,
     /// Present exactly when the signature is good.

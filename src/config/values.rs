@@ -28,7 +28,7 @@ pub(super) fn file(text: &str) -> Result<String, String> {
 }
 
 /// Whether something is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Switch {
@@ -36,12 +36,10 @@ pub enum Switch {
     On,
 }
 
-pub(super) fn switch(text: &str) -> Result<Switch, String> {
-    match text {
-        "on" => Ok(Switch::On),
-        "off" => Ok(Switch::Off),
-        _ => Err(format!("{text:?} is neither on nor off")),
-    }
+/// One of a few words.
+pub(super) fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
+    let names = T::value_variants().iter().filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()));
+    T::from_str(text, false).map_err(|_| format!("{text:?} is not one of {}", names.collect::<Vec<_>>().join(", ")))
 }
 
 pub(super) fn host_name(text: &str) -> Result<String, String> {
@@ -85,10 +83,6 @@ pub enum DriverChoice {
     Uring,
     /// `driver/monoio`, the portable one: on io_uring where the host allows it, else on epoll.
     Monoio,
-}
-
-pub(super) fn driver(text: &str) -> Result<DriverChoice, String> {
-    DriverChoice::from_str(text, false).map_err(|_| format!("{text:?} is not one of auto, uring, monoio"))
 }
 
 /// The CPUs to pin the shards to, in this order.

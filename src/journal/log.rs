@@ -21,7 +21,6 @@ use crate::limits::{
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// The segment that is written to.
     Current,
     /// The next one, under its spare name.
     Spare,
@@ -55,20 +54,16 @@ pub trait Files {
 
 /// What the journal's thread counts, and what others ask of it.
 #[derive(Default, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Counters {
-    /// Records acknowledged.
     pub records: AtomicU64,
-    /// Batches of records synced.
     pub batches: AtomicU64,
     /// Bytes written to segments, padding included and zeros not.
     pub bytes: AtomicU64,
     /// Syncs asked of the disk, those of segments to come included.
     pub syncs: AtomicU64,
-    /// Microseconds that all syncs took.
     pub sync_us: AtomicU64,
-    /// The longest of them.
     pub sync_us_max: AtomicU64,
-    /// Segments begun.
     pub segments: AtomicU64,
     /// The sequence that the current segment began with: all records before it lie in segments that stay as they are.
     pub sealed_to: AtomicU64,
@@ -84,9 +79,7 @@ pub struct Counters {
     pub sealing: AtomicBool,
 }
 
-/// What a log is made of.
 pub struct Parts {
-    /// By shard.
     pub lanes: Vec<Arc<Lane>>,
     /// Rings the bell of a lane's shard.
     pub ring: Box<dyn Fn(usize) + Send>,
@@ -98,21 +91,18 @@ pub struct Parts {
     pub segment_bytes: usize,
 }
 
-/// The segment that is written to.
 struct Current {
     name: u64,
     id: u64,
     offset: usize,
 }
 
-/// How far the next segment is.
 enum Spare {
     Missing,
     Zeroed(usize),
     Ready,
 }
 
-/// The writer's state.
 pub struct Log {
     parts: Parts,
     current: Option<Current>,
@@ -311,12 +301,10 @@ impl Log {
         Ok(())
     }
 
-    /// Bytes left in the current segment.
     fn room(&self) -> usize {
         self.current.as_ref().map_or(0, |current| self.parts.segment_bytes - current.offset)
     }
 
-    /// Whether the current segment takes one more batch.
     fn has_room(&self) -> bool {
         self.room() >= JOURNAL_BATCH_BYTES_MAX.min(self.parts.segment_bytes / 2)
     }

@@ -35,13 +35,12 @@ pub enum Refused {
     Space,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Lane {
-    /// An empty lane.
     pub fn new() -> Arc<Lane> {
         Lane::of(JOURNAL_LANE_RECORDS_MAX)
     }
 
-    /// An empty lane for so many records.
     pub(super) fn of(records: usize) -> Arc<Lane> {
         Arc::new(Lane {
             queue: ArrayQueue::new(records),
@@ -59,7 +58,6 @@ impl Lane {
         self.queue.pop()
     }
 
-    /// Records that wait to be taken.
     pub fn depth(&self) -> usize {
         self.queue.len()
     }
@@ -81,12 +79,10 @@ impl Lane {
         self.shut.store(all, Ordering::Relaxed);
     }
 
-    /// How many records of this lane are on disk.
     pub fn durable(&self) -> u64 {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// How many records of this lane have been applied by its shard.
     pub fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)
     }
@@ -105,8 +101,8 @@ pub struct Port {
     closed: bool,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Port {
-    /// The one port of a lane.
     pub fn new(lane: Arc<Lane>) -> Port {
         Port { lane, appended: 0, rung: false, closed: false }
     }
@@ -137,7 +133,6 @@ impl Port {
         self.closed = true;
     }
 
-    /// How many of this shard's records are on disk.
     pub fn durable(&self) -> u64 {
         self.lane.durable()
     }
@@ -147,7 +142,6 @@ impl Port {
         self.lane.applied.store(ticket, Ordering::Release);
     }
 
-    /// See [`Lane::purges`].
     pub fn set_purges(&self, purges: u64) {
         self.lane.purges.store(purges, Ordering::Release);
     }

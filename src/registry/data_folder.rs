@@ -20,7 +20,8 @@ pub const SNAPSHOT_FILE: &str = "registry.snapshot";
 /// An open data folder. It is free for others when this is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
-    path: PathBuf,
+    /// Where it is.
+    pub path: PathBuf,
     /// Holds the folder by being open, here or, handed on, in another process.
     pub held: File,
 }
@@ -63,11 +64,6 @@ impl DataFolder {
             let _ = fs::remove_file(path.join(aside));
         }
         Ok(DataFolder { path: path.to_owned(), held: folder })
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Where the registry is kept, see [`snapshot`](super::snapshot).

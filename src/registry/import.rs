@@ -88,7 +88,8 @@ pub fn import(
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let (mut row, mut line) = (Vec::new(), 1);
     let mut read = |line: u64, row: &mut Vec<u8>| {
-        read_row(&mut input, row).map_err(Fatal::File.at(format_args!("cannot be read beyond line {line}")))
+        let place = format_args!("cannot be read beyond line {line}");
+        read_line(&mut input, IMPORT_ROW_BYTES_MAX, row).map_err(Fatal::File.at(place))
     };
     read(line, &mut row)?;
     let shape = "the first row is not a header id_number,status,updated_at[,region,test]";
@@ -112,16 +113,19 @@ pub fn import(
     }
 }
 
-/// Reads a line without its end, and of one that is too long as much as shows it. False at the end of the input.
-fn read_row(input: &mut impl BufRead, row: &mut Vec<u8>) -> io::Result<bool> {
-    row.clear();
-    if input.by_ref().take(IMPORT_ROW_BYTES_MAX + 1).read_until(b'\n', row)? == 0 {
+/// Reads a line without its end, and of one of more than `bytes_max` as much as shows it. False at the end of the input.
+///
+/// # Errors
+/// What the system said.
+pub fn read_line(input: &mut impl BufRead, bytes_max: u64, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    if input.by_ref().take(bytes_max + 1).read_until(b'\n', line)? == 0 {
         return Ok(false);
     }
-    if row.pop_if(|last| *last == b'\n').is_none() {
+    if line.pop_if(|last| *last == b'\n').is_none() {
         input.skip_until(b'\n')?;
     }
-    row.pop_if(|last| *last == b'\r');
+    line.pop_if(|last| *last == b'\r');
     Ok(true)
 }
 

@@ -33,7 +33,6 @@ pub struct Record {
     pub check: u64,
     /// When this was said, Unix milliseconds: of two statements the newer stands.
     pub version: u64,
-    /// What their code says.
     pub status: Status,
     /// Not a person: counted apart, signed by the test key, never exported unless asked for.
     pub test: bool,
@@ -90,6 +89,7 @@ struct Counts {
     test: AtomicUsize,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Table {
     /// A table for `capacity` residents, in 8/7 as many cells: at most 87.5 % of them are ever used, where a resident
     /// is found in 4.5 cells on average (Knuth, volume 3, section 6.4, linear probing), mostly of one or two fetches.
@@ -101,30 +101,23 @@ impl Table {
         Ok(Table { cells: Cells::new(slots + 1)?, capacity, counts: CachePadded::default() })
     }
 
-    /// [`Table::new`] where there is memory.
-    ///
-    /// # Panics
-    /// Where there is none.
+    /// [`Table::new`]; panics where there is no memory for it.
     pub fn with_capacity(capacity: usize) -> Table {
         Table::new(capacity).expect("there is memory for the table")
     }
 
-    /// Residents that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Residents held.
     pub fn len(&self) -> usize {
         self.counts.present.load(Ordering::Relaxed)
     }
 
-    /// Residents held that are marked as test.
     pub fn test_len(&self) -> usize {
         self.counts.test.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -251,11 +244,6 @@ impl Table {
             }
         }
         (purged, (to < self.cells.len()).then_some(to))
-    }
-
-    /// All records in the order of their numbers, as [`rows`](Self::rows) gives them.
-    pub fn sorted(&self) -> impl Iterator<Item = Record> {
-        self.rows().filter_map(|[number, data @ ..]| unpack(ResidentNumber(number), data, PRESENT))
     }
 
     /// All that is kept, residents removed included, in the order of the numbers. Those added during the walk may be
@@ -454,6 +442,13 @@ pub(super) mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use std::sync::atomic::AtomicBool;
+
+    impl Table {
+        /// All records in the order of their numbers.
+        pub fn sorted(&self) -> impl Iterator<Item = Record> {
+            self.rows().filter_map(|[number, data @ ..]| unpack(ResidentNumber(number), data, PRESENT))
+        }
+    }
 
     /// Ends all sessions of somebody up to that of the record, as signing out does.
     pub fn raise_session(table: &Table, resident: ResidentNumber) -> Option<u32> {
