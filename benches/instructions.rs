@@ -125,7 +125,8 @@ fn part_sign(bench: &mut Bench, calls: u32) {
 #[inline(never)]
 fn part_code(bench: &mut Bench, calls: u32) {
     for _ in 0..calls {
-        bench.settings.issuer.issue(black_box(&bench.request), &mut bench.code);
+        let (issuer, request) = (&bench.settings.issuer, black_box(&bench.request));
+        issuer.write(request, &issuer.sign(request), &mut bench.code);
         black_box(&bench.code);
     }
 }
@@ -185,7 +186,7 @@ impl Bench {
     fn new() -> Bench {
         let keyring = Keyring::generate(NOW.unix_s(), fixed_bytes);
         let settings = Arc::new(settings(&keyring));
-        let table = Table::with_capacity(2 * RESIDENTS as usize);
+        let table = Table::new(2 * RESIDENTS as usize).unwrap();
         let sessions: Vec<_> = demo::records(RESIDENTS, &settings.hash_key, NOW.unix_ms)
             .map(|record| {
                 table.write(&record).expect("the table has room");
@@ -221,7 +222,7 @@ impl Bench {
             test: true,
         };
         let mut code = CodeBuffer::default();
-        settings.issuer.issue(&request, &mut code);
+        settings.issuer.write(&request, &settings.issuer.sign(&request), &mut code);
         let connection = shard.handle_accept(NOW, LOCALHOST).expect("there is room for one");
         Bench {
             connection,

@@ -45,6 +45,14 @@ fn by_the_crate(text: &[u8]) -> Vec<Color> {
     canvas.into_colors()
 }
 
+/// The whole symbol of a text.
+fn symbol_of(text: &[u8]) -> Symbol {
+    let mut symbol = Symbol::begin(text.len());
+    symbol.push_text(text).expect("alphanumeric");
+    symbol.close();
+    symbol
+}
+
 fn main() {
     let bench = Bench::from_arguments();
     let start = Instant::now();
@@ -57,7 +65,7 @@ fn main() {
     let codes: Vec<CodeBuffer> = (0..CODES)
         .map(|resident| {
             let mut code = CodeBuffer::default();
-            issuer.issue(&request(resident), &mut code);
+            issuer.write(&request(resident), &issuer.sign(&request(resident)), &mut code);
             code
         })
         .collect();
@@ -71,7 +79,7 @@ fn main() {
             matrix.bits()[150]
         });
         bench.case(&format!("matrix of any text, {level:?}"), |call| {
-            painter.paint(&Symbol::of(code(call).as_bytes()).unwrap(), &mut matrix);
+            painter.paint(&symbol_of(code(call).as_bytes()), &mut matrix);
             matrix.bits()[150]
         });
     }
@@ -105,9 +113,11 @@ fn main() {
     };
     bench.case("body of a refresh", |call| write(code(call), &matrix));
     let mut issued = CodeBuffer::default();
-    bench.case("code, signature included", |call| issuer.issue(&request(call), &mut issued));
+    bench.case("code, signature included", |call| {
+        issuer.write(&request(call), &issuer.sign(&request(call)), &mut issued)
+    });
     bench.case("cold refresh: code, matrix, body", |call| {
-        issuer.issue(&request(call), &mut issued);
+        issuer.write(&request(call), &issuer.sign(&request(call)), &mut issued);
         painter.paint(issued.symbol(), &mut matrix);
         write(&issued, &matrix)
     });

@@ -47,7 +47,7 @@ fn number(n: u64) -> ResidentNumber {
 }
 
 fn lookups(residents: u64, once: bool) {
-    let table = Table::with_capacity(usize::try_from(residents + residents / 4).expect("64 bits"));
+    let table = Table::new(usize::try_from(residents + residents / 4).expect("64 bits")).unwrap();
     for n in 1..=residents {
         let (resident, version) = (number(n), 1_780_000_000_000);
         let (status, test, session, region) = (Status::Green, false, 0, demo::REGION);
@@ -92,7 +92,7 @@ fn make(folder: &Path, residents: u32) {
     });
     let keyring = keyring.expect("keys can be made");
     let key = HashKey::new(*keyring.hash_key.expose());
-    let table = Table::with_capacity(residents as usize);
+    let table = Table::new(residents as usize).unwrap();
     for record in demo::records(residents, &key, now_unix_ms) {
         // Two of so many may share a number; the later one is left out, as import does.
         if table.read(record.resident).is_none() {

@@ -133,7 +133,7 @@ struct Running {
 fn start() -> Running {
     let settings = settings(None);
     let now = Clock::start().now();
-    let registry = Arc::new(Table::with_capacity(2 * RESIDENTS as usize));
+    let registry = Arc::new(Table::new(2 * RESIDENTS as usize).unwrap());
     let signed_in = |record: Record| {
         registry.write(&record).unwrap();
         let expires_unix_s = u32::try_from(now.unix_s() + 86_400).unwrap();

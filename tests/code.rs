@@ -29,10 +29,19 @@ fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
+/// The whole symbol of a text.
+fn symbol_of(text: &[u8]) -> Symbol {
+    let mut symbol = Symbol::begin(text.len());
+    symbol.push_text(text).expect("alphanumeric");
+    symbol.close();
+    symbol
+}
+
 fn issued(issuer: &Issuer, times: Times, test: bool) -> String {
     let mut code = CodeBuffer::default();
     let (iat, exp) = (times.iat, times.exp);
-    issuer.issue(&CodeRequest { resident: RESIDENT, version: 1, status: Status::Yellow, iat, exp, test }, &mut code);
+    let request = CodeRequest { resident: RESIDENT, version: 1, status: Status::Yellow, iat, exp, test };
+    issuer.write(&request, &issuer.sign(&request), &mut code);
     code.as_str().to_owned()
 }
 
@@ -65,7 +74,7 @@ fn a_code_in_all_its_forms_for_a_strangers_libraries() {
         let times = Times { iat: now, exp: now + 3_600, refresh_at: now + 45 };
         let code = issued(&issuer, times, test);
         let mut matrix = Matrix::blank();
-        Painter::default().paint(&Symbol::of(code.as_bytes()).unwrap(), &mut matrix);
+        Painter::default().paint(&symbol_of(code.as_bytes()), &mut matrix);
         let mut body = [0; PAYLOAD_BYTES_MAX];
         let payload = Payload { code: &code, status: Status::Yellow, times, test, matrix: &matrix };
         let lengths = payload::write(&payload, &mut body);
@@ -102,7 +111,7 @@ fn codes_under_our_mask_and_under_the_best_one_for_a_reader() {
             let resident = ResidentNumber(key << 32 | resident);
             let (iat, exp) = (now, now + 120);
             let request = CodeRequest { resident, version: 1, status: Status::Green, iat, exp, test: false };
-            issuer.issue(&request, &mut code);
+            issuer.write(&request, &issuer.sign(&request), &mut code);
             let mut matrix = Matrix::blank();
             Painter::default().paint(code.symbol(), &mut matrix);
             let best = under_the_best_mask(code.as_bytes());

@@ -72,7 +72,7 @@ fn code_of(process: &Simulated, resident: u32) -> String {
     let times = process.settings.window.times(resident, process.sim.borrow().now().unix_s());
     let mut code = CodeBuffer::default();
     let request = CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test };
-    process.settings.issuer.issue(&request, &mut code);
+    process.settings.issuer.write(&request, &process.settings.issuer.sign(&request), &mut code);
     code.as_str().to_owned()
 }
 

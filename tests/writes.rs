@@ -408,7 +408,7 @@ fn code(n: u32, version: u64, iat: u64, status: Status, test: bool) -> String {
     let mut code = CodeBuffer::default();
     let iat = u32::try_from(iat).unwrap();
     let request = CodeRequest { resident: number(n), version, status, iat, exp: iat + 120, test };
-    SETTINGS.issuer.issue(&request, &mut code);
+    SETTINGS.issuer.write(&request, &SETTINGS.issuer.sign(&request), &mut code);
     code.as_str().to_owned()
 }
 

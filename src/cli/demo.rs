@@ -10,7 +10,7 @@ use super::{Ended, Fatal, counted, state};
 use crate::config::Config;
 use crate::registry::data_folder::{DataFolder, replace_file};
 use crate::registry::demo;
-use crate::registry::snapshot::{self, Meta};
+use crate::registry::id_number::HashKey;
 use crate::registry::table::Table;
 use crate::service::Settings;
 use crate::service::device::{Device, Kind};
@@ -84,14 +84,10 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
 }
 
 impl Demo {
-    pub(super) fn make_registry(&self, path: &Path, settings: &Settings, now: Now) -> Result<(), Ended> {
+    pub(super) fn table(&self, key: &HashKey, now: Now) -> Result<Table, Ended> {
         let table = state::empty(self.residents as usize)?;
-        for record in demo::records(self.residents, &settings.hash_key, now.unix_ms) {
-            table.write(&record).map_err(Fatal::Folder.at("the demo's registry"))?;
-        }
-        let meta = Meta { key_id: settings.hash_key.id(), created_unix_ms: now.unix_ms, folded_to: 0 };
-        snapshot::store(path, &meta, &table, &mut |_| Ok(()))?;
-        Ok(())
+        let written = demo::records(self.residents, key, now.unix_ms).try_for_each(|record| table.write(&record));
+        written.map(|()| table).map_err(Fatal::System.at("the demo's registry"))
     }
 
     /// A fresh session for each resident in `sessions.txt`, one a line and all of one length, so that a load script reads

@@ -128,7 +128,10 @@ impl Durable {
         writer::make_folder(&journal).map_err(Fatal::Folder.at(journal.display()))?;
         let mut retention = Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now() };
         let scan_ms = u64::from(config.journal_scan_days) * 86_400_000;
-        delete_old(&journal, replayed.folded_to, &mut retention, scan_ms);
+        // Before the journal begins a segment, which on a full disk it could not; and where nothing is to be folded, be it
+        // since less is to be kept from now on.
+        let until_unix_ms = retention.now_ms(super::now().unix_ms, Instant::now()).saturating_sub(scan_ms);
+        delete_old(&journal, replayed.folded_to, until_unix_ms);
         let writer = Writer::choose(&journal, cpu);
         let on = cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
         eprintln!("onecode: journal: {writer}{on}");
@@ -293,14 +296,9 @@ impl Folder {
         (self.owes_purge, self.purges) = (false, followed);
         self.folding.folded_to.store(folded_to, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);
-        let until_unix_ms = created_unix_ms.saturating_sub(self.scan_ms);
-        let deleted = rewrite::delete_old(&mut self.segments(), folded_to, until_unix_ms);
-        let deleted = deleted.map_err(|error| self.told(&error))? as u64;
-        eprintln!(
-            "onecode: journal: folded up to record {folded_to}, {rows} rows in {} ms; {} deleted",
-            began.elapsed().as_millis(),
-            super::counted(deleted, "segment")
-        );
+        let ms = began.elapsed().as_millis();
+        eprintln!("onecode: journal: folded up to record {folded_to}, {rows} rows in {ms} ms");
+        delete_old(&self.journal, folded_to, created_unix_ms.saturating_sub(self.scan_ms));
         Ok(())
     }
 
@@ -351,10 +349,8 @@ impl Folder {
     }
 }
 
-/// Deletes what is folded and old before the journal begins a segment, which on a full disk it could not; and where
-/// nothing is to be folded, be it since less is to be kept from now on.
-fn delete_old(journal: &Path, folded_to: u64, retention: &mut Retention, scan_ms: u64) {
-    let until_unix_ms = retention.now_ms(super::now().unix_ms, Instant::now()).saturating_sub(scan_ms);
+/// Deletes the segments that are folded and older than `until_unix_ms`.
+fn delete_old(journal: &Path, folded_to: u64, until_unix_ms: u64) {
     // The snapshot that has it in it must be in place after a loss of power, too.
     let deleted = regular_file::sync_folder_of(journal)
         .and_then(|()| rewrite::delete_old(&mut recover::Folder(journal.to_owned()), folded_to, until_unix_ms));

@@ -212,7 +212,7 @@ mod tests {
         let keyring = open_keyring(&config).unwrap();
         let path = folder.path().join(SNAPSHOT_FILE);
         let meta = Meta { key_id: [7; 8], created_unix_ms: 0, folded_to: 0 };
-        snapshot::store(&path, &meta, &Table::with_capacity(0), &mut |_| Ok(())).unwrap();
+        snapshot::store(&path, &meta, &Table::new(0).unwrap(), &mut |_| Ok(())).unwrap();
         assert_eq!(open_keyring(&config).unwrap().hash_key.expose(), keyring.hash_key.expose());
         std::fs::remove_dir_all(&config.keys_dir).unwrap();
         let (fatal, reason) = open_keyring(&config).unwrap_err();
@@ -221,7 +221,7 @@ mod tests {
         assert!(!config.keys_dir.exists());
         assert_eq!(check_keys_belong(&config, &keyring).unwrap_err().0, Fatal::Configuration);
         let meta = Meta { key_id: HashKey::new(*keyring.hash_key.expose()).id(), ..meta };
-        snapshot::store(&path, &meta, &Table::with_capacity(0), &mut |_| Ok(())).unwrap();
+        snapshot::store(&path, &meta, &Table::new(0).unwrap(), &mut |_| Ok(())).unwrap();
         assert!(check_keys_belong(&config, &keyring).is_ok());
     }
 

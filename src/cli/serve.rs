@@ -186,13 +186,13 @@ fn make_registry(folder: &DataFolder, settings: &Settings, demo: Option<&Demo>, 
         return Ok(());
     }
     state::check_new(&folder.path)?;
-    if let Some(demo) = demo {
-        return demo.make_registry(&snapshot, settings, now);
-    }
+    let table = demo.map_or_else(|| state::empty(0), |demo| demo.table(&settings.hash_key, now))?;
     let meta = Meta { key_id: settings.hash_key.id(), created_unix_ms: now.unix_ms, folded_to: 0 };
-    snapshot::store(&snapshot, &meta, &state::empty(0)?, &mut |_| Ok(()))?;
-    let made = snapshot.display();
-    eprintln!("onecode: {made} is new and empty: nobody is in the registry until `onecode import`");
+    snapshot::store(&snapshot, &meta, &table, &mut |_| Ok(()))?;
+    if demo.is_none() {
+        let made = snapshot.display();
+        eprintln!("onecode: {made} is new and empty: nobody is in the registry until `onecode import`");
+    }
     Ok(())
 }
 

@@ -121,7 +121,8 @@ mod tests {
         let (iat, exp) = (1_780_000_000, 1_780_000_120);
         let request = CodeRequest { resident: ResidentNumber(1), version: 1, status: Status::Green, iat, exp, test };
         let mut code = CodeBuffer::default();
-        Issuer::new(keyring, DEFAULT_ISSUER).unwrap().issue(&request, &mut code);
+        let issuer = Issuer::new(keyring, DEFAULT_ISSUER).unwrap();
+        issuer.write(&request, &issuer.sign(&request), &mut code);
         code.as_str().to_owned()
     }
 

@@ -136,11 +136,6 @@ impl Issuer {
         })
     }
 
-    /// Writes the code that `request` asks for; the same request and keyring always give the same code.
-    pub fn issue(&self, request: &CodeRequest, out: &mut CodeBuffer) {
-        self.write(request, &self.sign(request), out);
-    }
-
     /// The signature of the code that `request` asks for, which is nearly all the time that a code takes.
     pub fn sign(&self, request: &CodeRequest) -> [u8; SIGNATURE_BYTES] {
         self.template(request).sign(request, &self.seal_cti(request))
@@ -307,7 +302,7 @@ pub(super) mod tests {
 
     fn issued(issuer: &Issuer, request: &CodeRequest) -> CodeBuffer {
         let mut code = CodeBuffer::default();
-        issuer.issue(request, &mut code);
+        issuer.write(request, &issuer.sign(request), &mut code);
         code
     }
 

@@ -103,7 +103,8 @@ impl Lengths {
 mod tests {
     use super::*;
     use crate::code::claims::tests::some_code;
-    use crate::code::qr::{MATRIX_BYTES, Painter, Symbol};
+    use crate::code::qr::tests::symbol_of;
+    use crate::code::qr::{MATRIX_BYTES, Painter};
     use crate::code::window::Window;
     use crate::words::ResidentNumber;
     use base64::Engine;
@@ -112,7 +113,7 @@ mod tests {
 
     fn body(code: &str, status: Status, test: bool) -> (Vec<u8>, Vec<u8>) {
         let mut matrix = Matrix::blank();
-        Painter::default().paint(&Symbol::of(code.as_bytes()).unwrap(), &mut matrix);
+        Painter::default().paint(&symbol_of(code.as_bytes()).unwrap(), &mut matrix);
         let times = Window::DEFAULT.times(ResidentNumber(5), 1_780_000_000);
         let mut out = [0; PAYLOAD_BYTES_MAX];
         let lengths = write(&Payload { code, status, times, test, matrix: &matrix }, &mut out);

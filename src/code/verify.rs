@@ -241,7 +241,8 @@ mod tests {
         let mut code = CodeBuffer::default();
         let (iat, exp) = (1_780_000_000, 1_780_000_120);
         let request = CodeRequest { resident: ResidentNumber(9), version: 3, status, iat, exp, test };
-        Issuer::new(keyring, DEFAULT_ISSUER).unwrap().issue(&request, &mut code);
+        let issuer = Issuer::new(keyring, DEFAULT_ISSUER).unwrap();
+        issuer.write(&request, &issuer.sign(&request), &mut code);
         code.as_str().to_owned()
     }
 

@@ -14,39 +14,18 @@ use super::{KEYS, Key, refused};
 use crate::words::Ended;
 
 /// A value before it is checked, as the text that it has in a variable or as a flag, where a list has commas.
-pub(super) struct Raw {
-    text: String,
-    /// Of what kind it is in the file; `None` elsewhere, where it may be of any.
-    kind: Option<&'static str>,
-}
-
-const STRING: &str = "a string";
-const WHOLE: &str = "a whole number";
-const STRINGS: &str = "a list of strings";
+pub(super) struct Raw(pub(super) String);
 
 impl Raw {
-    pub(super) fn untyped(text: &str) -> Raw {
-        Raw { text: text.to_owned(), kind: None }
-    }
-
-    fn of_file(value: &DeValue<'_>) -> Raw {
-        let (text, kind) = match value {
-            DeValue::String(text) => (text.to_string(), STRING),
-            DeValue::Integer(number) if number.radix() == 10 => (number.to_string(), WHOLE),
+    fn of_file(value: &DeValue<'_>) -> Option<Raw> {
+        Some(Raw(match value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) if number.radix() == 10 => number.to_string(),
             DeValue::Array(items) => {
-                let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
-                texts.map_or((String::new(), "a list of something else"), |texts| (texts.join(","), STRINGS))
+                items.iter().map(|item| item.get_ref().as_str()).collect::<Option<Vec<&str>>>()?.join(",")
             }
-            other => (String::new(), other.type_str()),
-        };
-        Raw { text, kind: Some(kind) }
-    }
-
-    fn of_kind(&self, wanted: &str) -> Result<&str, String> {
-        match self.kind {
-            Some(given) if given != wanted => Err(format!("expected {wanted}, got {given}")),
-            _ => Ok(&self.text),
-        }
+            _ => return None,
+        }))
     }
 
     /// A text that is not empty.
@@ -59,7 +38,7 @@ impl Raw {
     }
 
     pub(super) fn parsed<T>(&self, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
-        match self.of_kind(STRING)? {
+        match &*self.0 {
             "" => Err("is empty: give it a value or leave it out".to_owned()),
             text => parse(text),
         }
@@ -67,13 +46,13 @@ impl Raw {
 
     /// A list of texts, each by way of `parse`.
     pub(super) fn texts(&self, parse: impl Fn(&str) -> Result<String, String>) -> Result<Vec<String>, String> {
-        self.of_kind(STRINGS)?.split_terminator(',').map(|text| parse(text.trim())).collect()
+        self.0.split_terminator(',').map(|text| parse(text.trim())).collect()
     }
 
     pub(super) fn whole<N: PartialOrd + Display + FromStr>(&self, range: RangeInclusive<N>) -> Result<N, String> {
-        let text = self.of_kind(WHOLE)?;
+        let text = &self.0;
         let number = text.parse().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| format!("{text:?} is not {WHOLE} from {} to {}", range.start(), range.end()))
+        number.ok_or_else(|| format!("{text:?} is not a whole number from {} to {}", range.start(), range.end()))
     }
 }
 
@@ -94,7 +73,10 @@ pub(super) fn of_file(
     leaves.sort_by_key(|(_, offset, _)| *offset);
     leaves.into_iter().try_for_each(|(path, offset, value)| {
         let place = place(offset);
-        each(known(&path, str::to_owned, &place)?, &Raw::of_file(value), place)
+        let key = known(&path, str::to_owned, &place)?;
+        let kinds = "expected a string, a whole number, or a list of strings";
+        let raw = Raw::of_file(value).ok_or_else(|| refused(format_args!("{place}: {path}"), kinds))?;
+        each(key, &raw, place)
     })
 }
 

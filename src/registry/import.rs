@@ -355,7 +355,7 @@ mod tests {
     }
 
     fn fresh(csv: impl AsRef<[u8]>) -> (Table, Report, Vec<Reject>) {
-        run(csv, Table::with_capacity(0), Mode::Merge).unwrap()
+        run(csv, Table::new(0).unwrap(), Mode::Merge).unwrap()
     }
 
     fn id(n: u32) -> String {
@@ -436,7 +436,7 @@ mod tests {
             lines.push(reject.line);
             Ok(())
         };
-        let empty = Table::with_capacity(0);
+        let empty = Table::new(0).unwrap();
         let (table, _) = import(csv.as_bytes(), empty, Mode::Merge, &KEY, 10..=20, 0, &mut keep).unwrap();
         assert_eq!((table.len(), lines), (2, vec![2, 5]));
     }
@@ -574,7 +574,7 @@ mod tests {
         let other = Record { check: !check, session: 4, ..held(&fresh(rows(HEADER, &[(1, "green,1")])).0, 1) };
         assert_eq!(other.resident, resident);
         let with_other = || {
-            let table = Table::with_capacity(1);
+            let table = Table::new(1).unwrap();
             table.write(&other).unwrap();
             table
         };
@@ -589,7 +589,7 @@ mod tests {
 
     #[test]
     fn a_file_of_another_shape_is_refused_by_name() {
-        let refused = |csv: &[u8]| match run(csv, Table::with_capacity(0), Mode::Merge) {
+        let refused = |csv: &[u8]| match run(csv, Table::new(0).unwrap(), Mode::Merge) {
             Err(ImportError::File((Fatal::Configuration, reason))) => reason,
             other => panic!("{other:?}"),
         };
@@ -627,7 +627,7 @@ mod tests {
         let csv = format!("\u{feff}{}", rows(HEADER, &[(1, "绿,1"), (2, "green,1")]));
         let mut taken = 0;
         let slow = Slow(csv.as_bytes());
-        let error = import(slow, Table::with_capacity(0), Mode::Merge, &KEY, 0..=u64::MAX, 0, &mut |_| {
+        let error = import(slow, Table::new(0).unwrap(), Mode::Merge, &KEY, 0..=u64::MAX, 0, &mut |_| {
             taken += 1;
             Ok(())
         });
@@ -652,7 +652,7 @@ mod tests {
                     _ => csv.insert(place, b"\",\r\n\xef0"[random.usize(..6)]),
                 }
             }
-            taken += u32::from(run(&csv, Table::with_capacity(0), Mode::Merge).is_ok());
+            taken += u32::from(run(&csv, Table::new(0).unwrap(), Mode::Merge).is_ok());
         }
         assert!(taken > 5_000, "most damage is in a row: {taken}");
     }

@@ -324,7 +324,7 @@ mod tests {
     const META: Meta = Meta { key_id: KEY_ID, created_unix_ms: 99, folded_to: 1 << 40 };
 
     fn table(rows: u32) -> Table {
-        let table = Table::with_capacity(rows as usize);
+        let table = Table::new(rows as usize).unwrap();
         demo::records(rows, &HashKey::new([3; 32]), 7).for_each(|record| table.write(&record).unwrap());
         table
     }
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn who_was_removed_is_stored_and_what_was_purged_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, table) = (folder.path().join("registry.snapshot"), Table::with_capacity(9));
+        let (path, table) = (folder.path().join("registry.snapshot"), Table::new(9).unwrap());
         let say = |number, version, status, test| {
             let resident = ResidentNumber(number);
             let statement = Statement { resident, check: 1, version, status, test, region: 0 };
@@ -431,7 +431,7 @@ mod tests {
             .collect();
         let apply =
             |table: &Table, statement: &Statement| table.apply(statement, table.reserve(statement.resident).unwrap());
-        let (live, expected) = (Table::with_capacity(RESIDENTS as usize), Table::with_capacity(RESIDENTS as usize));
+        let (live, expected) = (Table::new(RESIDENTS as usize).unwrap(), Table::new(RESIDENTS as usize).unwrap());
         log.iter().for_each(|statement| _ = apply(&expected, statement));
         let (folded, later) = log.split_at(20_000);
         folded.iter().for_each(|statement| _ = apply(&live, statement));

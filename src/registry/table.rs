@@ -101,11 +101,6 @@ impl Table {
         Ok(Table { cells: Cells::new(slots + 1)?, capacity, counts: CachePadded::default() })
     }
 
-    /// [`Table::new`]; panics where there is no memory for it.
-    pub fn with_capacity(capacity: usize) -> Table {
-        Table::new(capacity).expect("there is memory for the table")
-    }
-
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -472,7 +467,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_written_is_read_and_nothing_else_is() {
-        let table = Table::with_capacity(10);
+        let table = Table::new(10).unwrap();
         for number in [0, 1, 5, u64::MAX, u64::MAX - 1, u64::MAX / 2] {
             assert_eq!(table.read(ResidentNumber(number)), None);
             assert_eq!(raise_session(&table, ResidentNumber(number)), None);
@@ -488,7 +483,7 @@ pub(super) mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for round in 0..300 {
             let capacity = 1 + random.usize(..200);
-            let table = Table::with_capacity(capacity);
+            let table = Table::new(capacity).unwrap();
             let mut map = BTreeMap::new();
             for version in 0..(capacity as u64 * 2) {
                 // Some rounds crowd the end of the table, so that probes run over it.
@@ -510,14 +505,14 @@ pub(super) mod tests {
 
     #[test]
     fn a_full_table_refuses_new_residents_and_takes_updates() {
-        let table = Table::with_capacity(2);
+        let table = Table::new(2).unwrap();
         table.write(&record(1, 1)).unwrap();
         table.write(&record(2, 1)).unwrap();
         assert_eq!(table.write(&record(3, 1)), Err(Full { capacity: 2 }));
         assert_eq!(table.write(&record(0, 1)), Err(Full { capacity: 2 }));
         table.write(&record(2, 9)).unwrap();
         assert_eq!((table.len(), table.read(ResidentNumber(2)).unwrap().version), (2, 9));
-        assert_eq!(Table::with_capacity(0).write(&record(1, 1)), Err(Full { capacity: 0 }));
+        assert_eq!(Table::new(0).unwrap().write(&record(1, 1)), Err(Full { capacity: 0 }));
     }
 
     fn status(number: u64, version: u64, status: Status) -> Statement {
@@ -558,7 +553,7 @@ pub(super) mod tests {
         ];
         let mut random = fastrand::Rng::with_seed(3);
         for round in 0..500 {
-            let table = Table::with_capacity(1);
+            let table = Table::new(1).unwrap();
             let mut said = statements.repeat(2);
             random.shuffle(&mut said);
             said.truncate(1 + random.usize(..said.len()));
@@ -581,7 +576,7 @@ pub(super) mod tests {
 
     #[test]
     fn sessions_that_were_ended_stay_so_through_removal_and_return() {
-        let table = Table::with_capacity(3);
+        let table = Table::new(3).unwrap();
         assert!(!table.end_sessions(ResidentNumber(7), 9), "nobody's");
         assert!(say(&table, Statement { region: 610_100, ..status(7, 1, Status::Green) }));
         assert!(table.end_sessions(ResidentNumber(7), 5));
@@ -596,7 +591,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_place_is_reserved_used_and_given_back() {
-        let table = Table::with_capacity(2);
+        let table = Table::new(2).unwrap();
         let (first, second) = (table.reserve(ResidentNumber(1)).unwrap(), table.reserve(ResidentNumber(2)).unwrap());
         assert_eq!((table.len(), table.used()), (0, 2));
         assert_eq!(table.reserve(ResidentNumber(3)), Err(Full { capacity: 2 }));
@@ -617,18 +612,18 @@ pub(super) mod tests {
         for (capacity, used, warned) in
             [(100, 89, false), (100, 90, true), (10, 8, false), (10, 9, true), (1, 0, false)]
         {
-            let table = Table::with_capacity(capacity);
+            let table = Table::new(capacity).unwrap();
             (1..=used).for_each(|number| table.write(&record(number, 1)).unwrap());
             assert_eq!(table.is_nearly_full(), warned, "{used} of {capacity}");
         }
-        assert!(Table::with_capacity(0).is_nearly_full());
+        assert!(Table::new(0).unwrap().is_nearly_full());
     }
 
     #[test]
     fn the_purge_forgets_what_is_marked_as_test_and_nothing_else() {
         let residents = PURGE_CELLS_MAX as u64 * 2;
         for owners in [1, 3] {
-            let table = Table::with_capacity(residents as usize + 1);
+            let table = Table::new(residents as usize + 1).unwrap();
             let spread = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             for number in 0..residents {
                 let test = number % 4 == 0;
@@ -654,7 +649,7 @@ pub(super) mod tests {
 
     #[test]
     fn raising_a_session_changes_nothing_else() {
-        let table = Table::with_capacity(1);
+        let table = Table::new(1).unwrap();
         let before = Record { session: u32::MAX - 1, ..record(9, 9) };
         table.write(&before).unwrap();
         assert_eq!(raise_session(&table, before.resident), Some(u32::MAX));
@@ -668,7 +663,7 @@ pub(super) mod tests {
         const WRITERS: u64 = 3;
         const ROUNDS: u64 = 60_000;
         // Neighbours in one run of cells, so that owners race for them.
-        let table = Table::with_capacity(60);
+        let table = Table::new(60).unwrap();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let readers: Vec<_> = (0..3)

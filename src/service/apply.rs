@@ -66,7 +66,7 @@ mod tests {
             audit,
             record(4, 5, false, true),
         ];
-        let table = Table::with_capacity(8);
+        let table = Table::new(8).unwrap();
         let changed: Vec<bool> = log.iter().map(|record| replay(&table, record).unwrap()).collect();
         assert_eq!(changed, [true, true, true, true, true, true, false, true]);
         let rows: Vec<_> = table.rows().collect();
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_table_without_room_for_what_was_acknowledged_is_an_error() {
-        let table = Table::with_capacity(1);
+        let table = Table::new(1).unwrap();
         assert_eq!(replay(&table, &record(1, 1, false, false)), Ok(true));
         assert_eq!(replay(&table, &record(1, 2, true, false)), Ok(true));
         assert_eq!(replay(&table, &record(2, 1, false, false)), Err(Full { capacity: 1 }));

@@ -230,7 +230,8 @@ fn code(status: Status) -> String {
     let iat = u32::try_from(START.unix_s()).expect("before 2106");
     let exp = iat + 120;
     let request = CodeRequest { resident: ResidentNumber(9), version: 3, status, iat, exp, test: false };
-    Issuer::new(&keyring, DEFAULT_ISSUER).expect("an issuer").issue(&request, &mut code);
+    let issuer = Issuer::new(&keyring, DEFAULT_ISSUER).expect("an issuer");
+    issuer.write(&request, &issuer.sign(&request), &mut code);
     code.as_str().to_owned()
 }
 

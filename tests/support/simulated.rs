@@ -124,7 +124,7 @@ impl Simulated {
 
     /// `shards` shards whose inboxes hold `inbox_messages` each.
     pub fn with(seed: u64, settings: Arc<Settings>, shards: usize, inbox_messages: usize) -> Simulated {
-        let registry = Arc::new(Table::with_capacity(2 * RESIDENTS as usize));
+        let registry = Arc::new(Table::new(2 * RESIDENTS as usize).unwrap());
         for record in demo::records(RESIDENTS, &settings.hash_key, START.unix_ms) {
             registry.write(&record).unwrap();
         }

@@ -61,18 +61,6 @@ impl Symbol {
         }
     }
 
-    /// The whole symbol of `text`; `None` where that is longer than the symbol holds, or has a character outside the
-    /// alphanumeric set.
-    pub fn of(text: &[u8]) -> Option<Symbol> {
-        if text.len() > SYMBOL_CHARS_MAX {
-            return None;
-        }
-        let mut symbol = Symbol::begin(text.len());
-        symbol.push_text(text)?;
-        symbol.close();
-        Some(symbol)
-    }
-
     /// A symbol that will hold `chars` characters, at most [`SYMBOL_CHARS_MAX`].
     pub fn begin(chars: usize) -> Symbol {
         let mut symbol = Symbol::blank();
