@@ -42,8 +42,6 @@ fields! {
     14: ContentLength "content-length", SecFetchSite "sec-fetch-site";
     15: AcceptEncoding "accept-encoding", AcceptLanguage "accept-language", XForwardedFor "x-forwarded-for";
     17: TransferEncoding "transfer-encoding", XForwardedProto "x-forwarded-proto";
-    29: AccessControlRequestMethod "access-control-request-method";
-    30: AccessControlRequestHeaders "access-control-request-headers";
 }
 
 impl Field {
@@ -66,7 +64,6 @@ impl Field {
                 | Field::IfRange
                 | Field::Origin
                 | Field::SecFetchSite
-                | Field::AccessControlRequestMethod
         )
     }
 }

@@ -78,9 +78,7 @@ type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 const FIGURES: [Figure; 26] = [
     ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
     ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
-    ("onecode_residents_used", "Places taken: by residents, those removed, and writes under way.", |all, _| {
-        all.registry.used() as f64
-    }),
+    ("onecode_residents_used", "Places taken, by those removed, too.", |all, _| all.registry.used() as f64),
     ("onecode_residents_max", "Residents for whom there is room.", |all, _| all.registry.capacity() as f64),
     ("onecode_journal_records_total", "Records on disk, by this process.", |all, _| of(&all.journal().records)),
     ("onecode_journal_batches_total", "Batches that they were written in.", |all, _| of(&all.journal().batches)),
@@ -97,19 +95,11 @@ const FIGURES: [Figure; 26] = [
     ("onecode_journal_full", "1 while writes are refused: journal.disk_bytes_max.", |all, _| is(&all.folding.shut)),
     ("onecode_journal_full_for_scans", "1 while scans are refused.", |all, _| is(&all.folding.shut_to_scans)),
     ("onecode_journal_failed", "1 once a write or a sync has failed.", |all, _| is(&all.journal().failed)),
-    (
-        "onecode_journal_waiting_seconds",
-        "How long the oldest record that is not on disk has waited.",
-        Observer::waited_s,
-    ),
-    ("onecode_reloads_refused_total", "SIGHUPs that found something wrong and changed nothing.", |all, _| {
-        of(&all.reloads_refused)
+    ("onecode_journal_waiting_seconds", "How long the oldest record not on disk has waited.", Observer::waited_s),
+    ("onecode_reloads_refused_total", "SIGHUPs that changed nothing.", |all, _| of(&all.reloads_refused)),
+    ("onecode_tls_certificate_expires_seconds", "When the first one ends; 0 without any.", |all, _| {
+        of(&all.certificate_expires_unix_s)
     }),
-    (
-        "onecode_tls_certificate_expires_seconds",
-        "When the first certificate ends, since 1970; 0 without any.",
-        |all, _| of(&all.certificate_expires_unix_s),
-    ),
     ("process_cpu_seconds_total", "CPU time of all threads, from /proc/self/task.", |_, _| cpu_s()),
     ("process_resident_memory_bytes", "Memory in use, from /proc/self/statm.", |_, _| resident_bytes()),
     ("process_start_time_seconds", "When it started, since 1970.", |all, _| all.started_unix_ms as f64 / 1e3),

@@ -83,12 +83,6 @@ impl Callers {
         Ok(Callers(tokens))
     }
 
-    /// The name of the caller of a request, who must have `scope`.
-    pub(super) fn admit(&self, head: &Head<'_>, scope: Scope) -> Result<Arc<str>, Problem> {
-        let (name, may) = self.find(head, scope)?;
-        if may { Ok(name) } else { Err(problem::SCOPE_MISSING) }
-    }
-
     /// The name of the caller of a request, and whether that one has `scope`.
     pub(super) fn find(&self, head: &Head<'_>, scope: Scope) -> Result<(Arc<str>, bool), Problem> {
         if self.0.is_empty() {
@@ -133,12 +127,12 @@ mod tests {
         let admit = |field: &str, scope| {
             let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n");
             let head = parse(bytes.as_bytes()).unwrap().unwrap();
-            callers.admit(&head, scope).map(|name| name.to_string()).map_err(|problem| problem.word)
+            callers.find(&head, scope).map(|(name, may)| (name.to_string(), may)).map_err(|problem| problem.word)
         };
         let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
-        assert_eq!(admit(&bearer("secret-1"), Scope::Residents).unwrap(), "lab");
-        assert_eq!(admit(&bearer("secret-2"), Scope::Keys).unwrap(), "ops");
-        assert_eq!(admit(&bearer("secret-1"), Scope::Read), Err("scope-missing"));
+        assert_eq!(admit(&bearer("secret-1"), Scope::Residents), Ok(("lab".to_owned(), true)));
+        assert_eq!(admit(&bearer("secret-2"), Scope::Keys), Ok(("ops".to_owned(), true)));
+        assert_eq!(admit(&bearer("secret-1"), Scope::Read), Ok(("lab".to_owned(), false)));
         assert_eq!(admit(&bearer("secret-3"), Scope::Read), Err("token-invalid"));
         assert_eq!(admit("Authorization: Basic secret-1\r\n", Scope::Read), Err("token-invalid"));
         assert_eq!(admit("", Scope::Read), Err("token-missing"));

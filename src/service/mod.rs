@@ -452,7 +452,10 @@ impl Service {
 
     /// What an operator's dashboard asks for.
     fn operator_reads(&self, route: Route, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        self.parts.settings.callers.admit(head, Scope::Read)?;
+        let (_, may) = self.parts.settings.callers.find(head, Scope::Read)?;
+        if !may {
+            return Err(problem::SCOPE_MISSING);
+        }
         let (content_type, document) = match route {
             Route::Metrics => ("text/plain; version=0.0.4", self.parts.overview.metrics(reply.now)),
             Route::Audit => ("application/json", self.audit(head)?),

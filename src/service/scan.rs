@@ -152,6 +152,6 @@ impl Service {
         let test = line.test || self.parts.registry.read(opened.resident).is_some_and(|resident| resident.test);
         let (at_ms, received_ms, place) = (line.at, now.unix_ms, &*line.place);
         let record = Record::Scan { id, at_ms, received_ms, cti, result, place, device, test };
-        self.append(&record).map_err(LineResult::refused)
+        Ok(self.append(&record)?)
     }
 }

@@ -182,10 +182,10 @@ struct Batch {
 fn write_line(out: &mut ResponseBuffer, line: u64, result: LineResult) {
     let words = match result {
         LineResult::Silent => return,
+        LineResult::Error(&problem::BUSY) => ["retry", ""],
         LineResult::Error(problem) => [ERROR, problem.word],
         LineResult::Done => ["done", ""],
         LineResult::Ignored => ["ignored", ""],
-        LineResult::Retry => ["retry", ""],
     };
     write_words(out, line, words);
 }

@@ -39,9 +39,7 @@ pub enum LineResult {
     Done,
     /// Something newer, or the same, was said before.
     Ignored,
-    /// It was not taken, for want of room: send it again.
-    Retry,
-    /// It was refused.
+    /// It was refused; with [`problem::BUSY`] for want of room: send it again.
     Error(&'static Problem),
     /// Nothing is said about it: the line was empty.
     Silent,
@@ -220,17 +218,12 @@ impl Writes {
 }
 
 impl LineResult {
-    /// What a refusal of the journal means for a line.
-    pub(super) fn refused(refused: Refused) -> LineResult {
-        if refused == Refused::Full { LineResult::Retry } else { LineResult::Error(unavailable(refused)) }
-    }
-
     /// Why the whole request may be refused with it, if nothing of it was taken.
     pub(super) fn unavailable(self) -> Option<Problem> {
-        match self {
-            LineResult::Retry => Some(problem::BUSY),
-            LineResult::Error(problem) if problem.status == 503 => Some(*problem),
-            _ => None,
+        if let LineResult::Error(problem) = self {
+            Some(*problem).filter(|problem| problem.status == 503)
+        } else {
+            None
         }
     }
 }
@@ -238,21 +231,21 @@ impl LineResult {
 impl Ask {
     /// Its answer when the owner's queue is full.
     pub fn refused(self) -> Answer {
-        match self {
-            Ask::Statuses(statuses) => {
-                Answer::Lines(statuses.lines.iter().map(|(line, _)| (*line, LineResult::Retry)).collect())
-            }
-            _ => Answer::Refused(problem::BUSY),
-        }
+        let Ask::Statuses(statuses) = self else { return Answer::Refused(problem::BUSY) };
+        Answer::Lines(statuses.lines.iter().map(|(line, _)| (*line, LineResult::Error(&problem::BUSY))).collect())
     }
 }
 
 impl Service {
-    pub(super) fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
+    pub(super) fn append(&mut self, record: &Record<'_>) -> Result<u64, &'static Problem> {
         let appended = self.writes.port.append(record);
         let counters = &self.parts.counters;
         if appended.is_ok() { &counters.journal_appended } else { &counters.journal_refused }.add(1);
-        appended
+        appended.map_err(|refused| match refused {
+            Refused::Full => &problem::BUSY,
+            Refused::Failed => &problem::JOURNAL_FAILED,
+            Refused::Space => &problem::JOURNAL_FULL,
+        })
     }
 
     /// Writes down a call; its answer comes once that is durable.
@@ -270,7 +263,7 @@ impl Service {
 
     /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
     pub(super) fn write(&mut self, now: Now, asker: Asker, record: &Record<'_>, then: Then) -> Result<(), Problem> {
-        let ticket = self.append(record).map_err(|refused| *unavailable(refused))?;
+        let ticket = self.append(record).map_err(|refused| *refused)?;
         self.wait(now, ticket, asker, then);
         Ok(())
     }
@@ -319,7 +312,7 @@ impl Service {
             Ok(ticket) => ticket,
             Err(refused) => {
                 registry.release(place);
-                return Err(LineResult::refused(refused));
+                return Err(refused.into());
             }
         };
         if known.is_none() {
@@ -348,7 +341,7 @@ impl Service {
         if write.test.is_some_and(|of_line| of_line != test) {
             return Err(LineResult::Error(&problem::TEST_MARK_DIFFERS));
         }
-        if test && now.mono_ms() < self.writes.hold_test_until_ms { Err(LineResult::Retry) } else { Ok((check, test)) }
+        if test && now.mono_ms() < self.writes.hold_test_until_ms { Err(&problem::BUSY)? } else { Ok((check, test)) }
     }
 
     /// Ends all sessions of a resident whom this shard owns. `Some`: it does not wait for the journal.
@@ -493,12 +486,4 @@ pub struct Statuses {
     pub owner: usize,
     pub author: Arc<str>,
     pub lines: Vec<(u64, StatusWrite)>,
-}
-
-fn unavailable(refused: Refused) -> &'static Problem {
-    match refused {
-        Refused::Full => &problem::BUSY,
-        Refused::Failed => &problem::JOURNAL_FAILED,
-        Refused::Space => &problem::JOURNAL_FULL,
-    }
 }

@@ -7,7 +7,6 @@
 //! A ticket is good only for the listener that gave it and for as long as that trusts the same client certificates:
 //! otherwise one from an open listener would pass for a certificate on another (rustls, "Sharing resumption storage").
 
-use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -56,16 +55,12 @@ impl Tickets {
 }
 
 /// Tickets of one listener.
+#[derive(derive_more::Debug)]
+#[debug("Ticketer")]
 pub(super) struct Ticketer {
     pub(super) tickets: Arc<Tickets>,
     /// Sealed under, so that they open nowhere else.
     pub(super) context: [u8; 32],
-}
-
-impl fmt::Debug for Ticketer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ticketer")
-    }
 }
 
 impl ProducesTickets for Ticketer {
