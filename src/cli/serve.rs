@@ -300,7 +300,7 @@ fn start(
         counters: counters.clone(),
         registry: registry.clone(),
         folding: durable.folding.clone(),
-        driver: taken.name(),
+        driver: taken.name,
         started_unix_ms: super::now().unix_ms,
         certificate_expires_unix_s: tls.expires_unix_s.clone(),
         reloads_refused: tls.reloads_refused.clone(),
@@ -317,7 +317,7 @@ fn start(
     for (index, (((listener, pull), counters), mailbox)) in seats.enumerate() {
         let (shards, seed) = (config.shards, fastrand::u64(..));
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
-        let (library, pages, ahead) = (library.clone(), library.arena(), ahead.clone());
+        let (library, pages, ahead) = (library.clone(), library.arena, ahead.clone());
         let (port, past) = (Port::new(lanes[index].clone()), past.share(index, shards));
         let (role, name, payloads, connections_max) = match index.checked_sub(shards) {
             None => (Role::Public, format!("shard-{index}"), PAYLOAD_CACHE_SLOTS, connections_max),

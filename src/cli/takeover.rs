@@ -166,7 +166,7 @@ pub(super) fn connect(config: &Config, driver: &Taken) -> Result<Old, Ended> {
     let refused = |reason: String| (Fatal::Configuration, format!("--takeover: {}: {reason}", path.display()));
     let lockable = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     // Found out later, it would leave nobody to serve.
-    if driver.name() != "monoio-epoll" && getrlimit(Resource::Memlock).current.is_some() && !lockable() {
+    if driver.name != "monoio-epoll" && getrlimit(Resource::Memlock).current.is_some() && !lockable() {
         return Err(refused("two processes with io_uring need an unlimited RLIMIT_MEMLOCK: raise it".to_owned()));
     }
     let nobody = |error| refused(format!("no server to take over from: {error}: start without --takeover"));

@@ -31,16 +31,10 @@ use crate::shard::mailbox::{Inbox, Message};
 /// What runs, and why not something else: the one line of the log that makes a measurement evidence.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    name: &'static str,
+    /// For the log and the metrics.
+    pub name: &'static str,
     run: fn(Seat) -> io::Result<()>,
     why: String,
-}
-
-impl Taken {
-    /// The driver's name, for the log and the metrics.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
 }
 
 impl fmt::Display for Taken {

@@ -32,7 +32,8 @@ impl Encoded {
 pub struct Library {
     /// Of the languages of one path the first is the default.
     assets: Vec<Packed>,
-    arena: &'static [u8],
+    /// The memory that all that is sent borrowed lies in.
+    pub arena: &'static [u8],
 }
 
 impl Library {
@@ -49,11 +50,6 @@ impl Library {
         let (kept, arena) = arena::keep(&wholes)?;
         wholes.iter_mut().zip(kept).for_each(|(whole, kept)| **whole = Bytes::from_static(kept));
         Ok(Library { assets, arena })
-    }
-
-    /// The memory that all that is sent borrowed lies in.
-    pub fn arena(&self) -> &'static [u8] {
-        self.arena
     }
 
     /// Whether there is the path that these two make together.

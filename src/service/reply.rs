@@ -154,11 +154,6 @@ impl Reply<'_> {
         self.output.head.end_head();
     }
 
-    /// Where it goes on.
-    pub(super) fn buffer(&mut self) -> &mut ResponseBuffer {
-        &mut self.output.head
-    }
-
     #[inline(always)]
     fn start(&mut self, status: u16, fields: Fields<'_>) -> &mut ResponseBuffer {
         self.status = status;

@@ -294,7 +294,7 @@ impl Service {
             stream.opened = true;
         }
         let chunked = !reply.target.http10;
-        let out = reply.buffer();
+        let out = &mut reply.output.head;
         let open = chunked.then(|| out.open_chunk());
         let has_room = |out: &ResponseBuffer| out.room_bytes() >= LINE_ANSWER_BYTES_MAX + CHUNK_BYTES;
         while has_room(out)

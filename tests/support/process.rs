@@ -43,7 +43,7 @@ impl Under {
             Under::MonoioEpoll => return true,
         };
         let reason = match taken {
-            Ok(taken) if taken.name() == self.name() => return true,
+            Ok(taken) if taken.name == self.name() => return true,
             Ok(taken) => taken.to_string(),
             Err(reason) => reason,
         };
