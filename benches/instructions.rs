@@ -40,7 +40,7 @@ const RESIDENTS: u32 = 3_000;
 const CALLS_OF_A_PART: u32 = 500;
 const CALLS_WARM: u32 = 2_000;
 const CALLS_COLD: u32 = 300;
-/// Of [`Window::DEFAULT`].
+/// Of the default window, 45 s and 120 s.
 const WINDOW_S: u64 = 45;
 
 fn main() {
@@ -276,7 +276,7 @@ fn settings(keyring: &Keyring) -> Settings {
         generation: 1,
         issuer: Issuer::new(keyring, DEFAULT_ISSUER).expect("the keyring is whole"),
         painter: Painter::default(),
-        window: Window::DEFAULT,
+        window: Window::new(45, 120).unwrap(),
         session_key: SessionKey::new(session.epoch, *session.key.expose()).expect("the first epoch is in range"),
         device_key: DeviceKey::new(*keyring.device_key.expose()),
         callers: Callers::default(),

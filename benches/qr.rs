@@ -106,7 +106,7 @@ fn main() {
         symbol
     });
 
-    let times = Window::DEFAULT.times(ResidentNumber(5), NOW.into());
+    let times = Window::new(45, 120).unwrap().times(ResidentNumber(5), NOW.into());
     let mut body = [0; PAYLOAD_BYTES_MAX];
     let mut write = |code: &CodeBuffer, matrix: &Matrix| {
         payload::write(&Payload { code: code.as_str(), status: Status::Green, times, test: false, matrix }, &mut body)

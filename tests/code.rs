@@ -51,7 +51,7 @@ fn two_nodes_with_one_keyring_make_one_code_and_a_scanner_accepts_it() {
     let folder = tempfile::tempdir().unwrap();
     let node = |now| Keyring::open_or_create(&folder.path().join("keys"), now, os_random).unwrap();
     let (one, other) = (node(now), node(now + 1));
-    let times = Window::DEFAULT.times(RESIDENT, now);
+    let times = Window::new(45, 120).unwrap().times(RESIDENT, now);
     let code = issued(&Issuer::new(&one, DEFAULT_ISSUER).unwrap(), times, false);
     assert_eq!(code, issued(&Issuer::new(&other, DEFAULT_ISSUER).unwrap(), times, false));
 

@@ -14,9 +14,6 @@ use crate::sys::regular_file::{self, read_bounded};
 
 /// Reads and packs the folder. Each file must fit the budget on the wire, in each of its compressed encodings where it
 /// has some: a browser may ask for any of them.
-///
-/// # Errors
-/// A file that cannot be read, is larger than the budget, or is of no known kind; the exit status and the reason.
 pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> {
     let is_shown = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
     let mut packed = Vec::new();

@@ -35,7 +35,6 @@ pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const FORMAT: &str = "onecode backup";
 pub(super) const VERSION: u32 = 1;
 
-/// Write a backup of the data folder into DIR; the server may be running.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "It has every write that was acknowledged before the command began. Keys are never in it: `onecode keys export` \

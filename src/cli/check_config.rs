@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use super::{Done, Place, serve};
 use crate::config::Config;
 
-/// Arguments of `check-config`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -18,7 +17,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints the effective configuration with the source of each value.
 pub fn run(args: &Args) -> Done {
     let config = args.place.load(&[])?;
     serve::prepare(&config)?;

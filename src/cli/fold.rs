@@ -65,7 +65,6 @@ impl Pause {
     }
 }
 
-/// What the fold works on.
 struct Folder {
     data: PathBuf,
     journal: PathBuf,
@@ -82,10 +81,9 @@ struct Folder {
     last: Instant,
     /// There is something of an earlier process to fold.
     owes: bool,
-    /// Removals of test data, of this process, that the segments have followed.
-    purges: u64,
-    /// There is one of an earlier process that they may not have followed.
-    owes_purge: bool,
+    /// Removals of test data, of this process, that the segments have followed; `None`: there is one of an earlier
+    /// process that they may not have.
+    purges: Option<u64>,
     retention: Retention,
     /// It is said that the registry is nearly full.
     warned: bool,
@@ -143,7 +141,7 @@ impl Durable {
                 bells[lane].ring();
             }
         });
-        let (owes, owes_purge) = (replayed.records > 0, replayed.purged);
+        let (owes, purges) = (replayed.records > 0, (!replayed.purged).then_some(0));
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
         let pause = Arc::<Pause>::default();
@@ -162,8 +160,7 @@ impl Durable {
             bytes_before: 0,
             last: Instant::now(),
             owes,
-            purges: 0,
-            owes_purge,
+            purges,
             retention,
             warned: false,
         };
@@ -234,7 +231,7 @@ impl Folder {
         let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.scan_bytes_max()
             && unfolded >= JOURNAL_SEGMENT_BYTES as u64 / 2;
         let old = self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
-        let purge = self.owes_purge || self.purges_asked() > self.purges;
+        let purge = self.purges.is_none_or(|followed| self.purges_asked() > followed);
         if self.owes || purge || pressed || old || unfolded >= JOURNAL_UNFOLDED_BYTES_MAX {
             (self.bytes_before, self.last) = (written, Instant::now());
             match self.fold() {
@@ -275,7 +272,7 @@ impl Folder {
         // In this order: the segments of every removal that is in what is folded are written before it. One that comes
         // meanwhile is beyond what is folded, so a start finds it, and the next fold follows it.
         let (folded_to, followed) = self.settled()?;
-        if self.owes_purge || followed > self.purges {
+        if self.purges.is_none_or(|before| followed > before) {
             self.forget_test_data()?;
         }
         let created_unix_ms = self.retention.now_ms(super::now().unix_ms, Instant::now());
@@ -293,7 +290,7 @@ impl Folder {
         };
         let stored = snapshot::store(&self.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
         let rows = stored.map_err(|(_, reason)| reason)?;
-        (self.owes_purge, self.purges) = (false, followed);
+        self.purges = Some(followed);
         self.folding.folded_to.store(folded_to, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);
         let ms = began.elapsed().as_millis();

@@ -16,7 +16,7 @@ use crate::journal::reading;
 use crate::journal::recover::segment_path;
 use crate::registry::data_folder::{DataFolder, replace_file};
 use crate::registry::id_number::HashKey;
-use crate::registry::import::{ImportError, Mode, Reject, Report, import};
+use crate::registry::import::{ImportError, Mode, Report, import};
 use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
 
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Done {
         let mut list = BufWriter::new(file);
         list.write_all(b"line,column,reason\n")?;
         // No reason has a quote in it, and only a quoted field may have a comma.
-        let mut reject = |row: &Reject| writeln!(list, "{},{},\"{}\"", row.line, row.column, row.reason);
+        let mut reject = |line, column: &str, reason: &str| writeln!(list, "{line},{column},\"{reason}\"");
         let imported = import(input, held, mode, &key, versions, rows_expected, &mut reject)?;
         list.flush()?;
         Ok(imported)
@@ -125,7 +125,6 @@ fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Tab
     Ok((table, replayed.end.next - 1))
 }
 
-/// On stderr, and only if somebody looks.
 fn progress_bar(length_bytes: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -21,7 +21,6 @@ use crate::journal::recover::segment_path;
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::words::Status;
 
-/// Inspect, verify or export the journal; the server may be running.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "It reads what was on disk when it began, all that was acknowledged by then included. Of a journal that is damaged \
@@ -100,7 +99,6 @@ pub fn run(args: &Args) -> Done {
     }
 }
 
-/// What is told of a segment.
 #[derive(Default, Serialize)]
 struct Segment {
     segment: String,
@@ -238,14 +236,6 @@ struct Seen {
     versions: HashMap<u64, u64>,
 }
 
-impl Seen {
-    /// Whether a statement changes anything; one that does not was answered `ignored`.
-    fn is_news(&mut self, resident: u64, version: u64) -> bool {
-        let known = self.versions.entry(resident).or_default();
-        version > std::mem::replace(known, version.max(*known))
-    }
-}
-
 impl Export {
     /// What is told of a record, in the order of the fields; `None` if it is not asked for, or no news.
     fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>, seen: &mut Seen) -> Option<Vec<Value>> {
@@ -279,7 +269,10 @@ impl Export {
             Record::Status { resident, version, status, remove, test, region, at_ms, author, reason, .. }
                 if self.what == What::Statuses && is_them(Some(resident.0)) =>
             {
-                (seen.is_news(resident.0, version) && at_place(None) && in_time(at_ms)).then(|| {
+                // One that changes nothing was answered `ignored`.
+                let known = seen.versions.entry(resident.0).or_default();
+                let is_news = version > std::mem::replace(known, version.max(*known));
+                (is_news && at_place(None) && in_time(at_ms)).then(|| {
                     vec![
                         time(at_ms),
                         format!("{:016x}", resident.0).into(),

@@ -17,7 +17,6 @@ use crate::code::sealed;
 use crate::registry::import::read_line;
 use crate::sys::regular_file::{self, read_bounded};
 
-/// Manage the keys of a server.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

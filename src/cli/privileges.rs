@@ -9,10 +9,7 @@ use rustix::thread::set_no_new_privs;
 use super::{Ended, Fatal};
 use crate::config::Config;
 
-/// Whom `serve` is to become, if anyone.
-///
-/// # Errors
-/// There is no such user, it is root, or this process cannot become it.
+/// Whom `serve` is to become, if anyone: an error where there is no such user, it is root, or this process cannot.
 pub(super) fn user(config: &Config) -> Result<Option<User>, Ended> {
     let Some(name) = &config.user else { return Ok(None) };
     let refused = |reason: &str| (Fatal::Configuration, format!("{}: {name}: {reason}", config.place("user")));
@@ -29,9 +26,6 @@ pub(super) fn user(config: &Config) -> Result<Option<User>, Ended> {
 /// Becomes that user for good: without a capability (`capabilities(7)`: the kernel takes them from who leaves user 0), and
 /// without a way to get one back (`PR_SET_NO_NEW_PRIVS`). All ports are bound by then, the limits raised, and no thread
 /// has been started.
-///
-/// # Errors
-/// As [`user`], or what the system said.
 pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
     let Some(user) = user(config)? else { return Ok(()) };
     if Uid::effective().is_root() {
@@ -47,9 +41,6 @@ pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
 
 /// Keeps the keys in this process's memory from core dumps, and from other processes of its user (`prctl(2)`,
 /// `PR_SET_DUMPABLE`).
-///
-/// # Errors
-/// What the system said.
 pub(super) fn hide_memory() -> Result<(), Ended> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let hidden = setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));

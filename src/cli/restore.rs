@@ -19,7 +19,6 @@ use crate::limits::MANIFEST_BYTES_MAX;
 use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE};
 use crate::sys::regular_file::{self, read_bounded, sync_folder_of};
 
-/// Make a data folder from the backup in DIR.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "The data folder must be empty, but for its keys. Every file is checked against the manifest, and the state against \

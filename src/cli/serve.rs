@@ -51,7 +51,6 @@ use crate::shard::mailbox::{INBOX_MESSAGES_MAX, Inbox, Mailbox, Message};
 use crate::sys::open_files;
 use crate::words::Now;
 
-/// What `serve` takes.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, certificates, the JWKS and the \
@@ -91,14 +90,12 @@ pub struct Args {
     driver: Option<String>,
 }
 
-/// Serves until a signal ends it.
 pub fn run(args: &Args) -> Done {
     let served = serve(args);
     demo::remove_temporary();
     served.map(|()| ExitCode::SUCCESS)
 }
 
-/// A process that serves: what the signals' thread needs.
 struct Serving {
     config: Config,
     demo_residents: Option<u32>,

@@ -47,7 +47,6 @@ pub(super) struct Replayed {
     pub folded_to: u64,
     /// When the snapshot was made; of none: now.
     pub folded_unix_ms: u64,
-    /// Where the journal ends.
     pub end: End,
     /// What is remembered besides the table.
     pub past: Past,

@@ -57,7 +57,6 @@ impl Tls {
         secrets.iter().chain([&*secret()]).for_each(|secret| self.tickets.rotate(secret));
     }
 
-    /// Reads and checks all files.
     pub(super) fn read(&self, config: &Config) -> Result<Listeners, Ended> {
         if config.tls_certificates.is_empty() {
             return Ok(Listeners::default());

@@ -16,7 +16,6 @@ use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::registry::import::read_line;
 use crate::sys::regular_file::read_bounded;
 
-/// Say what codes are worth.
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
     "With 0 every code is valid or valid_in_grace; with 1 one is not, or there is none."

@@ -114,7 +114,7 @@ mod tests {
     fn body(code: &str, status: Status, test: bool) -> (Vec<u8>, Vec<u8>) {
         let mut matrix = Matrix::blank();
         Painter::default().paint(&symbol_of(code.as_bytes()).unwrap(), &mut matrix);
-        let times = Window::DEFAULT.times(ResidentNumber(5), 1_780_000_000);
+        let times = Window::new(45, 120).unwrap().times(ResidentNumber(5), 1_780_000_000);
         let mut out = [0; PAYLOAD_BYTES_MAX];
         let lengths = write(&Payload { code, status, times, test, matrix: &matrix }, &mut out);
         let (head, closing) = lengths.without_matrix(&out);

@@ -28,9 +28,6 @@ pub struct Times {
 }
 
 impl Window {
-    /// Without pressure: 45 s and 120 s.
-    pub const DEFAULT: Window = Window { window_s: 45, life_s: 120 };
-
     /// A window of `window_s` seconds whose codes live `life_s` seconds. `None`: an empty window, a life shorter than
     /// two windows, or one longer than [`CODE_LIFE_S_MAX`].
     pub const fn new(window_s: u32, life_s: u32) -> Option<Window> {
@@ -77,7 +74,7 @@ mod tests {
     #[test]
     fn all_residents_share_the_start_and_the_end() {
         for resident in 0..1_000 {
-            let times = Window::DEFAULT.times(ResidentNumber(resident), NOW);
+            let times = Window::new(45, 120).unwrap().times(ResidentNumber(resident), NOW);
             assert_eq!((times.iat, times.exp), (1_779_999_975, 1_780_000_095));
         }
     }
@@ -85,9 +82,9 @@ mod tests {
     #[test]
     fn nothing_changes_within_a_window() {
         let start = NOW / 45 * 45;
-        let first = Window::DEFAULT.times(ResidentNumber(7), start);
-        assert!((start..start + 45).all(|now| Window::DEFAULT.times(ResidentNumber(7), now) == first));
-        assert_ne!(Window::DEFAULT.times(ResidentNumber(7), start + 45), first);
+        let first = Window::new(45, 120).unwrap().times(ResidentNumber(7), start);
+        assert!((start..start + 45).all(|now| Window::new(45, 120).unwrap().times(ResidentNumber(7), now) == first));
+        assert_ne!(Window::new(45, 120).unwrap().times(ResidentNumber(7), start + 45), first);
     }
 
     #[test]
@@ -106,7 +103,7 @@ mod tests {
     fn a_city_never_turns_at_once() {
         let mut count = [0u32; 45];
         for resident in 0..45_000u64 {
-            let times = Window::DEFAULT.times(ResidentNumber(resident), NOW);
+            let times = Window::new(45, 120).unwrap().times(ResidentNumber(resident), NOW);
             count[(times.refresh_at - times.iat - 45) as usize] += 1;
         }
         // Binomial, mean 1,000, deviation 31: six deviations either side.
@@ -118,11 +115,10 @@ mod tests {
         assert_eq!(Window::new(0, 120), None);
         assert_eq!(Window::new(61, 120), None);
         assert_eq!(Window::new(60, 601), None);
-        assert_eq!(Window::DEFAULT, Window::new(45, 120).unwrap());
     }
 
     #[test]
     fn the_end_of_32_bit_time_is_not_a_panic() {
-        assert_eq!(Window::DEFAULT.times(ResidentNumber(1), u64::MAX).exp, u32::MAX);
+        assert_eq!(Window::new(45, 120).unwrap().times(ResidentNumber(1), u64::MAX).exp, u32::MAX);
     }
 }

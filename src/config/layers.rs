@@ -98,9 +98,6 @@ const ENVIRONMENT_PREFIX: &str = "ONECODE_";
 const FOREIGN: [&str; 6] = ["BIN", "LOG", "SESSIONS", "TEST_", "SERVICE_", "PORT"];
 
 /// The process's variables that set a key.
-///
-/// # Errors
-/// A value that is not UTF-8, by the name of its variable.
 pub(super) fn environment() -> Result<Vec<(String, String)>, Ended> {
     let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let text = |(name, value): (String, std::ffi::OsString)| match value.into_string() {

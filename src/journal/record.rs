@@ -30,9 +30,7 @@ pub enum Record<'a> {
     /// A statement about a resident. Whether it stands is decided where it is applied: the newest version does.
     Status {
         resident: ResidentNumber,
-        /// As in the registry's record.
         check: u64,
-        /// Unix milliseconds of the statement.
         version: u64,
         status: Status,
         /// The resident is taken out of the registry; `status` says nothing.
@@ -40,7 +38,6 @@ pub enum Record<'a> {
         test: bool,
         /// GB/T 2260 area; 0 leaves it as it is.
         region: u32,
-        /// When it was accepted.
         at_ms: u64,
         author: &'a str,
         reason: &'a str,
@@ -52,13 +49,10 @@ pub enum Record<'a> {
         session: u32,
         test: bool,
     },
-    /// A code was checked at a place.
     Scan {
         /// Made by the scanner (or by the server for a scan checked online); the same scan comes with the same id.
         id: [u8; 16],
-        /// When it was scanned.
         at_ms: u64,
-        /// When it was accepted.
         received_ms: u64,
         cti: [u8; 16],
         /// What was decided, as the wire names it.
@@ -68,7 +62,6 @@ pub enum Record<'a> {
         device: &'a str,
         test: bool,
     },
-    /// An operator's call.
     Audit {
         at_ms: u64,
         author: &'a str,

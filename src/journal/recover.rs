@@ -15,7 +15,6 @@ use super::record::{DecodeError, Record};
 use super::segment::{Broken, HEADER_BYTES, Header, HeaderError, Reader, Stored, is_zero};
 use crate::sys::regular_file;
 
-/// Where segments are read from.
 pub trait Source {
     /// The newest segment that was ever in use, where that is noted; asked before the list.
     fn head(&mut self) -> io::Result<Option<u64>>;
@@ -113,7 +112,6 @@ pub struct End {
     pub torn: Option<Torn>,
 }
 
-/// The segment before another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Previous {
     /// Its name; `None` where the new segment takes the place of the one after it.
@@ -122,7 +120,6 @@ pub struct Previous {
     pub end: u64,
 }
 
-/// An unfinished last append.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Torn {
     pub segment: u64,

@@ -60,19 +60,9 @@ pub struct Report {
     pub kept: u64,
 }
 
-/// A row that was not taken.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Reject {
-    /// The line of the file, from 1.
-    pub line: u64,
-    /// The column that is wrong; empty when it is the row.
-    pub column: &'static str,
-    /// Why. It has no text of the file in it.
-    pub reason: String,
-}
-
 /// Merges `input` into `held` and returns the registry that results. A row of which `updated_at` is not within
-/// `versions`, in Unix milliseconds, is wrong. `rows_expected` need not be right. Wrong rows go to `reject`.
+/// `versions`, in Unix milliseconds, is wrong. `rows_expected` need not be right. Wrong rows go to `reject`: the
+/// line of the file, from 1, the column (empty when it is the row), and why, which has no text of the file in it.
 ///
 /// # Errors
 /// The file is refused as a whole, and `held` is to be taken as unchanged: load it again.
@@ -83,7 +73,7 @@ pub fn import(
     key: &HashKey,
     versions: RangeInclusive<u64>,
     rows_expected: usize,
-    reject: &mut dyn FnMut(&Reject) -> io::Result<()>,
+    reject: &mut dyn FnMut(u64, &'static str, &str) -> io::Result<()>,
 ) -> Result<(Table, Report), ImportError> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
     let (mut row, mut line) = (Vec::new(), 1);
@@ -108,16 +98,13 @@ pub fn import(
         merger.report.rows += 1;
         if let Err((column, reason)) = merger.take(&row, key) {
             merger.report.rejected += 1;
-            reject(&Reject { line, column, reason })?;
+            reject(line, column, &reason)?;
         }
     }
 }
 
 /// Reads a line without its end, and of one of more than `bytes_max` as much as shows it. False at the end of the input.
-///
-/// # Errors
-/// What the system said.
-pub fn read_line(input: &mut impl BufRead, bytes_max: u64, line: &mut Vec<u8>) -> io::Result<bool> {
+pub(crate) fn read_line(input: &mut impl BufRead, bytes_max: u64, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     if input.by_ref().take(bytes_max + 1).read_until(b'\n', line)? == 0 {
         return Ok(false);
@@ -341,10 +328,12 @@ mod tests {
 
     const KEY: HashKey = HashKey::new([9; 32]);
 
-    fn run(csv: impl AsRef<[u8]>, held: Table, mode: Mode) -> Result<(Table, Report, Vec<Reject>), ImportError> {
+    type Rejects = Vec<(u64, &'static str, String)>;
+
+    fn run(csv: impl AsRef<[u8]>, held: Table, mode: Mode) -> Result<(Table, Report, Rejects), ImportError> {
         let mut rejects = Vec::new();
-        let mut keep = |reject: &Reject| {
-            rejects.push(reject.clone());
+        let mut keep = |line, column, reason: &str| {
+            rejects.push((line, column, reason.to_owned()));
             Ok(())
         };
         let (table, report) = import(csv.as_ref(), held, mode, &KEY, 0..=u64::MAX, 0, &mut keep)?;
@@ -354,7 +343,7 @@ mod tests {
         Ok((table, report, rejects))
     }
 
-    fn fresh(csv: impl AsRef<[u8]>) -> (Table, Report, Vec<Reject>) {
+    fn fresh(csv: impl AsRef<[u8]>) -> (Table, Report, Rejects) {
         run(csv, Table::new(0).unwrap(), Mode::Merge).unwrap()
     }
 
@@ -404,7 +393,7 @@ mod tests {
             let (table, _, rejects) = fresh(bytes);
             let statuses = [1, 2, 3].map(|n| held(&table, n).status);
             assert_eq!(statuses, [Status::Green, Status::Yellow, Status::Red]);
-            assert_eq!(rejects.iter().map(|reject| reject.line).collect::<Vec<_>>(), [5, 6]);
+            assert_eq!(rejects.iter().map(|(line, ..)| *line).collect::<Vec<_>>(), [5, 6]);
         }
     }
 
@@ -431,9 +420,9 @@ mod tests {
     fn a_time_out_of_the_range_is_a_wrong_row() {
         let csv = rows(HEADER, &[(1, "red,9"), (2, "red,10"), (3, "red,20"), (4, "red,21")]);
         let mut lines = Vec::new();
-        let mut keep = |reject: &Reject| {
-            assert!(reject.column == "updated_at" && reject.reason.starts_with("before the year 2000"));
-            lines.push(reject.line);
+        let mut keep = |line, column, reason: &str| {
+            assert!(column == "updated_at" && reason.starts_with("before the year 2000"));
+            lines.push(line);
             Ok(())
         };
         let empty = Table::new(0).unwrap();
@@ -459,7 +448,7 @@ mod tests {
             format!("{},green,1,,,", id(2)),                       // 18
         ];
         let (table, report, rejects) = fresh(csv.concat());
-        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, reject.column, &*reject.reason)).collect();
+        let found: Vec<_> = rejects.iter().map(|(line, column, reason)| (*line, *column, &**reason)).collect();
         assert_eq!(
             found,
             [
@@ -580,7 +569,7 @@ mod tests {
         };
         let (table, _, rejects) = run(rows(HEADER, &[(1, "red,9")]), with_other(), Mode::Merge).unwrap();
         let reason = "another ID number has the same resident number".to_owned();
-        assert_eq!(rejects, [Reject { line: 2, column: "id_number", reason }]);
+        assert_eq!(rejects, [(2, "id_number", reason)]);
         assert_eq!(table.read(resident), Some(other));
         let (table, report, again) =
             run(rows(HEADER, &[(1, "red,9"), (2, "red,9")]), with_other(), Mode::Replace).unwrap();
@@ -609,7 +598,7 @@ mod tests {
         let csv = format!("{HEADER}\n\"{},green,1\n{long}\r\n{},green,1\n{long}", id(1), id(2));
         let (table, report, rejects) = fresh(csv);
         assert_eq!((table.len(), report.rows, report.inserted), (1, 4, 1));
-        let found: Vec<_> = rejects.iter().map(|reject| (reject.line, &*reject.reason)).collect();
+        let found: Vec<_> = rejects.iter().map(|(line, _, reason)| (*line, &**reason)).collect();
         let long = "more than 4096 bytes";
         assert_eq!(found, [(2, "19 bytes, expected 18"), (3, long), (5, long)]);
     }
@@ -627,7 +616,7 @@ mod tests {
         let csv = format!("\u{feff}{}", rows(HEADER, &[(1, "绿,1"), (2, "green,1")]));
         let mut taken = 0;
         let slow = Slow(csv.as_bytes());
-        let error = import(slow, Table::new(0).unwrap(), Mode::Merge, &KEY, 0..=u64::MAX, 0, &mut |_| {
+        let error = import(slow, Table::new(0).unwrap(), Mode::Merge, &KEY, 0..=u64::MAX, 0, &mut |_, _, _| {
             taken += 1;
             Ok(())
         });

@@ -59,7 +59,7 @@ pub fn settings_for(jwks: Option<&str>, callers: Callers) -> Arc<Settings> {
         generation: 1,
         issuer: Issuer::new(&keyring, "CN-610100").unwrap(),
         painter: Painter::default(),
-        window: Window::DEFAULT,
+        window: Window::new(45, 120).unwrap(),
         session_key: SessionKey::new(session.epoch, *session.key.expose()).unwrap(),
         session_s: 86_400,
         device_key: DeviceKey::new(*keyring.device_key.expose()),

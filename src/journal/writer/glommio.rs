@@ -22,13 +22,8 @@ const IO_MEMORY_BYTES: usize = 1 << 20;
 /// Entries of each of glommio's three rings: one operation is in flight.
 const RING_ENTRIES: usize = 32;
 
-/// An executor on this thread.
-///
-/// # Errors
-/// No ring may be made here, or the CPU is not ours.
-///
-/// # Panics
-/// glommio may, on a system that it does not expect.
+/// An executor on this thread: an error where no ring may be made here, or the CPU is not ours. On a system that it does
+/// not expect glommio may panic.
 fn executor(cpu: Option<usize>) -> io::Result<LocalExecutor> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let builder = LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).ring_depth(RING_ENTRIES);
@@ -69,9 +64,6 @@ impl File for DmaFile {
 }
 
 /// Runs until the journal is to end, or has failed.
-///
-/// # Errors
-/// The executor cannot be made.
 pub(super) fn run(log: Log, mut disk: Disk<DmaFile>, cpu: Option<usize>) -> io::Result<()> {
     executor(cpu)?.run(async move {
         log.run(&mut disk).await;
@@ -80,13 +72,7 @@ pub(super) fn run(log: Log, mut disk: Disk<DmaFile>, cpu: Option<usize>) -> io::
     Ok(())
 }
 
-/// Does once, in this folder, what the writer does: a ring, direct I/O, a sync.
-///
-/// # Errors
-/// Why the writer cannot run here.
-///
-/// # Panics
-/// glommio may, on a system that it does not expect.
+/// Does once, in this folder, what the writer does: a ring, direct I/O, a sync. Fails, or panics, where it cannot run.
 pub(super) fn probe(folder: &Path, cpu: Option<usize>) -> io::Result<()> {
     let path = spare_path(folder);
     regular_file::remove(&path)?;
