@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::{Ended, Fatal, counted, state};
+use super::{Ended, Fatal, counted};
 use crate::config::Config;
 use crate::registry::data_folder::{DataFolder, replace_file};
 use crate::registry::demo;
@@ -85,7 +85,7 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
 
 impl Demo {
     pub(super) fn table(&self, key: &HashKey, now: Now) -> Result<Table, Ended> {
-        let table = state::empty(self.residents as usize)?;
+        let table = Table::new(self.residents as usize)?;
         let written = demo::records(self.residents, key, now.unix_ms).try_for_each(|record| table.write(&record));
         written.map(|()| table).map_err(Fatal::System.at("the demo's registry"))
     }

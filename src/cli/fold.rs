@@ -205,10 +205,6 @@ impl Folder {
         self.pause.stopping.load(Relaxed) || self.pause.wanted.load(Relaxed)
     }
 
-    fn segments(&self) -> recover::Folder {
-        recover::Folder(self.journal.clone())
-    }
-
     fn scan_bytes_max(&self) -> u64 {
         self.disk_bytes_max / 100 * (100 - JOURNAL_RESERVE_PERCENT)
     }
@@ -334,15 +330,12 @@ impl Folder {
         self.writer.unpark();
         let sealed = || self.folding.journal.sealed_to.load(Acquire);
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
-        let damaged = rewrite::forget_test_data(&mut self.segments(), sealed()).map_err(|error| self.told(&error))?;
-        for (_, error) in damaged {
-            eprintln!("onecode: warning: {}: {error}; all else goes on", self.journal.display());
+        let (mut segments, journal) = (recover::Folder(self.journal.clone()), self.journal.display());
+        let damaged = rewrite::forget_test_data(&mut segments, sealed());
+        for (_, error) in damaged.map_err(|error| format!("{journal}: {error}"))? {
+            eprintln!("onecode: warning: {journal}: {error}; all else goes on");
         }
         Ok(())
-    }
-
-    fn told(&self, error: &io::Error) -> String {
-        format!("{}: {error}", self.journal.display())
     }
 }
 

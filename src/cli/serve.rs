@@ -183,7 +183,7 @@ fn make_registry(folder: &DataFolder, settings: &Settings, demo: Option<&Demo>, 
         return Ok(());
     }
     state::check_new(&folder.path)?;
-    let table = demo.map_or_else(|| state::empty(0), |demo| demo.table(&settings.hash_key, now))?;
+    let table = demo.map_or_else(|| Table::new(0), |demo| demo.table(&settings.hash_key, now))?;
     let meta = Meta { key_id: settings.hash_key.id(), created_unix_ms: now.unix_ms, folded_to: 0 };
     snapshot::store(&snapshot, &meta, &table, &mut |_| Ok(()))?;
     if demo.is_none() {

@@ -74,7 +74,7 @@ pub(super) fn open(
         (table, folded_to, created_unix_ms)
     } else {
         check_new(data)?;
-        (empty(room(0, 0)?)?, 0, super::now().unix_ms)
+        (Table::new(room(0, 0)?)?, 0, super::now().unix_ms)
     };
     let mut replayed = Replayed { folded_to, folded_unix_ms, ..Replayed::default() };
     replay(&table, &journal_folder(data), folded_to, &mut replayed, in_use)?;
@@ -135,11 +135,6 @@ pub(super) fn room_to_serve(config: &Config) -> impl FnOnce(usize, u64) -> Resul
             Err((Fatal::Configuration, reason))
         }
     }
-}
-
-pub(super) fn empty(capacity: usize) -> Result<Table, Ended> {
-    let what = format_args!("the system has no memory for a registry of {capacity} residents");
-    Table::new(capacity).map_err(Fatal::System.at(what))
 }
 
 /// Sees to it that no write ever waits for the kernel's memory, and says what there is.

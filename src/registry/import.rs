@@ -154,7 +154,7 @@ impl Merger {
             }
             new.session = removed.map_or(0, |removed| removed.session);
             self.report.inserted += 1;
-            self.write(&new);
+            self.table.write(&new).expect("room was made before this row");
             return Ok(());
         };
         new.session = held.session;
@@ -173,18 +173,14 @@ impl Merger {
             std::cmp::Ordering::Equal => self.report.conflicts += 1,
         }
         if strictness(&new) > strictness(&held) {
-            self.write(&new);
+            self.table.write(&new).expect("room was made before this row");
         }
         Ok(())
     }
 
-    fn write(&mut self, record: &Record) {
-        self.table.write(record).expect("room was made before this row");
-    }
-
     fn make_room(&mut self) -> Result<(), Ended> {
         if self.table.used() == self.table.capacity() {
-            let larger = table_for(self.table.capacity() * 2 + 1_000)?;
+            let larger = Table::new(self.table.capacity() * 2 + 1_000)?;
             larger.fill(self.table.rows());
             self.table = larger;
         }
@@ -195,7 +191,7 @@ impl Merger {
         let Merger { table, newest, mut report, .. } = self;
         let Some(mut seen) = self.seen else { return Ok((table, report)) };
         seen.sort_unstable();
-        let whole = table_for(table.capacity())?;
+        let whole = Table::new(table.capacity())?;
         whole.fill(table.rows().filter(|[number, _, version, ..]| {
             let is_gone = seen.binary_search(number).is_err() && table.read(ResidentNumber(*number)).is_some();
             report.kept += u64::from(is_gone && *version > newest);
@@ -204,10 +200,6 @@ impl Merger {
         }));
         Ok((whole, report))
     }
-}
-
-fn table_for(residents: usize) -> Result<Table, Ended> {
-    Table::new(residents).map_err(Fatal::System.at("the system has no memory for so many residents"))
 }
 
 #[derive(Clone, Copy)]

@@ -124,8 +124,7 @@ impl Snapshot {
     /// The file cannot be read or is damaged, or there is no memory for the table.
     pub fn load(&self, capacity: usize, everywhere: impl FnOnce(&(dyn Fn() + Sync))) -> Result<Table, Ended> {
         let capacity = capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX));
-        let no_memory = format_args!("the system has no memory for a registry of {capacity} residents");
-        let table = Table::new(capacity).map_err(Fatal::System.at(no_memory))?;
+        let table = Table::new(capacity)?;
         let segments = self.rows.div_ceil(self.segment_rows);
         // The next segment that nobody has taken; and of those that were loaded the index, the first number and the last.
         let (next, loaded) = (AtomicU64::new(0), Mutex::new(Vec::new()));

@@ -13,7 +13,6 @@
 //! after it was accepted, so its place is [reserved](Table::reserve) when it is asked for, and used when it is applied:
 //! a full table refuses the question and never an accepted write.
 
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::utils::CachePadded;
@@ -22,7 +21,7 @@ use thiserror::Error;
 use crate::limits::{PURGE_CELLS_MAX, REGISTRY_WARNING_PERCENT};
 use crate::sys::cells::{self, Cell, Cells, DATA_WORDS, EMPTY};
 use crate::sys::prefetch::prefetch;
-use crate::words::{ResidentNumber, Status};
+use crate::words::{Ended, Fatal, ResidentNumber, Status};
 
 /// What is known about one resident.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,9 +95,12 @@ impl Table {
     ///
     /// # Errors
     /// The system has no memory for it.
-    pub fn new(capacity: usize) -> io::Result<Table> {
-        let slots = capacity.div_ceil(7).checked_mul(8).ok_or(io::ErrorKind::OutOfMemory)? + 1;
-        Ok(Table { cells: Cells::new(slots + 1)?, capacity, counts: CachePadded::default() })
+    pub fn new(capacity: usize) -> Result<Table, Ended> {
+        let no_memory = format_args!("the system has no memory for a registry of {capacity} residents");
+        // In an address space there are fewer cells than this.
+        let slots = capacity.div_ceil(7).saturating_mul(8).saturating_add(1);
+        let cells = Cells::new(slots.saturating_add(1)).map_err(Fatal::System.at(no_memory))?;
+        Ok(Table { cells, capacity, counts: CachePadded::default() })
     }
 
     pub fn capacity(&self) -> usize {
