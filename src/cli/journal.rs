@@ -18,7 +18,7 @@ use crate::code::claims::Issuer;
 use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::recover::segment_path;
-use crate::journal::{End, Entry, Record, RecoverError, reading};
+use crate::journal::{Entry, Record, reading};
 use crate::words::Status;
 
 #[derive(clap::Args)]
@@ -112,8 +112,8 @@ struct Segment {
     kinds: BTreeMap<&'static str, u64>,
 }
 
-/// All segments, where the journal ends, and what of it is damaged.
-type Survey = (Vec<Segment>, Option<End>, Vec<String>);
+/// All segments, the last record of the journal, what is torn of it, and what is damaged.
+type Survey = (Vec<Segment>, Option<u64>, Option<String>, Vec<String>);
 
 fn survey(folder: &Path) -> Result<Survey, Ended> {
     let mut segments = BTreeMap::<u64, Segment>::new();
@@ -124,8 +124,7 @@ fn survey(folder: &Path) -> Result<Survey, Ended> {
         segment.test += u64::from(entry.record.is_test());
         *segment.kinds.entry(entry.record.into()).or_default() += 1;
     };
-    let refused = |error: RecoverError| state::journal_refused(folder, &error);
-    let (end, damaged) = reading::read_on(folder, each).map_err(refused)?;
+    let (end, damaged) = reading::read_on(folder, each).map_err(|error| state::journal_refused(folder, &error))?;
     let names = reading::names(folder).map_err(Fatal::File.at(folder.display()))?;
     let newest = names.last().copied();
     for name in names {
@@ -139,11 +138,13 @@ fn survey(folder: &Path) -> Result<Survey, Ended> {
         segment.bytes = path.metadata().map_or(0, |file| file.len());
         segment.segment = path.file_name().unwrap_or_default().display().to_string();
     }
-    Ok((segments.into_values().collect(), end, damaged.iter().map(ToString::to_string).collect()))
+    let (last, torn) = (end.as_ref().map(|end| end.next - 1), end.and_then(|end| end.torn));
+    let (torn, damaged) = (torn.as_ref().map(state::told_torn), damaged.iter().map(ToString::to_string).collect());
+    Ok((segments.into_values().collect(), last, torn, damaged))
 }
 
 fn inspect(folder: &Path, json: bool) -> Done {
-    let (segments, end, damaged) = survey(folder)?;
+    let (segments, _, torn, damaged) = survey(folder)?;
     let mut lines = String::new();
     for segment in &segments {
         if json {
@@ -157,16 +158,13 @@ fn inspect(folder: &Path, json: bool) -> Done {
         lines += &format!("{name} {state} {bytes} bytes, since {created}: {records}{kinds}\n");
     }
     super::print(lines.as_bytes())?;
-    let torn = end.and_then(|end| end.torn).map(|torn| state::told_torn(&torn));
     damaged.iter().chain(&torn).for_each(|what| eprintln!("onecode: journal: {what}"));
     Ok(ExitCode::from(u8::from(!damaged.is_empty())))
 }
 
 fn verify(folder: &Path, json: bool) -> Done {
-    let (segments, end, damaged) = survey(folder)?;
+    let (segments, last, torn, damaged) = survey(folder)?;
     let records: u64 = segments.iter().map(|segment| segment.records).sum();
-    let last = end.as_ref().map(|end| end.next - 1);
-    let torn = end.and_then(|end| end.torn).map(|torn| state::told_torn(&torn));
     let damage = (!damaged.is_empty()).then(|| damaged.join("; "));
     let result = match (&damage, &torn) {
         (Some(_), _) => "damaged",
@@ -181,7 +179,7 @@ fn verify(folder: &Path, json: bool) -> Done {
         format!("{result}: {}, {}{what}", counted(records, "record"), counted(segments.len() as u64, "segment"))
     };
     super::print(format!("{told}\n").as_bytes())?;
-    Ok(ExitCode::from(u8::from(!damaged.is_empty())))
+    Ok(ExitCode::from(u8::from(result == "damaged")))
 }
 
 /// A code is used within so many seconds of when it was made: what a foreign code opens to is further off.

@@ -333,10 +333,7 @@ impl Keyring {
         Keyring::from_json(&json).map_err(Fatal::Configuration.at(path.display()))
     }
 
-    /// Reads the keyring of `folder`, or makes folder and keyring.
-    ///
-    /// # Errors
-    /// As [`Keyring::open`], or the folder cannot be written.
+    /// [Reads](Keyring::open) the keyring of `folder`, or makes folder and keyring.
     pub fn open_or_create(folder: &Path, now_unix_s: u64, random: Random) -> Result<Keyring, Ended> {
         let _lock = make_and_lock(folder)?;
         if !folder.join(KEYRING_FILE).exists() {
@@ -345,10 +342,7 @@ impl Keyring {
         Keyring::open(folder)
     }
 
-    /// Changes the keyring of `folder` and replaces its file, under the folder's lock.
-    ///
-    /// # Errors
-    /// As [`Keyring::open`], or the folder cannot be written.
+    /// Changes the keyring of `folder`, once [read](Keyring::open), and replaces its file, under the folder's lock.
     pub fn update<T>(folder: &Path, change: impl FnOnce(&mut Keyring) -> T) -> Result<T, Ended> {
         // Before the lock, so that a folder that is not there is told as missing keys.
         Keyring::open(folder)?;

@@ -108,9 +108,6 @@ impl Port {
     }
 
     /// Hands a record to the journal. Returns its ticket: it is on disk once [`durable`](Self::durable) has reached it.
-    ///
-    /// # Errors
-    /// It was not taken, and will not be written.
     pub fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
         if self.is_failed() {
             return Err(Refused::Failed);

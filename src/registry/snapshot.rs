@@ -104,10 +104,7 @@ impl Snapshot {
         Ok(Snapshot { path: path.to_owned(), file, rows, segment_rows, meta })
     }
 
-    /// Refuses a snapshot made with another hash key than that of the id `given`.
-    ///
-    /// # Errors
-    /// Names both.
+    /// Refuses a snapshot made with another hash key than that of the id `given`, and names both.
     pub fn made_with(self, given: [u8; 8]) -> Result<Snapshot, Ended> {
         let [needed, given] = [self.meta.key_id, given].map(u64::from_be_bytes);
         if needed == given {

@@ -158,10 +158,8 @@ impl Table {
         unpack(resident, self.find(resident)?.read(), REMOVED)
     }
 
-    /// Sees to it that a statement about this resident can be applied whenever it comes to that. Owner only.
-    ///
-    /// # Errors
-    /// [`Full`] when a new resident does not fit.
+    /// Sees to it that a statement about this resident can be applied whenever it comes to that; a new one may not fit.
+    /// Owner only.
     pub fn reserve(&self, resident: ResidentNumber) -> Result<Place, Full> {
         if self.find(resident).is_some() {
             return Ok(Place(false));

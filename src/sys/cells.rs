@@ -147,10 +147,7 @@ pub struct Cells<const WORDS: usize = DATA_WORDS> {
 impl<const WORDS: usize> Cells<WORDS> {
     const CELL_BYTES: usize = size_of::<Cell<AtomicU64, WORDS>>();
 
-    /// So many cells, not yet touched: the kernel hands out their memory as it is written.
-    ///
-    /// # Errors
-    /// The system has no memory for them.
+    /// So many cells, if the system has memory for them, not yet touched: the kernel hands it out as it is written.
     pub fn new(count: usize) -> io::Result<Cells<WORDS>> {
         let bytes = count.checked_mul(Self::CELL_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Cells { pages: Pages::zeroed(bytes)?, count })

@@ -12,10 +12,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
 }
 
-/// All of a file of at most `bytes_max`.
-///
-/// # Errors
-/// What the system said, or that the file is larger.
+/// All of a file; an error where that is more than `bytes_max`.
 pub fn read_bounded(file: io::Result<File>, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = file?;
     // Room for all of it, so that no copy of a secret is left behind by growing.
