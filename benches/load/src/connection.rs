@@ -52,10 +52,18 @@ pub struct Connection {
     stream: Option<Stream>,
     request: Vec<u8>,
     written: usize,
+    /// The answer so far, of a long one the start.
     answer: Vec<u8>,
+    /// Bytes of it that were read and are not kept.
+    dropped: usize,
+    /// What its head says, once that is whole.
+    head: Option<Head>,
     /// When the request in progress was due.
     due: Option<Instant>,
 }
+
+/// What is kept of an answer whose length is known: thousands of pages may be on their way at once.
+const KEPT_BYTES: usize = 65_536;
 
 /// What the head of an answer says.
 struct Head {
@@ -66,9 +74,10 @@ struct Head {
 }
 
 impl Head {
-    /// Whether `answer` has all of the body. Of chunks only the last is looked for: no line of ours holds its bytes.
-    fn is_whole(&self, answer: &[u8]) -> bool {
-        self.bytes.map_or_else(|| answer.ends_with(b"\r\n0\r\n\r\n"), |bytes| answer.len() >= bytes)
+    /// Whether `answer` and what was dropped of it have all of the body. Of chunks only the last is looked for: no line
+    /// of ours holds its bytes.
+    fn is_whole(&self, answer: &[u8], dropped: usize) -> bool {
+        self.bytes.map_or_else(|| answer.ends_with(b"\r\n0\r\n\r\n"), |bytes| dropped + answer.len() >= bytes)
     }
 }
 
@@ -79,7 +88,8 @@ fn occurrences(text: &[u8], wanted: &[u8]) -> usize {
 impl Connection {
     /// A connection to be opened with its first request.
     pub fn new(dial: Dial) -> Connection {
-        Connection { dial, stream: None, request: Vec::new(), written: 0, answer: Vec::new(), due: None }
+        let (request, answer) = (Vec::new(), Vec::new());
+        Connection { dial, stream: None, request, written: 0, answer, dropped: 0, head: None, due: None }
     }
 
     /// Begins a request; `advance` carries it on.
@@ -97,6 +107,7 @@ impl Connection {
         write(&mut self.request)?;
         self.written = 0;
         self.answer.clear();
+        (self.dropped, self.head) = (0, None);
         self.due = Some(due);
         Ok(())
     }
@@ -125,18 +136,27 @@ impl Connection {
             }
             let Some(due) = self.due else { return Ok(self.fail(Failure::Malformed)) };
             self.answer.extend_from_slice(&buffer[..length]);
-            match head(&self.answer) {
-                Ok(Some(head)) if head.is_whole(&self.answer) => {
-                    self.due = None;
-                    if head.closes {
-                        self.close();
-                    }
-                    let (bytes, done) = (self.answer.len(), occurrences(&self.answer, b"\"result\":\"done\""));
-                    return Ok(Event::Answered { status: head.status, bytes, done, due });
+            if self.head.is_none() {
+                match head(&self.answer) {
+                    Ok(head) => self.head = head,
+                    Err(()) => return Ok(self.fail(Failure::Malformed)),
                 }
-                Ok(_) => {}
-                Err(()) => return Ok(self.fail(Failure::Malformed)),
             }
+            let Some(head) = &self.head else { continue };
+            if !head.is_whole(&self.answer, self.dropped) {
+                if head.bytes.is_some() && self.answer.len() > KEPT_BYTES {
+                    self.dropped += self.answer.len() - KEPT_BYTES;
+                    self.answer.truncate(KEPT_BYTES);
+                }
+                continue;
+            }
+            let (status, closes, bytes) = (head.status, head.closes, self.dropped + self.answer.len());
+            self.due = None;
+            if closes {
+                self.close();
+            }
+            let done = occurrences(&self.answer, b"\"result\":\"done\"");
+            return Ok(Event::Answered { status, bytes, done, due });
         }
     }
 
@@ -223,7 +243,7 @@ mod tests {
     fn an_answer_in_chunks_ends_with_the_last_one() {
         let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab\n\r\n0\r\n\r\n";
         let found = head(answer).unwrap().unwrap();
-        assert!(found.is_whole(answer) && !found.is_whole(&answer[..answer.len() - 1]));
+        assert!(found.is_whole(answer, 0) && !found.is_whole(&answer[..answer.len() - 1], 0));
     }
 
     #[test]

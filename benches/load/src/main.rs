@@ -7,6 +7,7 @@
 //! that are still out. The report is one JSON object on stdout.
 
 mod connection;
+mod crowd;
 mod hold;
 mod options;
 mod report;
@@ -41,6 +42,18 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.crowd {
+        return match crowd::run(&options) {
+            Ok(report) => {
+                println!("{report}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("load: {}: {error}", options.address);
+                ExitCode::from(1)
+            }
+        };
+    }
     let ran = if options.hold { hold::run(&options) } else { Load::new(&options).and_then(Load::run) };
     match ran {
         Ok(report) => {

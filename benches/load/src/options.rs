@@ -1,17 +1,21 @@
 //! The command line.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::crowd::Plan;
 use crate::stream::{Dial, Wishes};
 
 /// Printed when the command line is wrong.
 const USAGE: &str = "usage: load --url http[s]://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
                      [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
                      [--returning]] [--field 'Name: value']... [--post FILE | --scans N] \
-                     [--opening] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]]";
+                     [--opening] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]] \
+                     [--sources ADDRESS/COUNT] \
+                     | load --crowd --url URL {--plan S:RATE,S:RATE,... | --closed --duration S} [--page PATH \
+                     [--page-cached]] [--patience S] [--reloads N] [--pause S] and as above";
 
 /// What was asked for.
 pub struct Options {
@@ -55,33 +59,27 @@ pub struct Options {
     pub coarse: bool,
     /// Hold the connections open instead of asking at a rate.
     pub hold: bool,
+    /// People instead of requests, each with a connection of their own.
+    pub crowd: bool,
+    /// When how many of them come; without it as many as there are connections, all the time.
+    pub plan: Option<Plan>,
+    /// The page that each has first.
+    pub page: Option<String>,
+    /// Who has it once does not fetch it again.
+    pub page_cached: bool,
+    /// How long they wait for their code before they begin anew.
+    pub patience: Duration,
+    /// How often they do.
+    pub reloads: u32,
+    /// How long they look at a refusal before they do.
+    pub pause: Duration,
 }
 
 impl Options {
     /// Reads the command line; the error says what is wrong with it.
     pub fn from_arguments(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-        let mut options = Options {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            dial: Dial::plain(SocketAddr::from(([127, 0, 0, 1], 0))),
-            host: String::new(),
-            path: String::new(),
-            rate: 0.0,
-            duration: Duration::ZERO,
-            requests: u64::MAX,
-            warm_up: Duration::ZERO,
-            connections: 64,
-            new_connections: false,
-            sessions: None,
-            from: 0,
-            residents: u64::MAX,
-            returning: false,
-            fields: Vec::new(),
-            post: None,
-            scans: 0,
-            opening: false,
-            coarse: false,
-            hold: false,
-        };
+        let mut options = Options::usual();
+        let (mut closed, mut sources) = (false, None);
         let (mut trust, mut wishes) = (None::<PathBuf>, Wishes::default());
         let mut url = String::new();
         while let Some(name) = arguments.next() {
@@ -107,6 +105,20 @@ impl Options {
                 "--opening" => options.opening = true,
                 "--coarse" => options.coarse = true,
                 "--hold" => options.hold = true,
+                "--crowd" => options.crowd = true,
+                "--closed" => closed = true,
+                "--plan" => {
+                    let text = value()?;
+                    let plan = Plan::parse(&text);
+                    options.plan =
+                        Some(plan.ok_or(format!("--plan {text}: S:RATE,S:RATE,... from 0 on, at most a day"))?);
+                }
+                "--page" => options.page = Some(value()?),
+                "--page-cached" => options.page_cached = true,
+                "--patience" => options.patience = seconds(&name, &value()?)?,
+                "--reloads" => options.reloads = number(&name, &value()?)?,
+                "--pause" => options.pause = seconds(&name, &value()?)?,
+                "--sources" => sources = Some(range(&name, &value()?)?),
                 _ => return Err(format!("no option {name}\n{USAGE}")),
             }
         }
@@ -117,10 +129,61 @@ impl Options {
             (false, None) => Dial::plain(options.address),
             _ => return Err(format!("--trust belongs to https://, and https:// wants it\n{USAGE}")),
         };
+        if let Some((first, count)) = sources {
+            options.dial = options.dial.with_sources(first, count);
+        }
+        if options.crowd && closed == options.plan.is_some() {
+            return Err(format!("--crowd wants --plan or --closed\n{USAGE}"));
+        }
         options.check()
     }
 
+    /// What holds unless the command line says otherwise.
+    fn usual() -> Options {
+        Options {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            dial: Dial::plain(SocketAddr::from(([127, 0, 0, 1], 0))),
+            host: String::new(),
+            path: String::new(),
+            rate: 0.0,
+            duration: Duration::ZERO,
+            requests: u64::MAX,
+            warm_up: Duration::ZERO,
+            connections: 64,
+            new_connections: false,
+            sessions: None,
+            from: 0,
+            residents: u64::MAX,
+            returning: false,
+            fields: Vec::new(),
+            post: None,
+            scans: 0,
+            opening: false,
+            coarse: false,
+            hold: false,
+            crowd: false,
+            plan: None,
+            page: None,
+            page_cached: false,
+            patience: Duration::from_secs(3),
+            reloads: 3,
+            pause: Duration::from_secs(1),
+        }
+    }
+
     fn check(self) -> Result<Options, String> {
+        if self.crowd && self.duration.is_zero() && self.plan.is_none() {
+            return Err(format!("--closed wants --duration\n{USAGE}"));
+        }
+        if !self.crowd && (self.plan.is_some() || self.page.is_some()) {
+            return Err("--plan and --page belong to --crowd".to_owned());
+        }
+        if self.crowd && (self.opening || self.hold || self.returning || self.patience.is_zero()) {
+            return Err("--crowd: not with --opening, --hold or --returning, nor without patience".to_owned());
+        }
+        if self.crowd {
+            return if self.path.is_empty() || self.connections == 0 { Err(USAGE.to_owned()) } else { Ok(self) };
+        }
         let rate_is_fine = self.hold || (self.rate >= 0.1 && self.rate <= 1e7);
         if self.path.is_empty() || !rate_is_fine || self.duration.is_zero() || self.connections == 0 {
             return Err(format!("--url, --rate and --duration are needed, each above 0\n{USAGE}"));
@@ -165,5 +228,45 @@ fn seconds(name: &str, text: &str) -> Result<Duration, String> {
         Ok(Duration::from_secs_f64(seconds))
     } else {
         Err(format!("{name} {text}: from 0 to 86400 seconds"))
+    }
+}
+
+/// An IPv4 address and how many from it on.
+fn range(name: &str, text: &str) -> Result<(Ipv4Addr, u32), String> {
+    let parsed = text.split_once('/').and_then(|(first, count)| Some((first.parse().ok()?, count.parse().ok()?)));
+    parsed
+        .filter(|(_, count)| (1..=65_536).contains(count))
+        .ok_or(format!("{name} {text}: an IPv4 address, / and a count"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Options, String> {
+        Options::from_arguments(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_crowd_comes_by_a_plan_or_all_the_time() {
+        let url = "--crowd --url http://127.0.0.1:1/x";
+        assert!(read(&format!("{url} --plan 0:5,9:50 --page / --sources 10.78.0.0/4096")).is_ok());
+        assert!(read(&format!("{url} --closed --duration 5")).is_ok());
+        for wrong in [
+            "",
+            "--closed",
+            "--closed --plan 0:5,9:50",
+            "--plan 5",
+            "--plan 0:5,9:50 --hold",
+            "--plan 0:5,9:50 --opening",
+            "--plan 0:5,9:50 --patience 0",
+            "--plan 0:5,9:50 --connections 0",
+            "--plan 0:5,9:50 --sources 10.78.0.0",
+            "--plan 0:5,9:50 --sources 10.78.0.0/0",
+            "--plan 0:5,9:50 --sources ::1/5",
+        ] {
+            assert!(read(&format!("{url} {wrong}")).is_err(), "{wrong}");
+        }
+        assert!(read("--url http://127.0.0.1:1/x --rate 5 --duration 5 --page /").is_err());
     }
 }

@@ -88,9 +88,14 @@ impl Requests {
             next: 0,
             block: Vec::new(),
             block_first: in_file,
-            all: options.returning,
+            all: options.returning || options.crowd,
         };
         Ok(Requests { before: head.into_bytes(), after: b"\r\n\r\n".to_vec(), sessions: Some(sessions), body })
+    }
+
+    /// How many residents there are to choose from.
+    pub fn residents(&self) -> u64 {
+        self.sessions.as_ref().map_or(1, |sessions| sessions.lines)
     }
 
     /// Appends the next request, or that of one resident, and says whose it was.
@@ -107,6 +112,12 @@ impl Requests {
     }
 }
 
+/// Writes a request for a page, as a browser that comes for the first time.
+pub fn write_page(path: &str, host: &str, bytes: &mut Vec<u8>) {
+    let text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: gzip, deflate, br\r\n\r\n");
+    bytes.extend_from_slice(text.as_bytes());
+}
+
 /// The steps of an opening.
 pub const STEPS: usize = 3;
 
@@ -116,7 +127,7 @@ pub fn write_step(step: usize, host: &str, number: u64, session: &[u8], bytes: &
     let length = of_session.len();
     let (session, end) = (String::from_utf8_lossy(session), "\r\n\r\n");
     let text = match step {
-        0 => format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: gzip, deflate, br{end}"),
+        0 => return write_page("/", host, bytes),
         1 => format!(
             "POST /person/app/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
              Content-Length: {length}{end}{of_session}"

@@ -24,6 +24,8 @@ pub struct Dial {
     address: SocketAddr,
     /// Where from, if that is settled.
     source: Option<Ipv4Addr>,
+    /// From how many addresses in turn, and the first of them.
+    sources: Option<(Ipv4Addr, u32)>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
@@ -39,14 +41,23 @@ pub struct Wishes {
 impl Dial {
     /// Without TLS.
     pub fn plain(address: SocketAddr) -> Dial {
-        Dial { address, source: None, tls: None }
+        Dial { address, source: None, sources: None, tls: None }
     }
 
     /// The same for one of many connections. On loopback they come from four addresses in turn: a server may let one address
     /// have but half of its connections.
     pub fn of(&self, number: usize) -> Dial {
+        if let Some((first, count)) = self.sources {
+            let source = Ipv4Addr::from_bits(first.to_bits().wrapping_add((number % count as usize) as u32));
+            return Dial { source: Some(source), ..self.clone() };
+        }
         let source = self.address.ip().is_loopback() && self.address.is_ipv4();
         Dial { source: source.then_some(Ipv4Addr::new(127, 0, 0, 2 + (number % 4) as u8)), ..self.clone() }
+    }
+
+    /// From so many addresses in turn, all of which must be this host's.
+    pub fn with_sources(self, first: Ipv4Addr, count: u32) -> Dial {
+        Dial { sources: Some((first, count)), ..self }
     }
 
     /// With TLS to a server whose certificate is for `host` and from an authority in the file `trust` (PEM).
@@ -68,7 +79,7 @@ impl Dial {
         // As many tickets as connections may come back with at once.
         config.resumption = if wishes.resume { Resumption::in_memory_sessions(1_024) } else { Resumption::disabled() };
         let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-        Ok(Dial { address, source: None, tls: Some((Arc::new(config), name)) })
+        Ok(Dial { tls: Some((Arc::new(config), name)), ..Dial::plain(address) })
     }
 }
 
