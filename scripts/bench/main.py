@@ -133,13 +133,18 @@ def machine(chosen):
     }
 
 
-def check_host(chosen):
+def raise_files():
+    """Two CPUs and as many open files as connections are held."""
     if not {0, 1} <= os.sched_getaffinity(0):
         raise Failed("CPUs 0 and 1 are needed: one for the servers, one for the load")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and hard < FILES_MIN:
         raise Failed(f"{FILES_MIN} open files are needed for 10,000 connections; here are {hard} (ulimit -Hn)")
+
+
+def check_host(chosen):
+    raise_files()
     for port in range(chosen.port_base, chosen.port_base + PORTS):
         servers.check_free(port)
 

@@ -181,6 +181,19 @@ class Logs:
 LOGS = Logs()
 
 
+class Build:
+    """Which build is started; a test may set it."""
+
+    profile = "release"
+
+
+BUILD = Build()
+
+
+def built(target, name):
+    return os.path.join(target, BUILD.profile, name)
+
+
 class Onecode(Server):
     """Our own server, one shard; its other threads may run on `all_cpus`. A demo in a folder of its own, unless `data` is
     a folder that has residents, who are then no test data."""
@@ -189,14 +202,14 @@ class Onecode(Server):
     orphaned = signal.SIGKILL
 
     def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None, all_cpus=None, data=None,
-                 tls=None):
+                 tls=None, address="127.0.0.1"):
         check_free(port + 1)
         self.admin_url = f"http://127.0.0.1:{port + 1}"
         self.data = data or os.path.join(folder, f"data-{port}")
-        command = [os.path.join(target, "release", "onecode"), "serve"]
+        command = [built(target, "onecode"), "serve"]
         command += [] if data else ["--demo", "--residents", str(residents)]
         command += ["--shards", "1", "--cpus", str(cpu), "--driver", driver, "--data", self.data]
-        command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{port + 1}"]
+        command += ["--listen", f"{address}:{port}", "--admin", f"127.0.0.1:{port + 1}"]
         if tls:
             environment = {**(environment or {}), "ONECODE_TLS_CERTIFICATES": tls[0], "ONECODE_TLS_KEYS": tls[1]}
         super().__init__(name, command, port, all_cpus or cpu, "/readyz", 300, environment, port + 1)
@@ -252,7 +265,7 @@ def floor(bench, name, folder, port, cpu, answer, closing=False):
 
 
 def peer(bench, kind, port, cpu, sessions):
-    command = [os.path.join(bench, "release", kind), "--port", str(port), "--sessions", sessions]
+    command = [built(bench, kind), "--port", str(port), "--sessions", sessions]
     return Server(kind, command, port, cpu)
 
 
@@ -283,20 +296,8 @@ def nginx(name, location, folder, port, cpu, ours, path, fields, deferred=False,
 
 
 def write_nginx(folder, location, port, ours, body_bytes, deferred, tls):
-    templates = os.path.join(ROOT, "benches", "peers", "nginx")
-
-    def template(name):
-        with open(os.path.join(templates, name), encoding="utf-8") as file:
-            return file.read()
-
-    added = [(name, value) for name, value in ours.fields.items() if name not in NOT_ADDED]
-    lines = [f"            add_header {titled(name)} '{value}';" if "'" not in value else
-             f'            add_header {titled(name)} "{value}";' for name, value in added]
     body = ours.body[:body_bytes].ljust(body_bytes)
-    listen = ("ssl " if tls else "") + ("deferred" if deferred else "")
-    certificate, key = tls or ("", "")
-    values = {"FOLDER": folder, "PORT": str(port), "LISTEN": listen, "CERTIFICATE": certificate, "KEY": key,
-              "TYPE": ours.fields["content-type"], "FIELDS": "\n".join(lines)}
+    values = {"TYPE": ours.fields["content-type"], "FIELDS": nginx_fields(ours, NOT_ADDED)}
     if location == "return":
         # A dollar begins a variable and cannot be escaped; another character is as long.
         values["BODY"] = body.decode().replace("$", "+").replace("'", "+").replace("\\", "+")
@@ -304,8 +305,30 @@ def write_nginx(folder, location, port, ours, body_bytes, deferred, tls):
         for end in ["", ".gz"]:
             with open(os.path.join(folder, "root", "page.html" + end), "wb") as file:
                 file.write(body)
+    fill_nginx(folder, location, port, values, deferred, tls)
+
+
+def nginx_fields(ours, left_out):
+    """What makes nginx add the fields of our answer."""
+    added = [(name, value) for name, value in ours.fields.items() if name not in left_out]
+    return "\n".join(f"            add_header {titled(name)} '{value}';" if "'" not in value else
+                     f'            add_header {titled(name)} "{value}";' for name, value in added)
+
+
+def fill_nginx(folder, location, port, values, deferred, tls, upstream=False, address="127.0.0.1"):
+    """Writes nginx.conf from the templates."""
+
+    def template(name):
+        with open(os.path.join(ROOT, "benches", "peers", "nginx", name), encoding="utf-8") as file:
+            return file.read()
+
+    listen = ("ssl " if tls else "") + ("deferred" if deferred else "")
+    certificate, key = tls or ("", "")
+    values = {**values, "FOLDER": folder, "ADDRESS": address, "PORT": str(port), "LISTEN": listen, "CERTIFICATE": certificate,
+              "KEY": key}
     server = (template("tls.conf") if tls else "") + template(location + ".conf").rstrip()
     text = template("nginx.conf").replace("@LOCATION@", server)
+    text = text.replace("@UPSTREAM@\n", template("upstream.conf") if upstream else "")
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     with open(os.path.join(folder, "nginx.conf"), "w", encoding="utf-8") as file:

@@ -16,11 +16,12 @@ IDLE_CONNECTIONS = 8_000
 RESUMED = "onecode_tls_resumed_handshakes_total"
 
 
-def make_certificate(folder):
-    """A P-256 certificate for 127.0.0.1 that signs itself, and its key; nginx's worker reads neither."""
+def make_certificate(folder, address="127.0.0.1"):
+    """A P-256 certificate for an address that signs itself, and its key; nginx's worker reads neither."""
     chain, key = os.path.join(folder, "tls.pem"), os.path.join(folder, "tls.key")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "90",
-               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", chain]
+               "-subj", f"/CN={address}", "-addext", f"subjectAltName=IP:{address}", "-addext", "basicConstraints=critical,CA:FALSE",
+               "-keyout", key, "-out", chain]
     status, _, err = servers.run(command, 20)
     if status:
         raise Failed(f"openssl makes no certificate: {err.strip()}")
