@@ -9,6 +9,7 @@
 mod connection;
 mod crowd;
 mod hold;
+mod hostile;
 mod options;
 mod report;
 mod requests;
@@ -42,17 +43,21 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if options.crowd {
-        return match crowd::run(&options) {
-            Ok(report) => {
-                println!("{report}");
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("load: {}: {error}", options.address);
-                ExitCode::from(1)
-            }
-        };
+    // What is no measurement of requests has a report of its own.
+    let other = match options.hostile {
+        Some(kind) => Some(hostile::run(&options, kind)),
+        None => options.crowd.then(|| crowd::run(&options)),
+    };
+    match other {
+        Some(Ok(report)) => {
+            println!("{report}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(error)) => {
+            eprintln!("load: {}: {error}", options.address);
+            return ExitCode::from(1);
+        }
+        None => {}
     }
     let ran = if options.hold { hold::run(&options) } else { Load::new(&options).and_then(Load::run) };
     match ran {

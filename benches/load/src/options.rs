@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::crowd::Plan;
+use crate::hostile::{Kind, PIPELINED};
 use crate::stream::{Dial, Wishes};
 
 /// Printed when the command line is wrong.
@@ -15,7 +16,9 @@ const USAGE: &str = "usage: load --url http[s]://HOST:PORT/PATH --rate N --durat
                      [--opening] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]] \
                      [--sources ADDRESS/COUNT] \
                      | load --crowd --url URL {--plan S:RATE,S:RATE,... | --closed --duration S} [--page PATH \
-                     [--page-cached]] [--patience S] [--reloads N] [--pause S] and as above";
+                     [--page-cached]] [--patience S] [--reloads N] [--pause S] and as above \
+                     | load --hostile {heads|bodies|readers [--pipelined N]|silent|garbage|half|cut|junk} --url URL \
+                     --duration S and as above";
 
 /// What was asked for.
 pub struct Options {
@@ -61,6 +64,10 @@ pub struct Options {
     pub hold: bool,
     /// People instead of requests, each with a connection of their own.
     pub crowd: bool,
+    /// Connections that mean harm instead of requests.
+    pub hostile: Option<Kind>,
+    /// Requests that one of them sends at once if it reads slowly.
+    pub pipelined: usize,
     /// When how many of them come; without it as many as there are connections, all the time.
     pub plan: Option<Plan>,
     /// The page that each has first.
@@ -107,6 +114,8 @@ impl Options {
                 "--hold" => options.hold = true,
                 "--crowd" => options.crowd = true,
                 "--closed" => closed = true,
+                "--hostile" => options.hostile = Some(number(&name, &value()?).map_err(|_| USAGE.to_owned())?),
+                "--pipelined" => options.pipelined = number(&name, &value()?)?,
                 "--plan" => {
                     let text = value()?;
                     let plan = Plan::parse(&text);
@@ -162,6 +171,8 @@ impl Options {
             coarse: false,
             hold: false,
             crowd: false,
+            hostile: None,
+            pipelined: PIPELINED,
             plan: None,
             page: None,
             page_cached: false,
@@ -180,6 +191,10 @@ impl Options {
         }
         if self.crowd && (self.opening || self.hold || self.returning || self.patience.is_zero()) {
             return Err("--crowd: not with --opening, --hold or --returning, nor without patience".to_owned());
+        }
+        if self.hostile.is_some() && self.rate == 0.0 {
+            // Those that are held come at a rate of their own, unless told otherwise.
+            return if self.path.is_empty() || self.duration.is_zero() { Err(USAGE.to_owned()) } else { Ok(self) };
         }
         if self.crowd {
             return if self.path.is_empty() || self.connections == 0 { Err(USAGE.to_owned()) } else { Ok(self) };
@@ -268,5 +283,14 @@ mod tests {
             assert!(read(&format!("{url} {wrong}")).is_err(), "{wrong}");
         }
         assert!(read("--url http://127.0.0.1:1/x --rate 5 --duration 5 --page /").is_err());
+    }
+
+    #[test]
+    fn who_means_harm_is_one_of_those_that_are_known() {
+        let url = "--url http://127.0.0.1:1/x";
+        assert!(read(&format!("{url} --hostile heads --duration 5")).is_ok());
+        for wrong in ["--hostile heads", "--hostile nobody --duration 5", "--hostile --duration 5"] {
+            assert!(read(&format!("{url} {wrong}")).is_err(), "{wrong}");
+        }
     }
 }

@@ -17,6 +17,10 @@ use socket2::{Domain, Socket, Type};
 
 /// Of connect(2), for a socket that does not block.
 const EINPROGRESS: i32 = 115;
+/// What the kernel may receive for one that reads slowly.
+const SLOW_RECEIVE_BYTES: usize = 4_096;
+/// And the segments that it takes: Ethernet's.
+const SLOW_SEGMENT_BYTES: u32 = 1_460;
 
 /// What connections are opened with.
 #[derive(Clone)]
@@ -83,6 +87,29 @@ impl Dial {
     }
 }
 
+impl Dial {
+    /// The first message of a TLS client, as this one would send it.
+    pub fn hello(&self) -> io::Result<Vec<u8>> {
+        let Some((config, name)) = &self.tls else {
+            return Err(io::Error::other("a hello wants https:// and --trust"));
+        };
+        let mut connection = ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?;
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello)?;
+        Ok(hello)
+    }
+}
+
+/// Begins to connect without TLS, whatever the server speaks, for `--hostile`; one that reads slowly offers a small window.
+pub fn connect_plain(dial: &Dial, registry: &Registry, token: Token, reads_slowly: bool) -> io::Result<TcpStream> {
+    let source = dial.source.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let receive_bytes = reads_slowly.then_some(SLOW_RECEIVE_BYTES);
+    let mut stream = connect_from(source, dial.address, receive_bytes)?;
+    stream.set_nodelay(true)?;
+    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok(stream)
+}
+
 /// An open connection, never blocking.
 pub enum Stream {
     /// TCP as it is.
@@ -96,7 +123,7 @@ impl Stream {
     pub fn connect(dial: &Dial, registry: &Registry, token: Token) -> io::Result<Stream> {
         let mut stream = match dial.source {
             None => TcpStream::connect(dial.address)?,
-            Some(source) => connect_from(source, dial.address)?,
+            Some(source) => connect_from(source, dial.address, None)?,
         };
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -122,8 +149,13 @@ impl Stream {
     }
 }
 
-fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
+fn connect_from(source: Ipv4Addr, address: SocketAddr, receive_bytes: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    if let Some(bytes) = receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+        // On loopback, too, the server then keeps no more for it than on a line.
+        socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
+    }
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
