@@ -238,10 +238,13 @@ def maxima(replay):
 
 
 def maximum(replay, contender, arguments, seconds, trust):
-    sampler = Sampler(replay.line, contender)
+    resumed = lambda: contender.servers[0].metric(bench_tls.RESUMED) if contender.name == "onecode" else 0
+    sampler, resumed_before = Sampler(replay.line, contender), resumed()
     arguments = ["--closed", "--duration", seconds, "--connections", CLOSED_CONNECTIONS, "--patience", 20, "--reloads", 0, *arguments]
     result = replay.crowd(arguments + (["--trust", trust] if trust else []), seconds + 40, "https" if trust else "http")
     sampler.stop()
+    if "--resume" in arguments and contender.name == "onecode" and resumed() - resumed_before < 0.9 * result["served"]:
+        raise Failed(f"{resumed() - resumed_before:.0f} of {result['served']} handshakes were resumed")
     # The first second has the start of all connections at once, the last is not whole.
     since = result["started_unix_s"] + (1 if seconds > 2 else 0)
     until = result["started_unix_s"] + seconds

@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::{Domain, Socket, Type};
 
+/// Servers whose tickets one of many clients keeps.
+const TICKETS_OF_ONE: usize = 8;
 /// Of connect(2), for a socket that does not block.
 const EINPROGRESS: i32 = 115;
 /// What the kernel may receive for one that reads slowly.
@@ -31,6 +33,8 @@ pub struct Dial {
     /// From how many addresses in turn, and the first of them.
     sources: Option<(Ipv4Addr, u32)>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// It comes back with tickets.
+    resumes: bool,
 }
 
 /// What TLS is asked for.
@@ -45,18 +49,23 @@ pub struct Wishes {
 impl Dial {
     /// Without TLS.
     pub fn plain(address: SocketAddr) -> Dial {
-        Dial { address, source: None, sources: None, tls: None }
+        Dial { address, source: None, sources: None, tls: None, resumes: false }
     }
 
     /// The same for one of many connections. On loopback they come from four addresses in turn: a server may let one address
     /// have but half of its connections.
     pub fn of(&self, number: usize) -> Dial {
-        if let Some((first, count)) = self.sources {
-            let source = Ipv4Addr::from_bits(first.to_bits().wrapping_add((number % count as usize) as u32));
-            return Dial { source: Some(source), ..self.clone() };
+        let loopback = self.address.ip().is_loopback() && self.address.is_ipv4();
+        let sources = self.sources.or(loopback.then_some((Ipv4Addr::new(127, 0, 0, 2), 4)));
+        let source = sources.map(|(first, count)| first.to_bits().wrapping_add((number % count as usize) as u32));
+        let mut dial = Dial { source: source.map(Ipv4Addr::from_bits), ..self.clone() };
+        if self.resumes
+            && let Some((config, _)) = &mut dial.tls
+        {
+            // Each has a ticket of its own: of those of one server a store keeps eight, whoever comes back.
+            Arc::make_mut(config).resumption = Resumption::in_memory_sessions(TICKETS_OF_ONE);
         }
-        let source = self.address.ip().is_loopback() && self.address.is_ipv4();
-        Dial { source: source.then_some(Ipv4Addr::new(127, 0, 0, 2 + (number % 4) as u8)), ..self.clone() }
+        dial
     }
 
     /// From so many addresses in turn, all of which must be this host's.
@@ -83,7 +92,7 @@ impl Dial {
         // As many tickets as connections may come back with at once.
         config.resumption = if wishes.resume { Resumption::in_memory_sessions(1_024) } else { Resumption::disabled() };
         let name = ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-        Ok(Dial { tls: Some((Arc::new(config), name)), ..Dial::plain(address) })
+        Ok(Dial { tls: Some((Arc::new(config), name)), resumes: wishes.resume, ..Dial::plain(address) })
     }
 }
 
