@@ -151,7 +151,7 @@ replay() {
     for workspace in load peers; do
         (cd "benches/$workspace" && CARGO_TARGET_DIR=$root/target/bench cargo build --locked --quiet)
     done
-    python3 scripts/replay/replay.py --profile debug --rate 50mbit --seconds 5 --base 2 --out "$scratch/replay"
+    python3 scripts/replay/replay.py --profile debug --rate 100mbit --seconds 5 --base 2 --out "$scratch/replay"
     python3 scripts/replay/check.py "$scratch/replay"
 }
 
