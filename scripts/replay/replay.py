@@ -104,7 +104,7 @@ class Sampler:
                 # The last sample is of after the end.
                 over = self.over.wait(SAMPLE_S if self.samples else 0)
                 wire_bytes, drops = self.line.counters()
-                self.samples.append((time.time(), wire_bytes * 8, drops, self.contender.cpu_s(), *busy_s(), others_s()))
+                self.samples.append((time.time(), wire_bytes * 8, drops, self.contender.cpu_s(), *busy_s(), servers.others_s()))
         except (Failed, OSError, ValueError, KeyError, IndexError) as error:
             self.failed = error
 
@@ -129,14 +129,6 @@ def busy_s():
         lines = {line.split()[0]: [int(field) for field in line.split()[1:9]] for line in file if line.startswith("cpu")}
     tick = os.sysconf("SC_CLK_TCK")
     return tuple((sum(lines[f"cpu{cpu}"]) - lines[f"cpu{cpu}"][3] - lines[f"cpu{cpu}"][4]) / tick for cpu in (SERVER_CPU, CLIENT_CPU))
-
-
-def others_s():
-    """Seconds of both CPUs that went to programs that are none of ours, or to the host."""
-    with open("/proc/stat", encoding="ascii") as file:
-        user, nice, _, _, _, _, _, steal = [int(field) for field in file.readline().split()[1:9]]
-    times = os.times()
-    return (user + nice + steal) / os.sysconf("SC_CLK_TCK") - times.user - times.children_user - servers.user_s()
 
 
 class Replay:
