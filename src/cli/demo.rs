@@ -79,8 +79,7 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
             residents
         }
     };
-    let demo = Demo { residents, folder: path };
-    Ok((folder, demo))
+    Ok((folder, Demo { residents, folder: path }))
 }
 
 impl Demo {

@@ -141,14 +141,9 @@ pub(super) fn room_to_serve(config: &Config) -> impl FnOnce(usize, u64) -> Resul
 pub(super) fn settle(table: &Table, began: Instant) {
     on_all_cpus(|part, parts| table.touch(part, parts));
     let (bytes, huge_bytes) = table.bytes();
-    eprintln!(
-        "onecode: registry: {}, room for {}; {} MB, {} % of it in huge pages; ready in {} ms",
-        counted(table.len() as u64, "resident"),
-        table.capacity(),
-        bytes.div_ceil(1_000_000),
-        huge_bytes * 100 / bytes.max(1),
-        began.elapsed().as_millis()
-    );
+    let (held, room, ms) = (counted(table.len() as u64, "resident"), table.capacity(), began.elapsed().as_millis());
+    let (mb, huge) = (bytes.div_ceil(1_000_000), huge_bytes * 100 / bytes.max(1));
+    eprintln!("onecode: registry: {held}, room for {room}; {mb} MB, {huge} % of it in huge pages; ready in {ms} ms");
 }
 
 /// Runs `part` on a thread for each CPU, with the number of the thread and of all of them.
@@ -159,13 +154,9 @@ fn on_all_cpus(part: impl Fn(usize, usize) + Sync) {
 
 /// An unfinished last append, in words that hold beside a process that writes it, too.
 pub(super) fn told_torn(torn: &Torn) -> String {
-    let name = segment_path(Path::new(""), torn.segment);
-    format!(
-        "an unfinished last append, cut off or under way and so not acknowledged, is left out ({}, offset {}, record {})",
-        name.display(),
-        torn.offset,
-        torn.sequence
-    )
+    let (name, Torn { offset, sequence, .. }) = (segment_path(Path::new(""), torn.segment), torn);
+    let place = format!("{}, offset {offset}, record {sequence}", name.display());
+    format!("an unfinished last append, cut off or under way and so not acknowledged, is left out ({place})")
 }
 
 /// The end of a command that cannot read a file it needs: what is missing, or something else, is not the system's fault.

@@ -81,9 +81,7 @@ fn check(
 
 fn in_words(verdict: &Verdict) -> String {
     let word = verdict.outcome.word();
-    let Some(claims) = &verdict.claims else {
-        return word.to_owned();
-    };
+    let Some(claims) = &verdict.claims else { return word.to_owned() };
     // What an issuer signed could still hold line ends or control characters; a line of output stays one line.
     let issuer = claims.iss.escape_debug();
     let (iat, exp) = (rfc3339(claims.iat), rfc3339(claims.exp));

@@ -1,8 +1,7 @@
 //! Base45 (RFC 9285): bytes as the characters of QR alphanumeric mode, three for every two bytes.
 //!
 //! Encoding goes into the caller's slice, so that issuing a code allocates nothing. Decoding is strict: each byte
-//! string has exactly one text, so that a code cannot be altered without being refused. It never trims and never folds
-//! spaces, which are ordinary characters of the alphabet. Called by `claims` and `verify`.
+//! string has exactly one text, so that a code cannot be altered unnoticed. A space is a character like any other.
 
 /// The characters in the order of their values, which are also those of QR alphanumeric mode (ISO/IEC 18004 table 5).
 pub(super) const ALPHABET: &[u8; 45] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:";
@@ -29,9 +28,8 @@ pub const fn encoded_len(bytes: usize) -> usize {
 /// When `out` is shorter than [`encoded_len`]; the callers' buffers are sized from it.
 pub fn encode(bytes: &[u8], out: &mut [u8]) -> usize {
     let length = encoded_len(bytes.len());
-    let out = &mut out[..length];
     let (pairs, rest) = bytes.as_chunks::<2>();
-    let (triples, tail) = out.as_chunks_mut::<3>();
+    let (triples, tail) = out[..length].as_chunks_mut::<3>();
     for (pair, triple) in pairs.iter().zip(triples) {
         *triple = values(*pair).map(|value| ALPHABET[value as usize]);
     }
@@ -58,9 +56,8 @@ pub fn decode(text: &[u8], out: &mut [u8]) -> Option<usize> {
         1 => return None,
         rest => text.len() / 3 * 2 + rest / 2,
     };
-    let out = out.get_mut(..length)?;
     let (triples, rest) = text.as_chunks::<3>();
-    let (pairs, tail) = out.as_chunks_mut::<2>();
+    let (pairs, tail) = out.get_mut(..length)?.as_chunks_mut::<2>();
     for (triple, pair) in triples.iter().zip(pairs) {
         let group = value(triple[0])? + 45 * value(triple[1])? + 45 * 45 * value(triple[2])?;
         *pair = u16::try_from(group).ok()?.to_be_bytes();

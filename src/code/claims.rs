@@ -1,8 +1,7 @@
 //! What a code says, and its issuing: claims → CWT → COSE_Sign1 → Base45 → `OC1:…`.
 //!
 //! A code is a pure function of its request and the keyring. For each signing key the bytes that never change are laid
-//! out once; issuing patches four fields, signs and encodes, into fixed arrays and without a CBOR library. It knows no
-//! time but the one it is given, and nothing of sessions or residents' records. Called by `service`.
+//! out once; issuing patches four fields, signs and encodes, into fixed arrays and without a CBOR library.
 //!
 //! The layout, for an issuer of n bytes (133 bytes for `CN-610100`):
 //!
@@ -247,8 +246,8 @@ impl Template {
     }
 }
 
-/// A code's constant bytes at the start, up to exp's value, rounded down so that an even number of characters stands for
-/// them: a symbol takes its characters in pairs.
+/// A code's constant bytes at the start, up to exp's value, rounded down so that an even number of characters stands
+/// for them: a symbol takes its characters in pairs.
 const fn constant_bytes(issuer_bytes: usize) -> usize {
     (NAME - CODE + issuer_bytes + EXP) & !3
 }

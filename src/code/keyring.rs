@@ -205,9 +205,8 @@ impl Keyring {
         keyring
     }
 
-    /// Makes a signing key for each environment in which none can sign now.
-    ///
-    /// Such a key begins at 0: it signs at once, in the window already begun, and also when the clock is set back.
+    /// Makes a signing key for each environment in which none can sign now. It begins at 0, so it signs at once, in the
+    /// window already begun, and also when the clock is set back.
     pub fn complete(&mut self, now_unix_s: u64, random: Random) {
         for env in [Env::Prod, Env::Test] {
             // A key that is to sign in the current window has begun by its start.
@@ -237,9 +236,7 @@ impl Keyring {
     /// Revokes a signing key, and makes another if none is left to sign. Returns false if there is no such key; to
     /// revoke one twice changes nothing.
     pub fn revoke(&mut self, kid: Kid, now_unix_s: u64, random: Random) -> bool {
-        let Some(key) = self.signing_keys.iter_mut().find(|key| key.kid == kid) else {
-            return false;
-        };
+        let Some(key) = self.signing_keys.iter_mut().find(|key| key.kid == kid) else { return false };
         key.revoked.get_or_insert(now_unix_s);
         self.complete(now_unix_s, random);
         true

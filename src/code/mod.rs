@@ -1,8 +1,7 @@
 //! Codes: what is in them, how they are signed, drawn and checked, and the keys for it.
 //!
-//! Everything here is a function of its arguments: no clock, no socket, no thread. Time is an argument in Unix seconds,
-//! and randomness is a function handed in. The one file that is read and written, the keyring, is touched only by the
-//! commands and at start, never by a request.
+//! Everything here is a function of its arguments: time is one, in Unix seconds, and randomness a function handed in.
+//! The one file, the keyring, is touched only by the commands and at start, never by a request.
 //!
 //! The way of a refresh through this room: [`window`] gives the times, [`claims`] the signed text, [`qr`] the matrix,
 //! [`payload`] the response body. The way of a check is [`verify`] alone.

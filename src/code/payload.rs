@@ -1,8 +1,7 @@
 //! The body of a refresh, `{"code":"OC1:…","status":"green",…}`, written into the caller's buffer.
 //!
 //! Every body of an issuer has one length, whatever the status says: a shorter word is followed by the spaces that JSON
-//! allows between a value and the comma. The form without the matrix is the same bytes up to the matrix, and a brace,
-//! so that one cached body answers both. It allocates nothing. Called by `service`.
+//! allows before a comma. Without the matrix it is the same bytes up to there, and a brace: one cached body for both.
 
 use super::claims::CODE_CHARS_MAX;
 use super::qr::{MATRIX_CHARS, Matrix};
@@ -81,10 +80,9 @@ pub fn write(payload: &Payload<'_>, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Length
     put(b",\"qr\":{\"size\":49,\"bits\":\"");
     put(&matrix);
     put(b"\"}}");
-    let full = at;
-    let head = full - MATRIX_CHARS - b",\"qr\":{\"size\":49,\"bits\":\"\"}}".len();
+    let head = at - MATRIX_CHARS - b",\"qr\":{\"size\":49,\"bits\":\"\"}}".len();
     let short = |length: usize| u16::try_from(length).expect("at most PAYLOAD_BYTES_MAX");
-    Lengths { full: short(full), head: short(head) }
+    Lengths { full: short(at), head: short(head) }
 }
 
 #[allow(missing_docs, reason = "where the name says it")]

@@ -1,8 +1,7 @@
 //! The keys a verifier trusts: which issuer holds which key, for what time, and for whose codes.
 //!
 //! It owns the look-up, always inside one issuer, and what each key may have signed; the algorithm comes from the entry
-//! here, never from the code. It is filled from a keyring or from a JWK set, reads no file, and knows no signature
-//! format but the bytes it is given. Called by `verify`, `keyring` and commands.
+//! here, never from the code. It is filled from a keyring or from a JWK set.
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
 use serde::Deserialize;

@@ -4,8 +4,6 @@
 //! unknown_issuer, bad_signature, revoked, expired or not_yet_valid; nothing of a code is reported before its signature
 //! is known to be good. A key is looked up inside its issuer only, and what it may sign with comes from its entry, not
 //! from the code. It reads no clock and knows no registry, and its work is bounded for any input.
-//!
-//! Codes of ours are decoded strictly: one text for each signed code, so that a code cannot be dressed up as another.
 
 use minicbor::decode::Error;
 use minicbor::encode::{Encoder, write::Cursor};
@@ -90,22 +88,17 @@ pub struct Verdict {
     pub claims: Option<Claims>,
 }
 
-/// Says what `text` is worth at `at_unix_s`, when clocks may differ by `leeway_s` seconds.
-///
-/// Nothing is trimmed: a code neither begins nor ends with a space, and spaces inside are part of it.
+/// Says what `text` is worth at `at_unix_s`, when clocks may differ by `leeway_s` seconds. Nothing is trimmed: a code
+/// neither begins nor ends with a space, and spaces inside are part of it.
 pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verdict {
     let without_claims = |outcome| Verdict { outcome, claims: None };
     let mut buffer = [0; TEXT_BYTES_MAX];
-    let Some(code) = Code::decode(text, &mut buffer) else {
-        return without_claims(Outcome::Malformed);
-    };
+    let Some(code) = Code::decode(text, &mut buffer) else { return without_claims(Outcome::Malformed) };
     let candidates = trust.candidates((code.iss, code.kid));
     if candidates.is_empty() {
         return without_claims(Outcome::UnknownIssuer);
     }
-    let Some(key) = code.signer(candidates) else {
-        return without_claims(Outcome::BadSignature);
-    };
+    let Some(key) = code.signer(candidates) else { return without_claims(Outcome::BadSignature) };
     let claims = code.claims;
     let begin = claims.nbf.unwrap_or(0).max(claims.iat);
     let outcome = if key.revoked {
@@ -186,7 +179,6 @@ impl<'a> Code<'a> {
         if required == 5 { Ok(()) } else { Err(Error::message("a claim is missing")) }
     }
 
-    /// The key that made the signature, if the list has it.
     fn signer<'t>(&self, candidates: &'t [TrustedKey]) -> Option<&'t TrustedKey> {
         let mut buffer = [0; TEXT_BYTES_MAX];
         let signed = self.signed(&mut buffer)?;

@@ -2,9 +2,8 @@
 //!
 //! Owns the chunked grammar of RFC 9112 §7.1 (6.1a, 7.1a): data is handed out as it comes, the lines around it are looked
 //! at when they have ended. Never reads past the body, so pipelined bytes stay with the caller; never keeps trailers, so
-//! the two rules on merging them (7.1.2a, 7.1.2b) have nothing to apply to. The shard makes one [`Body`] a request from
-//! the head's framing and feeds it until it is done. A body that ends with its connection instead is the shard's to close
-//! (6.3d).
+//! the two rules on merging them (7.1.2a, 7.1.2b) have nothing to apply to. A body that ends with its connection is the
+//! shard's to close (6.3d).
 
 use super::grammar::{CR, HTAB, LF, SP, is_text, text_end, token_end};
 use super::head::Framing;
@@ -66,9 +65,9 @@ impl Body {
         self.step == Step::Done
     }
 
-    /// Takes what of `input` belongs to the body, appends its content to `out`, and says how many bytes that were; once the
-    /// body is done the next request starts behind them. `bytes_max` bounds the content of the whole body; a declared length beyond it is refused before the first byte, so a call without input, made
-    /// before `100 Continue` is sent, already knows.
+    /// Takes what of `input` belongs to the body, appends its content to `out`, and says how many bytes that were;
+    /// the next request starts behind them. `bytes_max` bounds the content of the whole body: a longer declared length
+    /// is refused before the first byte, so a call without input, made before `100 Continue` is sent, already knows.
     ///
     /// # Errors
     /// What is wrong, at the same byte however the input is cut.

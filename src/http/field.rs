@@ -54,17 +54,8 @@ impl Field {
     /// Whether several lines of this field mean one list (RFC 9110 §5.3). Cookie is none by grammar, but several
     /// lines of it are to be read as one (RFC 9113 §8.2.3, for what a gateway from HTTP/2 may pass on).
     pub const fn is_list(self) -> bool {
-        !matches!(
-            self,
-            Field::Host
-                | Field::Authorization
-                | Field::ContentLength
-                | Field::ContentType
-                | Field::Range
-                | Field::IfRange
-                | Field::Origin
-                | Field::SecFetchSite
-        )
+        use Field::{Authorization, ContentLength, ContentType, Host, IfRange, Origin, Range, SecFetchSite};
+        !matches!(self, Host | Authorization | ContentLength | ContentType | Range | IfRange | Origin | SecFetchSite)
     }
 }
 

@@ -1,8 +1,7 @@
 //! The octet classes of HTTP and the scans over them: token, field text, request-target, host.
 //!
 //! Owns which byte may stand where (RFC 9110 §5.5 and §5.6, RFC 3986) and how to walk past a run of such bytes
-//! quickly in safe Rust. Never decides what a message means. Used by the head parser, the chunk decoder and the
-//! field readers of this room.
+//! quickly in safe Rust. Never decides what a message means.
 //!
 //! RFC 9112 §2.2 (2.2a): everything here works on octets; nothing is decoded as Unicode before it is framed.
 
@@ -79,10 +78,8 @@ fn within(octets: u8x16, first: u8, last: u8) -> u8x16 {
     above.min(u8x16::splat(last - first)).simd_eq(above)
 }
 
-/// Where the run of `is_member` octets that starts at `at` ends.
-///
-/// Sixteen octets a step: `usual` finds members, all but the few that are rare. Where it finds none, `is_member`
-/// decides; of fewer than sixteen in all, it decides each.
+/// Where the run of `is_member` octets that starts at `at` ends, sixteen octets a step: `usual` finds members, all but
+/// few rare ones. Where it finds none, `is_member` decides; of fewer than sixteen in all, it decides each.
 #[inline(always)]
 fn run_end(bytes: &[u8], mut at: usize, usual: impl Fn(u8x16) -> u8x16, is_member: impl Fn(u8) -> bool) -> usize {
     loop {
@@ -101,7 +98,6 @@ fn run_end(bytes: &[u8], mut at: usize, usual: impl Fn(u8x16) -> u8x16, is_membe
     }
 }
 
-/// Whether `byte` may stand in a field value: VCHAR, obs-text, SP and HTAB.
 pub(super) fn is_text(byte: u8) -> bool {
     ((byte >= 0x20) & (byte != 0x7f)) | (byte == HTAB)
 }

@@ -162,8 +162,7 @@ fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
         Err(Stop::Short) if buffer.len() >= line_max => return Err(HeadError::RequestLineTooLong.into()),
         other => other?,
     };
-    let window = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
-    head.buffer = window;
+    head.buffer = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
     head.read_fields()?;
     head.check_host(authority)?;
     head.framing = head.read_framing()?;
@@ -216,7 +215,7 @@ impl RawTarget {
         loop {
             raw.end = target_end(line, raw.end);
             match &line[raw.end..] {
-                [] => return Err(Stop::Short),
+                [] | [b'%'] => return Err(Stop::Short),
                 [SP, ..] if raw.end > start => return Ok(raw),
                 [b'?', ..] => {
                     raw.question.get_or_insert(raw.end);
@@ -227,7 +226,6 @@ impl RawTarget {
                     raw.end += 1;
                 }
                 [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => raw.end += 3,
-                [b'%'] => return Err(Stop::Short),
                 [b'%', high] if high.is_ascii_hexdigit() => return Err(Stop::Short),
                 [byte, ..] => return Err(misplaced(*byte, HeadError::Target)),
             }
@@ -329,9 +327,7 @@ impl<'b> Head<'b> {
 
     /// Reads field lines from `bytes` on to the empty line, and moves `bytes` past it.
     fn read_fields(&mut self) -> Result<(), Stop> {
-        let window = self.buffer;
-        let mut at = self.bytes;
-        let mut count = 0;
+        let (window, mut at, mut count) = (self.buffer, self.bytes, 0);
         loop {
             match window.get(at) {
                 None => return Err(Stop::Short),
@@ -358,8 +354,7 @@ impl<'b> Head<'b> {
             let text_end = text_end(window, name_end + 1);
             match (window.get(text_end), window.get(text_end + 1)) {
                 (Some(&CR), Some(&LF)) => {}
-                (None, _) => return Err(Stop::Short),
-                (Some(&CR), None) => return Err(Stop::Short),
+                (None, _) | (Some(&CR), None) => return Err(Stop::Short),
                 // RFC 9112 §2.2 (2.2c): a bare CR makes the element invalid.
                 (Some(&CR), Some(_)) => return Err(HeadError::LineEnd.into()),
                 (Some(&byte), _) => return Err(misplaced(byte, HeadError::FieldValue)),

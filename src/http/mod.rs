@@ -1,9 +1,8 @@
 //! HTTP/1.1 and TLS as bytes in and bytes out.
 //!
 //! Owns the grammar of a request (head and body) and the shape of an answer's head. Opens no socket, reads no clock,
-//! keeps nothing between pieces of a request but one small resumable state ([`body::Body`]), and knows no
-//! route. The shard calls it: `head::parse` until there is a head, `body::Body::decode` until the body is whole, then
-//! the service writes its answer into a [`response::ResponseBuffer`].
+//! keeps nothing between pieces of a request but one small resumable state ([`body::Body`]), and knows no route. The
+//! shard calls `head::parse` and `body::Body::decode`; the service answers into a [`response::ResponseBuffer`].
 //!
 //! One strict grammar, no lenient switch. What is refused closes the connection, because after a framing error nobody
 //! knows where the next request starts (RFC 9112 §6.3). The same bytes give the same result however they arrive:

@@ -1,8 +1,7 @@
 //! What a service reads out of a valid head: cookies, the bearer token, query parameters, `If-None-Match`, one range.
 //!
-//! Owns the small grammars of those values. Never allocates and never decodes: a value that is not written in its
-//! plain form is simply another value, which its reader does not know. What is malformed counts as absent, because
-//! each of these asks for something that may be declined.
+//! Never allocates and never decodes: a value that is not written in its plain form is another value, which its reader
+//! does not know. What is malformed counts as absent, because each of these asks for something that may be declined.
 
 use super::field::Field;
 use super::grammar::{SP, members, position_of};
@@ -16,10 +15,8 @@ pub fn host<'b>(head: &Head<'b>) -> &'b str {
 }
 
 /// The value of the cookie `name` at `place` among those of that name, from 0, over all Cookie lines in order, as it
-/// was sent: quotes are part of it.
-///
-/// Names match exactly, case included. There may be several: a browser sends one for each path and domain it was set
-/// for, and servers should not rely on their order (RFC 6265 §4.2.2).
+/// was sent: quotes are part of it. Names match exactly, case included. A browser sends one for each path and domain it
+/// was set for, and servers should not rely on their order (RFC 6265 §4.2.2).
 pub fn cookie<'b>(head: &Head<'b>, name: &str, place: usize) -> Option<&'b [u8]> {
     let mut before = place;
     head.all(Field::Cookie).find_map(|mut line| {
@@ -55,9 +52,8 @@ pub fn query_parameter<'b>(query: Option<&'b str>, name: &str) -> Option<&'b str
     })
 }
 
-/// Whether `If-None-Match` names `etag`, so that a GET or HEAD is answered with 304 (RFC 9110 §13.1.2).
-///
-/// `etag` is a strong tag without a comma, as the answer carries it, quotes included. The comparison is weak (§8.8.3.2).
+/// Whether `If-None-Match` names `etag`, by weak comparison: then a GET or HEAD gets 304 (RFC 9110 §8.8.3.2, §13.1.2).
+/// `etag` is a strong tag without a comma, as the answer carries it, quotes included.
 pub fn is_none_match(head: &Head<'_>, etag: &str) -> bool {
     let mut tags = head.all(Field::IfNoneMatch).flat_map(members);
     tags.any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
@@ -76,7 +72,6 @@ pub enum ByteRange {
 }
 
 /// The one range of bytes a GET asks for, of a representation of `length` bytes with the strong tag `etag`.
-///
 /// `Range` is ignored for other methods (RFC 9110 §14.2), when `If-Range` does not hold (§13.1.5: by strong comparison;
 /// we send no dates, so a date never holds), when it is malformed, and when it asks for several ranges, which a server
 /// need not serve.

@@ -1,9 +1,8 @@
 //! The answer, written once into a fixed buffer: status line, fields, and a body if it is small.
 //!
 //! Owns the shape of what we send: `Date` on every answer, `Connection` where the client needs it, a length on every
-//! body. Never allocates after it is made, never folds a line, and never
-//! sends part of what does not fit, or would break a line: that spoils the buffer, and [`ResponseBuffer::bytes`] then
-//! refuses to give anything out. Several answers may stand one after the other.
+//! body. Never allocates after it is made, never folds a line, and never sends part of what does not fit, or would
+//! break a line: that spoils the buffer, and [`ResponseBuffer::bytes`] then refuses to give anything out.
 
 use ::http::StatusCode;
 

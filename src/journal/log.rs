@@ -1,8 +1,7 @@
 //! The writer: what is done with the disk, in which order, and what follows from how that went.
 //!
-//! It takes records from the lanes in turns, puts a batch together, has it written, has it synced after the whole of
-//! it is reported written, and only then says so to the lanes. Between batches it prepares the next segment. It does
-//! one thing at a time and touches no file: [`Files`] does, a writer's or the simulated disk of the tests.
+//! It puts records from the lanes, in turns, into a batch, has it written, syncs when the whole of it is reported
+//! written, and only then says so to the lanes. Between batches it prepares the next segment. It touches no file.
 //!
 //! The first write or sync of a batch that fails, or a batch for which no segment can be had, ends it: nothing is
 //! written, synced or acknowledged after that. A next segment that cannot be prepared ahead of its time is removed and
@@ -37,9 +36,8 @@ pub trait Files {
     /// Has all of a file's bytes on disk (fdatasync(2)). Never asked again after a failure.
     async fn sync(&mut self, target: Target) -> io::Result<()>;
 
-    /// Gives the spare file the name of a segment and syncs the folder, then notes durably that it is the newest one; it
-    /// is the current file from then on. Only then, and without harm if that fails, cuts a segment that has ended to its
-    /// length: the name and the length in `trim`.
+    /// Names the spare file as a segment, syncs the folder, and notes durably that it is the newest: the current file
+    /// from then on. Only then, and without harm if that fails, cuts one that has ended: name and length in `trim`.
     async fn adopt(&mut self, name: u64, trim: Option<(u64, u64)>) -> io::Result<()>;
 
     /// Removes the spare file. A failure harms nothing.
@@ -254,7 +252,6 @@ impl Log {
     fn gather(&mut self) {
         let id = self.current.as_ref().map_or(0, |current| current.id);
         self.batch.clear();
-        let bytes_max = self.room();
         let lanes = self.parts.lanes.len();
         let mut empty = 0;
         while empty < lanes {
@@ -262,7 +259,7 @@ impl Log {
             self.turn = (lane + 1) % lanes;
             let before = self.batch.records();
             for _ in 0..JOURNAL_TURN_RECORDS {
-                if !self.batch.has_room(bytes_max) {
+                if !self.batch.has_room(self.room()) {
                     return;
                 }
                 let Some(record) = self.parts.lanes[lane].take() else { break };
@@ -337,9 +334,5 @@ fn progress(from: usize, written: usize, length: usize) -> io::Result<usize> {
         return Ok(length);
     }
     // The rest of a block is written again with the block, which holds nothing that was acknowledged.
-    if written > 0 {
-        Ok(reached / JOURNAL_BLOCK_BYTES * JOURNAL_BLOCK_BYTES)
-    } else {
-        Err(io::ErrorKind::WriteZero.into())
-    }
+    if written > 0 { Ok(reached - reached % JOURNAL_BLOCK_BYTES) } else { Err(io::ErrorKind::WriteZero.into()) }
 }

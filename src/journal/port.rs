@@ -62,13 +62,12 @@ impl Lane {
         self.queue.len()
     }
 
-    /// So many records of this lane, from its first on, are on disk. For the journal's thread, which rings the shard's
-    /// bell after it.
+    /// So many records of this lane, from its first on, are on disk. For the journal's thread, which then rings.
     pub fn set_durable(&self, records: u64) {
         self.durable.store(records, Ordering::Release);
     }
 
-    /// Nothing more will become durable. For the journal's thread, which rings the shard's bell after it.
+    /// Nothing more will become durable. For the journal's thread, which then rings the shard's bell.
     pub fn set_failed(&self) {
         self.failed.store(true, Ordering::Release);
     }
@@ -143,13 +142,12 @@ impl Port {
         self.lane.purges.store(purges, Ordering::Release);
     }
 
-    /// Whether the journal has stopped for good. What is durable by then stays so; read [`durable`](Self::durable)
-    /// after this.
+    /// Whether the journal has stopped for good; what [`durable`](Self::durable) says after this stays so.
     pub fn is_failed(&self) -> bool {
         self.lane.failed.load(Ordering::Acquire)
     }
 
-    /// Whether no scan is taken, since what is left is kept for other records, and whether nothing is, for want of space.
+    /// Whether no scan is taken, as what is left is kept for other records, and whether nothing is, for want of space.
     pub fn is_shut(&self) -> (bool, bool) {
         (self.lane.shut_to_scans.load(Ordering::Relaxed), self.lane.shut.load(Ordering::Relaxed))
     }

@@ -109,7 +109,6 @@ pub fn read_on(
     }
 }
 
-/// The header of a segment.
 pub fn header(folder: &Path, name: u64) -> Result<Header, RecoverError> {
     read_header(&mut Folder(folder.to_owned()), name, &mut Vec::new())
 }

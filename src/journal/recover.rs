@@ -103,8 +103,7 @@ pub struct Entry<'a> {
 pub struct End {
     /// The sequence of the next new record.
     pub next: u64,
-    /// The segment that the next one follows: its name, its id, and where it ends. `None`: there is none, or the only
-    /// one has nothing that stays in it.
+    /// The segment that the next one follows. `None`: there is none, or nothing stays in the only one.
     pub previous: Option<Previous>,
     /// What the next segment begins with, origin and record each; the last of them has sequence `next - 1`.
     pub tail: Vec<(u16, Box<[u8]>)>,
@@ -141,10 +140,8 @@ pub enum RecoverError {
     /// A segment is damaged where it must be whole; `sequence` is the first record that is lost.
     #[error("{} is damaged at {broken}", file_name(*segment))]
     Damaged { segment: u64, broken: Broken },
-    /// Records from `sequence` on are missing before this segment, which so does not follow.
     #[error("records from {sequence} on are missing before {}", file_name(*segment))]
     Gap { segment: u64, sequence: u64 },
-    /// A record is whole, and not one that this program knows.
     #[error("{}, offset {offset}, record {sequence}: {error}", file_name(*segment))]
     Record { segment: u64, offset: usize, sequence: u64, error: DecodeError },
 }
@@ -293,13 +290,10 @@ fn hand_over(
     Ok(())
 }
 
-/// The header of a segment.
-pub fn read_header(source: &mut dyn Source, name: u64, bytes: &mut Vec<u8>) -> Result<Header, RecoverError> {
-    let read = source.read(name, HEADER_BYTES as u64, bytes);
-    read.map_err(|error| RecoverError::Read { segment: name, error })?;
+pub fn read_header(source: &mut dyn Source, segment: u64, bytes: &mut Vec<u8>) -> Result<Header, RecoverError> {
+    source.read(segment, HEADER_BYTES as u64, bytes).map_err(|error| RecoverError::Read { segment, error })?;
     match Header::parse(bytes) {
-        Ok(header) if header.first == name => Ok(header),
-        Ok(_) => Err(RecoverError::Header { segment: name, error: HeaderError::NotASegment }),
-        Err(error) => Err(RecoverError::Header { segment: name, error }),
+        Ok(header) if header.first == segment => Ok(header),
+        other => Err(RecoverError::Header { segment, error: other.err().unwrap_or(HeaderError::NotASegment) }),
     }
 }

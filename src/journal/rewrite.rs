@@ -13,7 +13,6 @@ use crate::sys::regular_file;
 
 /// The segments of a journal in use. Whatever is changed is on disk before the call returns.
 pub trait Segments: Source {
-    /// Replaces a segment as a whole.
     fn replace(&mut self, name: u64, bytes: &[u8]) -> io::Result<()>;
 
     /// Cuts a segment to so many bytes, where it is longer.
@@ -47,9 +46,8 @@ impl Segments for Folder {
 /// A segment cannot be written; those before it are done, and the others as they were.
 pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<Vec<(u64, RecoverError)>> {
     let (names, mut bytes) = (segments.list()?, Vec::new());
-    let pairs = names.array_windows().take_while(|[_, next]| *next <= sealed);
     let (mut purge, mut holding, mut damaged) = (None, Vec::new(), Vec::new());
-    for &[name, next] in pairs {
+    for &[name, next] in names.array_windows().take_while(|[_, next]| *next <= sealed) {
         let mut first_test = None;
         let read = recover_one(segments, name, next, |entry| {
             if matches!(entry.record, Record::PurgeTest { .. }) {

@@ -241,7 +241,7 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads the batch at `start`, whose first record has sequence `next` (or a later one, in a dense segment). What is
-    /// whole is put into `records`, even where the batch is broken. Returns where the next batch begins, or the first record that is wrong.
+    /// whole goes into `records`, even of a broken one. Returns where the next batch begins, or the first wrong record.
     pub fn batch(&self, start: usize, next: u64, records: &mut Vec<Stored<'a>>) -> Result<usize, Broken> {
         let (mut at, mut next) = (start, next);
         loop {
@@ -280,8 +280,7 @@ impl<'a> Reader<'a> {
     /// of that batch, which begins at `start` with sequence `next`, can leave.
     pub fn judge(&self, start: usize, next: u64, broken: Broken) -> Option<&'static str> {
         let rest = &self.bytes[self.bytes.len().min(start)..];
-        let beyond = rest.get(JOURNAL_BATCH_BYTES_MAX..).unwrap_or_default();
-        if !is_zero(beyond) {
+        if !is_zero(rest.get(JOURNAL_BATCH_BYTES_MAX..).unwrap_or_default()) {
             return Some("records follow it");
         }
         let mut blocks = rest.chunks(JOURNAL_BLOCK_BYTES).skip(1);
@@ -351,7 +350,6 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     words.iter().all(|word| *word == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }
 
-/// The next boundary of a block.
 pub const fn block_up(bytes: usize) -> usize {
     bytes.next_multiple_of(JOURNAL_BLOCK_BYTES)
 }

@@ -1,10 +1,9 @@
 //! Merges a CSV file into the registry: each row says what one resident's status is since when.
 //!
 //! A header row is required: `id_number,status,updated_at` and, where wanted, `region` and `test`, in any order. Fields
-//! may be quoted, lines end in LF or CRLF, a byte order mark is skipped. No field has a comma, a quote or a line end in it,
-//! so a row is a line, and an open quote spoils that one only. A wrong row is handed to the caller with its
-//! line, column and reason, and the rest goes on; a file of another shape is refused before anything is merged. The
-//! text of a field never comes back out: it may be an ID number.
+//! may be quoted, lines end in LF or CRLF, a byte order mark is skipped. No field has a comma, quote or line end in it,
+//! so a row is a line, and an open quote spoils that one only. After a wrong row the rest goes on; a file of another
+//! shape is refused before anything is merged. The text of a field never comes back out: it may be an ID number.
 //!
 //! **Encoding.** UTF-8 and GB18030 need not be told apart. The bytes that mean something to CSV (comma, quote, CR, LF)
 //! are part of no longer character in either: the later bytes of one in GB18030 are 0x30 to 0x39 or above 0x3f. Every
@@ -103,7 +102,7 @@ pub fn import(
     }
 }
 
-/// Reads a line without its end, and of one of more than `bytes_max` as much as shows it. False at the end of the input.
+/// Reads a line without its end, and of one of more than `bytes_max` as much as shows it. False at the end of input.
 pub(crate) fn read_line(input: &mut impl BufRead, bytes_max: u64, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     if input.by_ref().take(bytes_max + 1).read_until(b'\n', line)? == 0 {

@@ -16,9 +16,6 @@
 //! **Folded to** is a sequence of the journal: all its records up to that one are in the rows, and some later ones may
 //! be, since the table is written while it changes. Applying a record to what it has already changed changes nothing,
 //! so the records after it are applied on top, all of them.
-//!
-//! It is refused by name when it is of another version, made with another hash key, short, or damaged. Nothing of a
-//! refused file is served.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -63,10 +60,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Opens a snapshot.
-    ///
-    /// # Errors
-    /// The file cannot be read, is no snapshot, is damaged in its header, short, or of another version.
+    /// Fails where the file cannot be read, is no snapshot, is damaged in its header, short, or of another version.
     pub fn open(path: &Path) -> Result<Snapshot, Ended> {
         let refused = |reason: &str| Err((Fatal::Configuration, format!("{}: {reason}", path.display())));
         if path.is_symlink() {
@@ -123,7 +117,7 @@ impl Snapshot {
         let capacity = capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX));
         let table = Table::new(capacity)?;
         let segments = self.rows.div_ceil(self.segment_rows);
-        // The next segment that nobody has taken; and of those that were loaded the index, the first number and the last.
+        // The next segment that nobody has taken; and of those that were loaded the index, first number and last.
         let (next, loaded) = (AtomicU64::new(0), Mutex::new(Vec::new()));
         everywhere(&|| {
             let mut archive = AlignedVec::new();

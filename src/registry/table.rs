@@ -314,17 +314,13 @@ impl Table {
     }
 
     fn claim_in(&self, resident: ResidentNumber, place: Place) -> &Cell {
-        match self.find(resident) {
+        if let Some(cell) = self.find(resident) {
             // Of two places that were reserved for one new resident, the second is not needed.
-            Some(cell) => {
-                self.release(place);
-                cell
-            }
-            None => {
-                assert!(place.0, "the place was reserved for another resident");
-                self.claim(resident)
-            }
+            self.release(place);
+            return cell;
         }
+        assert!(place.0, "the place was reserved for another resident");
+        self.claim(resident)
     }
 
     fn put(&self, cell: &Cell, held: [u64; DATA_WORDS], new: [u64; DATA_WORDS]) {
@@ -339,10 +335,8 @@ impl Table {
     }
 }
 
-/// The walk of [`Table::rows`].
-///
-/// A number lies in the run of used cells that holds its home, and homes grow with numbers: so all numbers of one run
-/// come before all numbers of the next, and only a run, a few cells long, is ever sorted.
+/// The walk of [`Table::rows`]. A number lies in the run of used cells with its home, and homes grow with numbers:
+/// so all numbers of one run come before those of the next, and only a run, a few cells long, is ever sorted.
 #[derive(Debug)]
 pub struct Rows<'a> {
     table: &'a Table,

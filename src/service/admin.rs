@@ -20,10 +20,7 @@ pub(super) fn guard(head: &Head<'_>, host_names: &[String]) -> Result<(), Proble
         return Err(HOST_REFUSED);
     }
     let foreign_site = head.get(Field::SecFetchSite).is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
-    if foreign_site || super::is_foreign(head) {
-        return Err(ORIGIN_REFUSED);
-    }
-    Ok(())
+    if foreign_site || super::is_foreign(head) { Err(ORIGIN_REFUSED) } else { Ok(()) }
 }
 
 #[cfg(test)]

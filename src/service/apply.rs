@@ -1,8 +1,7 @@
 //! What a record of the journal does to the table of residents: the only way in which it changes.
 //!
 //! Applying a record again, or records of different residents in another order, comes to the same table; so a replay
-//! over a snapshot that was written meanwhile is harmless. Records that are kept elsewhere, scans and the audit, do
-//! nothing here.
+//! over a snapshot that was written meanwhile is harmless.
 
 use crate::journal::Record;
 use crate::registry::table::{Full, Statement, Table};

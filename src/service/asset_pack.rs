@@ -1,8 +1,7 @@
 //! Makes a page ready to be sent: its encodings with all their fields, their entity tags, and its content security policy.
 //!
-//! `build.rs` shares this file by path and packs what the binary embeds. It reads no file and depends on nothing of
-//! the crate, so that pages from elsewhere can be packed by the same rules. Compression is slow here on purpose: it
-//! happens once, and every request afterwards sends bytes that are ready.
+//! `build.rs` shares this file by path and packs what the binary embeds: so it reads no file and depends on nothing of
+//! the crate. Compression is slow here on purpose: it happens once.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -88,10 +87,8 @@ pub fn pack(
     Ok(Packed { route, language, encodings })
 }
 
-/// The content security policy of a page: nothing from elsewhere, and of what is inline only what stands in it now.
-///
-/// Finds plain `<script>` and `<style>` elements, as our pages write them; an element it does not see is refused by the
-/// browser, never allowed.
+/// The policy of a page: nothing from elsewhere, and of what is inline only what stands in its plain `<script>` and
+/// `<style>` elements now; an element that is not seen here is refused by the browser, never allowed.
 fn content_security_policy(html: &str) -> String {
     let mut policy = String::from("default-src 'none'");
     for (directive, element) in [("script-src", "script"), ("style-src", "style")] {

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use super::asset_pack::{Encoded, Packed};
 use crate::sys::arena;
 
-/// What `build.rs` has packed.
 fn embedded() -> Vec<Packed> {
     include!(concat!(env!("OUT_DIR"), "/assets.rs"))
 }

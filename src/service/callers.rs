@@ -33,8 +33,7 @@ pub enum Scope {
     Trust,
 }
 
-/// All callers of the admin listener.
-/// Without a token whoever reaches the listener, which is then on a loopback address, is `local` and may do everything.
+/// All callers. Without a token whoever reaches the listener, then on a loopback address, is `local` and may do all.
 #[derive(Clone, Default, Debug)]
 pub struct Callers(Vec<Token>);
 

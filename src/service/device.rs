@@ -1,7 +1,6 @@
 //! The token of a device: 48 characters that the server, or a collector with the same key, checks with one MAC.
 //!
-//! It owns the layout, in the form and with the MAC of [`session`](super::session); it does not know which devices were
-//! revoked.
+//! Its form and MAC are those of [`session`](super::session); which devices were revoked is not known here.
 //!
 //! ```text
 //! byte   0        1     2..4     4..12  12..16   16..20   20..36
@@ -57,10 +56,8 @@ impl DeviceKey {
         let token = Token::read(token, VERSION).filter(|token| token.is_of(&self.0)).ok_or(TOKEN_INVALID)?;
         let kind = Kind::from_repr((token.about >> 112) as u8).ok_or(TOKEN_INVALID)?;
         let (id, expires_unix_s) = ((token.about >> 32) as u64, token.expires_unix_s);
-        if now_unix_s >= u64::from(expires_unix_s) {
-            return Err(TOKEN_EXPIRED);
-        }
-        Ok(Device { id, kind, expires_unix_s })
+        let is_over = now_unix_s >= u64::from(expires_unix_s);
+        if is_over { Err(TOKEN_EXPIRED) } else { Ok(Device { id, kind, expires_unix_s }) }
     }
 }
 

@@ -86,8 +86,7 @@ impl Service {
             }
             (Purge::Done(left @ 2.., residents), Answer::Purged(more)) => Purge::Done(left - 1, residents + more),
             (Purge::Done(_, residents), Answer::Purged(more)) => {
-                let body = format!(r#"{{"residents":{}}}"#, residents + more);
-                return Ok(reply.json(&body));
+                return Ok(reply.json(&format!(r#"{{"residents":{}}}"#, residents + more)));
             }
             _ => return Err(answer.problem()),
         };

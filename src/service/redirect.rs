@@ -6,14 +6,12 @@ use super::{Outcome, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
 
-/// A browser that was here once does not ask without TLS again for half a year (RFC 6797): otherwise whoever stands in
-/// between could answer the next typed address with a page of his own. Only with pages, since no one opens anything
-/// else first, and only where a plain listener leads here, which is how an operator says that TLS is meant to stay.
-/// Not for subdomains, which are not ours to speak for.
+/// A browser that was here once asks by TLS alone for half a year (RFC 6797): else whoever stands in between could
+/// answer the next typed address. Only with pages, since no one opens anything else first, and only where a plain
+/// listener leads here: so an operator says that TLS is to stay. Not for subdomains, which are not ours to speak for.
 const HSTS: Fields<'_> = &[("Strict-Transport-Security", "max-age=15552000")];
 
 impl Service {
-    /// What a page carries over TLS.
     pub(super) fn hsts(&self) -> Fields<'static> {
         if self.tls().is_some() && self.parts.settings.tls.redirect.is_some() { HSTS } else { &[] }
     }

@@ -42,7 +42,6 @@ impl Output {
 pub struct Reply<'a> {
     /// When what it answers came.
     pub(super) now: Now,
-    /// Who waits for it.
     pub(super) asker: Asker,
     pub(super) date: [u8; DATE_BYTES],
     pub(super) target: ReplyTarget,

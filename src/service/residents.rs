@@ -38,7 +38,6 @@ struct StatusLine<'a> {
     region: u32,
 }
 
-/// The body of `POST /admin/residents/lookup`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LookupBody<'a> {
@@ -128,9 +127,8 @@ impl Service {
             Answer::History(history) => history,
             _ => return Err(answer.problem()),
         };
-        let found = self.parts.registry.read(resident);
-        let record = found.filter(|record| check.is_none_or(|check| check == record.check));
-        let record = record.ok_or(problem::UNKNOWN_RESIDENT)?;
+        let known = self.parts.registry.read(resident).filter(|known| check.is_none_or(|check| check == known.check));
+        let record = known.ok_or(problem::UNKNOWN_RESIDENT)?;
         let document = serde_json::json!({
             "resident": format!("{:016x}", resident.0),
             "status": record.status.word(),

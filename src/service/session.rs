@@ -82,7 +82,6 @@ pub(super) struct Token {
 }
 
 impl Token {
-    /// Reads one of this version.
     pub(super) fn read(token: &[u8], version: u8) -> Option<Token> {
         let mut bytes = [0; TOKEN_BYTES];
         let is_decoded =

@@ -30,8 +30,7 @@ impl Service {
     }
 
     fn sign_in(&mut self, body: &[u8], secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let body: SignInBody = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
-        match body {
+        match serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)? {
             SignInBody { assertion: Some(assertion), demo_resident: None } => {
                 let verifier = self.parts.settings.verifier.as_ref().ok_or(problem::SIGN_IN_NOT_CONFIGURED)?;
                 let sign_in = verifier.verify(&assertion, reply.now, self.parts.settings.started_unix_ms)?;

@@ -80,7 +80,6 @@ impl Verifier {
     }
 
     /// Checks an assertion at `now`, in a process that took its first assertion at `started_unix_ms` or later.
-    /// Whether it was used before is for [`UsedAssertions`](super::used_assertions::UsedAssertions) to say.
     ///
     /// # Errors
     /// The first thing that is wrong with it; the signature comes before everything that the claims say.
@@ -107,17 +106,15 @@ impl Verifier {
             return Err(ASSERTION_AUDIENCE_WRONG);
         }
         let expires_unix_s = check_times(&claims, now, started_unix_ms)?;
-        let id_number = claims.others.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
-        let is_id =
-            (1..=ID_CLAIM_BYTES_MAX).contains(&id_number.len()) && id_number.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !is_id {
+        let id = claims.others.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
+        if !(1..=ID_CLAIM_BYTES_MAX).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(ASSERTION_PERSON_MISSING);
         }
         // Of what is signed and not of the signature: for every ECDSA signature (r, s) there is a second one (r, -s)
         // that anybody can compute, and it would count as another assertion.
         let mut once = [0; 16];
         once.copy_from_slice(&Sha256::digest(signed.as_bytes())[..16]);
-        Ok(SignIn { id_number: id_number.to_owned(), once, expires_unix_s })
+        Ok(SignIn { id_number: id.to_owned(), once, expires_unix_s })
     }
 
     fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Claims, Problem> {
@@ -241,9 +238,8 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D:
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// The claims. Here as in a header and a key, a member that we name and that stands twice is an error: RFC 7515, 7517 and
-/// 7519 (section 4 of each) let a reader refuse, and two readers that each take another one is how a check is passed
-/// around. Of another claim that stands twice the last one counts, as they have it too.
+/// Here as in a header and a key, a member that we name and that stands twice is an error, as section 4 of RFC 7515,
+/// 7517 and 7519 allows: two readers that each take another is how a check is passed around. Of others the last counts.
 #[derive(Deserialize)]
 struct Claims {
     #[serde(default)]

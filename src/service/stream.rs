@@ -1,10 +1,9 @@
 //! A body of lines (NDJSON) of any length, answered a line at a time, in order, while it still arrives.
 //!
 //! A [`Stream`] is what one connection keeps of such a request: the line that has not ended, and what is known of the
-//! lines that are not answered yet. Both are bounded: the connection reads no further while
-//! [`Stream::takes_input`] says no, so that a fast sender is held back by its own connection; one that never reads is
-//! closed by the limit of a send. The status of the answer waits for the first line's result, so that a request of
-//! which nothing could be taken is refused as a whole, and one of a single line has its 200 after its sync.
+//! lines that are not answered yet. Both are bounded: nothing is read while [`Stream::takes_input`] says no, and who
+//! never reads is closed by the limit of a send. The status waits for the first line's result, so that a request
+//! of which nothing could be taken is refused as a whole, and one of a single line has its 200 after its sync.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;

@@ -1,18 +1,15 @@
 //! The assertions that were used, so that each signs in once.
 //!
-//! One is held by each shard for the residents it owns and asked by `service` after
-//! [`Verifier::verify`](super::sign_in::Verifier::verify) found an assertion good. It keeps hashes, never an assertion,
-//! and is lost with the process if no other takes it over: that is why an assertion from before the start is refused.
+//! Each shard holds one. It keeps hashes, never an assertion, and is lost with the process if no other takes it over:
+//! that is why an assertion from before the start is refused.
 
 use std::collections::HashSet;
 
 use super::problem::{ASSERTION_REPLAYED, ASSERTIONS_FULL, Problem};
 
-/// The assertions that were used and have not expired, in memory of a fixed size.
-///
-/// Two generations: new ones go into `current`; once all of `previous` have expired, it is emptied and the two change
-/// places. As no assertion lives longer than 360 s, each generation holds the arrivals of 360 s at most, and each
-/// entry is dropped within 720 s, at a cost of one claim's share of emptying a table.
+/// Those that have not expired, in memory of a fixed size: new ones go into `current`; once all of `previous` have
+/// expired, it is emptied and the two change places. As no assertion lives longer than 360 s, each generation holds the
+/// arrivals of 360 s at most, and each entry is dropped within 720 s, at one claim's share of emptying a table.
 pub struct UsedAssertions {
     current: Generation,
     previous: Generation,

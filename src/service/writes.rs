@@ -86,8 +86,7 @@ impl Past {
     pub fn note(&mut self, record: &Record<'_>) {
         match *record {
             Record::Status { resident, version, status, remove, test, at_ms, author, reason, .. } => {
-                let (author, reason) = (author.into(), reason.into());
-                let status = (!remove).then_some(status);
+                let (author, reason, status) = (author.into(), reason.into(), (!remove).then_some(status));
                 self.change(Change { resident, version, status, at_ms, author, reason, test });
             }
             Record::Audit { at_ms, author, action, detail } => self.audit(told(at_ms, author, action, detail)),
@@ -220,11 +219,8 @@ impl Writes {
 impl LineResult {
     /// Why the whole request may be refused with it, if nothing of it was taken.
     pub(super) fn unavailable(self) -> Option<Problem> {
-        if let LineResult::Error(problem) = self {
-            Some(*problem).filter(|problem| problem.status == 503)
-        } else {
-            None
-        }
+        let LineResult::Error(problem) = self else { return None };
+        Some(*problem).filter(|problem| problem.status == 503)
     }
 }
 
@@ -305,9 +301,8 @@ impl Service {
         let place = registry.reserve(write.resident).map_err(|_| &problem::REGISTRY_FULL)?;
         let StatusWrite { resident, version, status: said, region, reason, .. } = write;
         let (status, remove, at_ms) = (said.unwrap_or_default(), said.is_none(), now.unix_ms);
-        let text = &reason;
         let record =
-            Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason: text };
+            Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason: &reason };
         let ticket = match self.append(&record) {
             Ok(ticket) => ticket,
             Err(refused) => {
@@ -364,8 +359,7 @@ impl Service {
     /// Puts off writes of test residents, and answers once those that were taken before are applied.
     pub(super) fn hold_test(&mut self, now: Now, asker: Asker) -> Option<Answer> {
         self.writes.hold_test_until_ms = now.mono_ms() + TEST_HOLD_MS_MAX;
-        let Some(Waiting { ticket, .. }) = self.writes.waiting.back() else { return Some(Answer::Done) };
-        let ticket = *ticket;
+        let Some(&Waiting { ticket, .. }) = self.writes.waiting.back() else { return Some(Answer::Done) };
         self.wait(now, ticket, asker, Then::Answer);
         None
     }

@@ -1,7 +1,6 @@
 //! Ed25519 signing (RFC 8032 §5.1.6) by AWS-LC's own function rather than through its general interface.
 //!
-//! The general one, which aws-lc-rs calls, takes 80 bytes from the C heap for every signature; this one works on its
-//! stack. It makes no keys and verifies nothing. Called by `code`.
+//! The general one, which aws-lc-rs calls, takes 80 bytes from the C heap for each signature; this one, none.
 
 use aws_lc_sys::{ED25519_keypair_from_seed, ED25519_sign};
 use zeroize::Zeroizing;

@@ -25,8 +25,7 @@ pub fn read_bounded(file: io::Result<File>, bytes_max: u64) -> io::Result<Vec<u8
     Ok(bytes)
 }
 
-/// Opens a regular file to read and write it, made with the given mode where there is none; an error
-/// where it is a link, or no regular file.
+/// As [`open`], to read and write it, made with the given mode where there is none; an error where it is a link.
 pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(mode);

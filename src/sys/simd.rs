@@ -1,8 +1,7 @@
 //! The vector kernels: XOR of table rows, and bits picked by a plan; AVX-512, AVX2 and portable.
 //!
 //! Outward everything is safe. A [`Level`] can only be had for instructions that this CPU has, so whoever holds one may
-//! call every kernel with it. All levels give the same bytes, and a test runs each level that the machine has. It knows
-//! nothing of QR symbols. Called by `code`.
+//! call every kernel with it. All levels give the same bytes, and a test runs each level that the machine has.
 
 /// Bits that a [`Pick`] gives, in bytes.
 pub const PICKED_BYTES: usize = 304;
@@ -62,14 +61,12 @@ impl Level {
     pub fn best() -> Level {
         #[cfg(target_arch = "x86_64")]
         {
+            let has_avx2 = is_x86_feature_detected!("avx2");
             // 512-bit vectors without VBMI cannot pick single bytes, so such a CPU is better off with AVX2.
-            if is_x86_feature_detected!("avx512vbmi")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx2")
-            {
+            if has_avx2 && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw") {
                 return Level(Kind::Avx512);
             }
-            if is_x86_feature_detected!("avx2") {
+            if has_avx2 {
                 return Level(Kind::Avx2);
             }
         }

@@ -42,8 +42,7 @@ impl Lent {
 }
 
 impl BufferRing {
-    /// Maps the memory and registers it. It may go once no operation is left that could fill
-    /// a buffer, which `run` sees to.
+    /// Maps and registers the memory. It may go once no operation is left that could fill a buffer: see `run`.
     pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<BufferRing> {
         let pages = Pages::zeroed(PAGES_BYTES)?;
         // So that no receive waits for its memory.

@@ -32,12 +32,10 @@ pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
     u64::from(operation as u8).rotate_right(OPERATION_BITS) | id.to_bits() << OPERATION_BITS >> OPERATION_BITS
 }
 
-/// The operation, back again.
 pub(super) fn operation(user_data: u64) -> Option<Operation> {
     Operation::from_repr((user_data >> (u64::BITS - OPERATION_BITS)) as u8)
 }
 
-/// The connection's place, back again.
 pub(super) fn place(user_data: u64) -> u32 {
     user_data as u32
 }
@@ -56,7 +54,6 @@ pub(super) enum Receiving {
     Multi,
 }
 
-/// One accepted socket.
 #[derive(Default)]
 pub(super) struct Socket {
     pub(super) descriptor: RawFd,

@@ -1,8 +1,7 @@
 //! Stateless tickets (RFC 5077, RFC 8446 §4.6.1): what a client needs to come back with a short handshake lies sealed
 //! with the client. All shards hold the same keys, so a connection resumes on whichever shard it reaches.
 //!
-//! Keys are replaced every [`TICKET_ROTATION_S`] seconds and forgotten after
-//! [`TICKET_KEYS`] such times, which bounds what a stolen one opens.
+//! Every [`TICKET_ROTATION_S`] seconds a new key seals; [`TICKET_KEYS`] are kept, which bounds what a stolen one opens.
 //!
 //! A ticket is good only for the listener that gave it and for as long as that trusts the same client certificates:
 //! otherwise one from an open listener would pass for a certificate on another (rustls, "Sharing resumption storage").

@@ -64,11 +64,9 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
     regular_file::sync_folder_of(folder)
 }
 
-/// Starts the journal's thread. It goes on where `recover` has found the `end`, and rings by
-/// `ring` the bell of the shard whose lane has changed. Of `cpu` only glommio knows; the buffered writer sleeps in the
-/// kernel.
-///
-/// A disk that refuses from the start is not an error here: the lanes are then told as after any failed write.
+/// Starts the journal's thread, which goes on at `end` and rings by `ring` the bell of a shard whose lane has changed.
+/// Of `cpu` only glommio knows. A disk that refuses from the start is no error here: the lanes are then told, as after
+/// any failed write.
 pub fn start(
     folder: &Path,
     writer: &Writer,
@@ -78,13 +76,12 @@ pub fn start(
     end: End,
 ) -> io::Result<Handle> {
     let counters = Arc::new(Counters::default());
-    let seed = getrandom::u64().map_err(io::Error::other)?;
     let parts = Parts {
         lanes,
         ring,
         counters: counters.clone(),
         end,
-        random: fastrand::Rng::with_seed(seed),
+        random: fastrand::Rng::with_seed(getrandom::u64().map_err(io::Error::other)?),
         segment_bytes: JOURNAL_SEGMENT_BYTES,
     };
     let (log, folder, counts) = (Log::new(parts), folder.to_owned(), counters.clone());
@@ -101,8 +98,7 @@ pub fn start(
 }
 
 impl Handle {
-    /// The thread, to be unparked by whoever appends or asks something of it; while it is awake that costs no system
-    /// call.
+    /// The thread, to be unparked by whoever appends or asks something of it: no system call while it is awake.
     pub fn thread(&self) -> Thread {
         self.thread.thread().clone()
     }
@@ -159,7 +155,6 @@ fn done<T>(future: impl Future<Output = T>) -> T {
     value
 }
 
-/// The files of a journal.
 struct Disk<F> {
     folder: PathBuf,
     counters: Arc<Counters>,
