@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use onecode::admission::Admission;
 use onecode::code::base45;
 use onecode::code::claims::{CODE_CHARS_MAX, CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
 use onecode::code::keyring::Keyring;
@@ -207,6 +208,7 @@ impl Bench {
             library: Arc::new(Library::new(Vec::new()).expect("there is memory")),
             payloads: PAYLOAD_CACHE_SLOTS,
             ahead: Arc::new(Ahead::new(0).expect("there is memory")),
+            admission: Admission::default(),
             seed: 1,
         };
         let mailbox = Mailbox::all(&[inbox]).remove(0);

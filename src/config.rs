@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 use crate::limits::{
     ASSET_FILE_BYTES_DEFAULT, ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN,
-    CONFIG_FILE_BYTES_MAX, CPUS_MAX, JOURNAL_DISK_BYTES_DEFAULT, JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX,
-    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, SIGNED_AHEAD_DEFAULT, SIGNED_AHEAD_MAX, ZEROCOPY_BYTES_DEFAULT,
-    ZEROCOPY_BYTES_MIN,
+    CONFIG_FILE_BYTES_MAX, CPUS_MAX, DEADLINE_MS_MAX, DEADLINE_MS_MIN, JOURNAL_DISK_BYTES_DEFAULT,
+    JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX, RATE_PER_MINUTE_MAX, REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX,
+    SIGNED_AHEAD_DEFAULT, SIGNED_AHEAD_MAX, ZEROCOPY_BYTES_DEFAULT, ZEROCOPY_BYTES_MIN,
 };
 use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
@@ -33,8 +33,11 @@ mod values;
 use layers::Raw;
 pub use values::{Cpus, DriverChoice, Switch};
 
-/// A key: its name, how its field is set, and how that is shown.
-type Key = (&'static str, fn(&mut Config, &Raw) -> Result<(), String>, fn(&Config) -> Value);
+/// A key: its name, how its field is set, how that is shown, and how it is copied from another configuration.
+type Key = (&'static str, fn(&mut Config, &Raw) -> Result<(), String>, fn(&Config) -> Value, fn(&mut Config, &Config));
+
+/// How the names of those keys begin whose values are taken again on SIGHUP.
+const RELOADED: [&str; 6] = ["auth.", "admin.host_names", "admin.tokens_file", "http.", "listen.trusted_", "tls."];
 
 /// Makes of each line, `"KEY" FIELD: TYPE = DEFAULT, METHOD OF RAW`, a field of [`Config`] and a [`Key`].
 macro_rules! keys {
@@ -58,6 +61,7 @@ macro_rules! keys {
             $name,
             |config, raw| raw.$read($($with),*).map(|value| config.$field = value.into()),
             |config| json!(config.$field),
+            |config, from| config.$field = from.$field.clone(),
         )),*];
     };
 }
@@ -130,6 +134,15 @@ keys! {
     "code.life_s" code_life_s: u32 = 120, whole(1..=CODE_LIFE_S_MAX);
     /// Signatures kept for residents who are expected back, 128 bytes each; 0: none is made ahead.
     "code.signed_ahead" code_signed_ahead: u32 = SIGNED_AHEAD_DEFAULT, whole(0..=SIGNED_AHEAD_MAX);
+    /// What may be sent in a second, headers included: a number, or `auto`, which is the link's speed less a margin; `None`:
+    /// no bound.
+    "bandwidth.egress_bits_per_s" egress_bits_per_s: Option<String> = None, parsed(values::budget);
+    /// Work that is older than this when its turn comes is dropped, in milliseconds.
+    "admission.deadline_ms" deadline_ms: u32 = 1_000, whole(DEADLINE_MS_MIN..=DEADLINE_MS_MAX);
+    /// Requests of one session that the cache does not answer, on each shard; 0: no bound.
+    "admission.session_requests_per_minute" session_requests_per_minute: u32 = 30, whole(0..=RATE_PER_MINUTE_MAX);
+    /// Requests of one scanner or post, on each shard; 0: no bound.
+    "admission.device_requests_per_minute" device_requests_per_minute: u32 = 1_200, whole(0..=RATE_PER_MINUTE_MAX);
     /// The operator's own pages, beside ours or in their place.
     "assets.dir" assets_dir: Option<PathBuf> = None, path();
     /// The largest file of those on the wire, in any of its compressed encodings and with its head.
@@ -191,7 +204,7 @@ fn join<'a>(
 
 impl Config {
     /// Sets a key, whatever weaker sources have said.
-    fn set(&mut self, (name, set, _): &'static Key, raw: &Raw, place: String) -> Result<(), Ended> {
+    fn set(&mut self, (name, set, ..): &'static Key, raw: &Raw, place: String) -> Result<(), Ended> {
         set(self, raw).map_err(|problem| {
             let (fatal, line) = refused(format_args!("{place}: {name}"), &problem);
             // What only a rule refuses is a wrong configuration wherever it was set.
@@ -224,6 +237,12 @@ impl Config {
                 "code.life_s = {life_s} is less than two windows (2 × code.window_s = {two_windows_s}), so codes would expire on screen"
             );
             return Err(self.refuse(key, &problem));
+        }
+        // Each window needs one request that the cache does not answer, and a page that was reloaded elsewhere another.
+        let (rate, least) = (self.session_requests_per_minute, 2 * 60u32.div_ceil(self.code_window_s));
+        if (1..least).contains(&rate) {
+            let problem = format!("{rate} is less than the {least} that code.window_s = {} needs", self.code_window_s);
+            return Err(self.refuse("admission.session_requests_per_minute", &problem));
         }
         let sign_in = ["auth.jwks_file", "auth.issuer", "auth.audience"];
         let set = sign_in.iter().chain(&["auth.login_url"]).find(|key| !self.is_default(key));
@@ -286,10 +305,25 @@ impl Config {
         !self.sources.contains_key(key)
     }
 
+    /// Takes those values of a configuration read again that can change while the process runs, and names the keys
+    /// whose change waits for a restart.
+    pub fn adopt(&mut self, fresh: &Config) -> Vec<&'static str> {
+        let mut later = Vec::new();
+        for (key, _, show, copy) in KEYS {
+            if RELOADED.iter().any(|prefix| key.starts_with(prefix)) {
+                copy(self, fresh);
+            } else if show(self) != show(fresh) {
+                later.push(*key);
+            }
+        }
+        self.sources.clone_from(&fresh.sources);
+        later
+    }
+
     /// Each key, its value, and where that came from; null is the value of a key that is not set. Texts, numbers and
     /// lists of texts are spelled in JSON as in TOML, so `KEY = VALUE` is a line of a configuration file.
     pub fn entries(&self) -> impl Iterator<Item = (&'static str, Value, &str)> {
-        KEYS.iter().map(|(key, _, show)| (*key, show(self), self.source(key)))
+        KEYS.iter().map(|(key, _, show, _)| (*key, show(self), self.source(key)))
     }
 
     /// Reads and checks the JWKS; `None` if sign-in is not configured. At start, in `check-config`, and on SIGHUP.
@@ -427,13 +461,13 @@ mod tests {
 
     #[test]
     fn every_key_has_its_value() {
-        let full = "user = \"u\"\nlisten.trusted_proxies = [\"10.0.0.0/8\"]\nlisten.proxy_protocol = \"v2\"\nadmin.tls = \"on\"\nadmin.client_ca_file = \"c\"\nlisten.redirect_address = \"127.0.0.1:80\"\ntls.client_ca_file = \"s\"\ntls.certificates = [\"t\"]\ntls.redirect_port = 443\nadmin.tokens_file = \"t\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
+        let full = "user = \"u\"\nlisten.trusted_proxies = [\"10.0.0.0/8\"]\nlisten.proxy_protocol = \"v2\"\nadmin.tls = \"on\"\nadmin.client_ca_file = \"c\"\nlisten.redirect_address = \"127.0.0.1:80\"\ntls.client_ca_file = \"s\"\ntls.certificates = [\"t\"]\ntls.redirect_port = 443\nadmin.tokens_file = \"t\"\n[bandwidth]\negress_bits_per_s = \"auto\"\n[assets]\ndir = \"a\"\n[auth]\njwks_file = \"j\"\nissuer = \"i\"\naudience = \"a\"\nlogin_url = \"https://l.example/?a=b\"\n[registry]\ncapacity = 9\n[journal]\ncpu = 1\n[runtime]\ncpus = \"0-15\"\n";
         let unset = |text: &str| {
             let config = with_file(text).unwrap();
             assert!(config.entries().map(|(key, ..)| key).eq(keys()), "every key is shown, set or not");
             config.entries().filter(|(_, value, _)| value.is_null()).count()
         };
-        assert_eq!((unset(full), unset("")), (0, 15));
+        assert_eq!((unset(full), unset("")), (0, 16));
         assert_eq!(with_file("").unwrap().id_claim, "id_number");
     }
 

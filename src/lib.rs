@@ -4,11 +4,11 @@
 //! house; each room's own page says what it owns and what it never does.
 //!
 //! ```text
-//! cli ──▶ driver ──▶ shard ──▶ service ──▶ http  code  registry  journal
+//! cli ──▶ driver ──▶ shard ──▶ service ──▶ http  code  registry  journal  admission
 //!  └────▶ observe reads every room's counters; words and limits are shared by all
 //! ```
 //!
-//! Arrows point one way. [`http`], [`code`], [`registry`], [`service`] and [`shard`] are pure: bytes, the time and
+//! Arrows point one way. [`http`], [`code`], [`registry`], [`admission`], [`service`] and [`shard`] are pure: bytes, the time and
 //! randomness come in as arguments, bytes and answers go out. They open no socket, read no clock, start no thread and
 //! contain no `unsafe`, which the lints and `tests/tidy.rs` hold. So the same state machines run under every driver,
 //! under the simulator, in a benchmark and in a fuzzer.
@@ -25,8 +25,7 @@
 //! 4. The answer is copied once, into the connection's send slot behind a fresh `Date`; [`shard::Shard::poll`] hands
 //!    the slot to the driver, which owns it while the kernel reads from it, and gives it back with `handle_sent`.
 //!
-//! A code is a pure function of resident, status version, window, life and key. Every shard and every node with the key
-//! makes the same bytes, so nothing is shared on this path, and a storm of reloads changes nothing.
+//! A code is a pure function of resident, status version, window, life and key, so nothing is shared on this path.
 //!
 //! Where the listener speaks TLS, `shard/secure.rs` stands around the connection: it opens what came before the connection
 //! reads it, and seals what that answers; no driver knows of it.
@@ -52,13 +51,15 @@
 //! applied all up to the record that the snapshot names, and deletes segments that are folded and old enough. A start
 //! loads the snapshot and applies the records after that one ([`service::apply`]).
 //!
+//! When more come than can be served, [`admission`] says who waits, who is refused and who is dropped, before a body is
+//! read: rates first, then the egress budget for pages, then the age of the work for all.
+//!
 //! # What happens when something fails
 //!
 //! - What the network sends wrong is an error to the peer, named in its `type`; never a panic.
 //! - Each limit is in [`limits`] with its unit in its name, and reaching it gives a clear answer.
 //! - A panic, or a shard's thread that ends, ends the whole process with an exit status of its own: never a server
 //!   half alive. What was signed stays good, and the next start makes the same codes again.
-//! - Once the process has started, no refresh touches a disk.
 //! - SIGTERM drains: what was asked is answered, then the process exits 0; the admin listener says 503 until then.
 //!
 //! # Assumptions
@@ -66,6 +67,7 @@
 //! Linux on x86-64, 64-bit. The clock is right to within a minute. The data folder belongs to one process, which holds
 //! its lock; a file is replaced by writing it aside, syncing it, renaming it, and syncing its folder.
 
+pub mod admission;
 pub mod cli;
 pub mod code;
 pub mod config;

@@ -18,8 +18,7 @@ pub const CHUNK_OVERHEAD_BYTES_MAX: usize = 1_024;
 pub const SHARD_CONNECTIONS_MAX: usize = 65_536;
 /// The least share of the limit on open files that a public shard starts with; with less the process says so and ends.
 pub const SHARD_CONNECTIONS_MIN: usize = 64;
-/// Connections of each shard that are one too many, of all or of their address, and are told so (503) at a time; others
-/// are closed at once. Few, since they have descriptors beyond all others.
+/// Connections of a shard that are one too many and are told so (503) at a time; others are closed at once.
 pub const REFUSED_CONNECTIONS_MAX: usize = 8;
 /// A header of the PROXY protocol, extensions included.
 pub const PROXY_BYTES_MAX: usize = 1_024;
@@ -31,8 +30,7 @@ pub const REDIRECT_CONNECTIONS_MAX: usize = 1_024;
 pub const SHARD_DESCRIPTORS_MAX: usize = 8;
 /// Descriptors of the process beside its shards': the lock, signals, and the files that SIGHUP reads.
 pub const PROCESS_DESCRIPTORS_MAX: usize = 16;
-/// Requests on one connection, after which the answer says `Connection: close`, so that load moves to where there is
-/// room after a restart or a change of route.
+/// Requests on one connection, after which the answer says `Connection: close`, so that load moves to where there is room.
 pub const CONNECTION_REQUESTS_MAX: u32 = 10_000;
 /// Age of a connection at which the next answer says `Connection: close`.
 pub const CONNECTION_AGE_MS_MAX: u64 = 600_000;
@@ -87,8 +85,7 @@ pub const ASSET_FILE_BYTES_MAX: u32 = 16 << 20;
 pub const ZEROCOPY_BYTES_DEFAULT: u32 = 64 << 10;
 /// The least that `assets.zerocopy_threshold_bytes` can say: a page of memory.
 pub const ZEROCOPY_BYTES_MIN: u32 = 4 << 10;
-/// The least that a registry has room for unless `registry.capacity` says otherwise, so that an empty one can take its
-/// first residents.
+/// The least room of a registry unless `registry.capacity` says otherwise: an empty one can take its first residents.
 pub const REGISTRY_RESIDENTS_MIN: usize = 65_536;
 /// The most that `registry.capacity` can say: more than any state has residents.
 pub const REGISTRY_RESIDENTS_MAX: u32 = 2_000_000_000;
@@ -137,10 +134,8 @@ pub const ASSERTION_LIFE_S_MAX: u64 = 300;
 pub const ASSERTION_AHEAD_S_MAX: u64 = 60;
 /// The claim that names the person: an ID number is 18 bytes, other countries' are longer.
 pub const ID_CLAIM_BYTES_MAX: usize = 64;
-/// Used assertions that a shard remembers in each of its two generations. A generation holds what arrived in at most
-/// `ASSERTION_LIFE_S_MAX + ASSERTION_AHEAD_S_MAX` = 360 s, so this is 637 sign-ins/s for each shard without a pause:
-/// ten million residents on two shards in 2 h 11 min. It is 7/8 of 2^18, the load at which the set of 2^18 slots of
-/// 17 bytes (4.5 MB, touched as it fills) would grow. Beyond it sign-in answers 503.
+/// Used assertions that a shard remembers in each of its two generations, of 360 s at most: 637 sign-ins/s for each shard
+/// without a pause. It is 7/8 of 2^18, at which a set of 2^18 slots of 17 bytes would grow. Beyond it sign-in is 503.
 pub const USED_ASSERTIONS_MAX: usize = 229_376;
 
 const _: () = assert!(CODE_LIFE_S_MAX >= 2 * CODE_WINDOW_S_MAX);
@@ -159,13 +154,57 @@ pub const TLS_CHAIN_BYTES_MAX: usize = 12_288;
 pub const TLS_RECORD_BYTES_MAX: usize = 16_384;
 /// A buffer for one send: a record's worth in two records, head and body, with room for a ticket before them.
 pub const TLS_WIRE_BYTES: usize = TLS_RECORD_BYTES_MAX + 1_024;
-/// How long tickets are sealed with one key: at 20,000 handshakes a second it sees a fifth of the 2^32 random nonces
-/// that it may (NIST SP 800-38D §8.3).
+/// How long tickets are sealed with one key: 20,000 a second are a fifth of the 2^32 that it may (NIST SP 800-38D §8.3).
 pub const TICKET_ROTATION_S: u32 = 43_200;
 /// Keys that open tickets, the one that seals included: a phone that comes once a day still finds its own.
 pub const TICKET_KEYS: usize = 3;
 /// An operator is warned, once a day, when a certificate has less than this left.
 pub const CERTIFICATE_WARNING_S: u64 = 30 * 86_400;
+
+// Admission.
+
+/// The age of work, when its turn comes, at which a shard begins to shed: what a person notices (Nielsen 1993), and above
+/// what a busy host takes from us. A tenth of the deadline, so that a queue is shed long before its work is too old.
+pub const DELAY_TARGET_MS: u64 = 100;
+/// A queue that stands for so long is shed.
+pub const DELAY_INTERVAL_MS: u64 = 100;
+/// Requests served for each that is refused, which costs a fifth as much, or less: refusing takes 5 % of a shard.
+pub const SERVED_A_REFUSAL: u64 = 4;
+/// The longest that a connection is not read after a refusal.
+pub const PAUSE_US_MAX: u64 = 8_000_000;
+/// While connections that were refused wait for so long, no new ones are accepted.
+pub const ACCEPT_PAUSE_US: u64 = 1_000_000;
+/// How often a driver calls while requests are held or a governor refuses.
+pub const ACTIVE_TICK_MS: u64 = 5;
+/// What a connection may have in the kernel that is not sent (tcp(7), `TCP_NOTSENT_LOWAT`): what 100 Mbit/s carry in 10 ms.
+pub const UNSENT_BYTES_MAX: u32 = 128 << 10;
+/// A page that finds no room in the egress budget waits unread for so long, then it is refused.
+pub const HELD_MS_MAX: u64 = 300;
+/// What may be sent at once after a pause, at the budget's rate: 1 % of a second.
+pub const EGRESS_BURST_US: u64 = 10_000;
+/// What refreshes may owe the budget, at its rate; half of it asks for longer windows.
+pub const EGRESS_DEBT_US_MAX: u64 = 1_000_000;
+/// What an Ethernet segment carries, and its headers: Ethernet, IPv4, TCP with timestamps.
+pub const SEGMENT_BYTES: u64 = 1_448;
+/// See above.
+pub const SEGMENT_HEADER_BYTES: u64 = 66;
+/// Sets of four callers, 64 bytes each, whose requests a shard counts: 1 MiB.
+pub const RATE_SETS: usize = 1 << 14;
+/// Pages, sign-ins and requests without a session of one address while a governor refuses: three times what 20,000
+/// residents behind a carrier's address ask when they all open the page within a minute.
+pub const ADDRESS_REQUESTS_PER_MINUTE: u32 = 60_000;
+/// Refreshes that are refused for so long, or take more than the budget, lengthen windows.
+pub const BROWNOUT_AFTER_MS: u64 = 5_000;
+/// The least that `bandwidth.egress_bits_per_s` can say: a few refreshes a second and nothing else.
+pub const EGRESS_BITS_PER_S_MIN: u64 = 100_000;
+/// Of a link's speed, in percent, what `auto` takes: the rest is for acknowledgements, other services and retransmissions.
+pub const EGRESS_AUTO_PERCENT: u64 = 90;
+/// The most that a limit on requests a minute can say: a thousand a second.
+pub const RATE_PER_MINUTE_MAX: u32 = 60_000;
+/// The least that `admission.deadline_ms` can say: a queue must be able to stand and be shed before it.
+pub const DEADLINE_MS_MIN: u32 = 100;
+/// The most that it can say: longer than anybody waits.
+pub const DEADLINE_MS_MAX: u32 = 60_000;
 
 // The journal.
 
@@ -181,8 +220,7 @@ pub const JOURNAL_RECORD_BYTES_MAX: usize = 1_024;
 
 /// One line of a streamed body (NDJSON), without its line end: that line alone is an error beyond it.
 pub const STREAM_LINE_BYTES_MAX: usize = 4_096;
-/// Lines of one connection that are read and not yet answered: no more is read before some are. Three syncs of 5 ms
-/// may pass meanwhile at 60,000 lines/s.
+/// Lines of one connection that are read and not yet answered: three syncs of 5 ms may pass meanwhile at 60,000 lines/s.
 pub const STREAM_LINES_MAX: usize = 1_024;
 /// What all streams together may take of a turn of their shard: 16 scans, some 25 µs, which is what refreshes then wait.
 pub const STREAM_SLICE_BYTES: usize = 2_048;
@@ -190,8 +228,7 @@ pub const STREAM_SLICE_BYTES: usize = 2_048;
 pub const STREAM_SLICES_A_RING: usize = 16;
 /// No more is received before what has come of a stream is read down to this.
 pub const STREAM_INPUT_BYTES_MAX: usize = 65_536;
-/// How far a status may be dated ahead of this host's clock; a larger version would shut out every later statement. A
-/// scan, too.
+/// How far a status or a scan may be dated ahead of this host's clock: it would shut out every later statement.
 pub const VERSION_AHEAD_MS_MAX: u64 = 86_400_000;
 /// No scan was made before 2020: an earlier time is one of another unit, or of a clock that nobody has set.
 pub const SCAN_UNIX_MS_MIN: u64 = 1_577_836_800_000;
@@ -215,8 +252,7 @@ pub const CALLER_NAME_BYTES_MAX: usize = 64;
 pub const PURGE_MS_MAX: u64 = 60_000;
 /// What every write to a segment begins and ends on: what direct I/O asks for on all common devices.
 pub const JOURNAL_BLOCK_BYTES: usize = 4_096;
-/// A batch, one write and one sync, headers and padding included: some 1,500 records of scans. A write of this size
-/// and its sync take about as long as the sync alone.
+/// A batch, headers and padding included: 1,500 scans. Writing and syncing it takes about as long as the sync alone.
 pub const JOURNAL_BATCH_BYTES_MAX: usize = 256 << 10;
 /// A segment. Half a million scans; written with zeros beforehand, which takes a tenth of a second, and read as a
 /// whole at recovery. Each start of the process begins a new one.
@@ -225,8 +261,7 @@ pub const JOURNAL_SEGMENT_BYTES: usize = 64 << 20;
 pub const JOURNAL_ZEROS_BYTES: usize = 2 * JOURNAL_BATCH_BYTES_MAX;
 /// Records taken from one lane before the next one has its turn.
 pub const JOURNAL_TURN_RECORDS: usize = 64;
-/// With nothing to write for so long, the journal marks that all is on disk, which a damaged disk then cannot make
-/// look like an unfinished write.
+/// With nothing to write for so long, the journal marks that all is on disk, which no damage can then undo unseen.
 pub const JOURNAL_MARK_MS: u64 = 1_000;
 /// How often a journal that changes underneath is read again before that is an error.
 pub const JOURNAL_READINGS_MAX: u32 = 5;

@@ -41,6 +41,14 @@ impl Status {
     }
 }
 
+/// The output function of splitmix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit. It hides nothing.
+pub const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
 /// The instant at which an input arrived, taken once by the driver and handed into every pure room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {

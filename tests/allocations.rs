@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use onecode::admission::Admission;
 use onecode::config::DriverChoice;
 use onecode::driver::{self, Clock, Seat};
 use onecode::journal::{Lane, Port};
@@ -141,7 +142,7 @@ fn start() -> Running {
         session::mint(&settings.session_key, &session)
     };
     let sessions = demo::records(RESIDENTS, &settings.hash_key, now.unix_ms).map(signed_in).collect();
-    let listener = driver::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+    let listener = driver::bind("127.0.0.1:0".parse().unwrap(), 1, None).unwrap().remove(0);
     let address = listener.local_addr().unwrap();
     let inbox = Arc::new(Inbox::new(INBOX_MESSAGES_MAX));
     let mailbox = Mailbox::all(std::slice::from_ref(&inbox)).remove(0);
@@ -160,6 +161,7 @@ fn start() -> Running {
         library,
         payloads: PAYLOAD_CACHE_SLOTS,
         ahead: Arc::new(Ahead::new(1_024).unwrap()),
+        admission: Admission::default(),
         seed: 1,
     };
     let service = move || Service::new(parts, Port::new(Lane::new()), Past::default());

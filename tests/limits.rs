@@ -244,3 +244,26 @@ fn a_crowd_that_stalls_together_is_told_so_together() {
         assert!(sim.take_received(*client).starts_with(b"HTTP/1.1 408 "));
     }
 }
+
+#[test]
+fn the_configuration_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("onecode.toml");
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    write("");
+    let server = Server::over(&folder.path().join("data"), |command| {
+        command.arg("--config").arg(&file);
+    });
+    let is_allowed = || {
+        let answer = Client::to(server.public).ask(get(REFRESH, "Origin: https://app.example\r\n"));
+        answer.field("Access-Control-Allow-Origin").is_some()
+    };
+    assert!(!is_allowed());
+    write("http.allowed_origins = [\"https://app.example\"]\nhttp.nothing = 1\n");
+    server.reload("configuration, certificates, keys and sign-in stay as they were");
+    assert!(!is_allowed() && server.stderr().contains("onecode.toml:2: unknown key http.nothing"));
+    write("http.allowed_origins = [\"https://app.example\"]\nissuer = \"CN-1\"\n");
+    server.reload("configuration, certificates, keys and sign-in read again");
+    wait_until("pages of the origin may call", is_allowed);
+    wait_until("what waits is named", || server.stderr().contains("this changes with a restart: issuer\n"));
+}

@@ -8,6 +8,7 @@ mod fold;
 mod import;
 mod journal;
 mod keys;
+mod link;
 mod privileges;
 mod restore;
 mod serve;

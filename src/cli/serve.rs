@@ -20,7 +20,9 @@ use super::fold::Durable;
 use super::state::{self, Replayed};
 use super::takeover::{self, Held, Hello, Known, Old};
 use super::tls::Tls;
-use super::{Done, Ended, Fatal, Place, counted, privileges};
+use super::{Done, Ended, Fatal, Place, counted, link, privileges};
+use crate::admission::rate::Rates;
+use crate::admission::{Admission, Shared};
 use crate::code::claims::Issuer;
 use crate::code::keyring::Keyring;
 use crate::code::qr::Painter;
@@ -53,8 +55,8 @@ use crate::words::Now;
 
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
-    "Signals: TERM and INT end it (requests in flight are answered), HUP reads keys, certificates, the JWKS and the \
-     admin tokens again.\n\
+    "Signals: TERM and INT end it (requests in flight are answered), HUP reads the configuration, keys, \
+     certificates, the JWKS and the admin tokens again; a bad one changes nothing.\n\
      Examples:\n  onecode serve --demo\n  onecode serve --config /etc/onecode/onecode.toml\n  \
      onecode serve --takeover --config /etc/onecode/onecode.toml"
 ))]
@@ -111,13 +113,7 @@ struct Serving {
 fn serve(args: &Args) -> Result<(), Ended> {
     end_on_panic();
     let now = super::now();
-    let mut config = args.place.load(&[
-        ("listen.address", "--listen", args.listen.as_deref()),
-        ("admin.address", "--admin", args.admin.as_deref()),
-        ("runtime.shards", "--shards", args.shards.as_deref()),
-        ("runtime.cpus", "--cpus", args.cpus.as_deref()),
-        ("runtime.driver", "--driver", args.driver.as_deref()),
-    ])?;
+    let mut config = load(args)?;
     let (library, taken) = prepare(&config)?;
     let connections_max = share_descriptors(config.shards, config.redirect_address.is_some())?;
     // Whoever comes from here on waits until all is there.
@@ -173,7 +169,17 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let seats = (held, used, connections_max);
     let serving = start(config, demo_residents, Arc::new(settings), (table, replayed), (library, tls), &taken, seats)?;
     old.iter().for_each(Old::release);
-    serving.stay(signals, demo.as_ref())
+    serving.stay(signals, demo.as_ref(), args)
+}
+
+fn load(args: &Args) -> Result<Config, Ended> {
+    args.place.load(&[
+        ("listen.address", "--listen", args.listen.as_deref()),
+        ("admin.address", "--admin", args.admin.as_deref()),
+        ("runtime.shards", "--shards", args.shards.as_deref()),
+        ("runtime.cpus", "--cpus", args.cpus.as_deref()),
+        ("runtime.driver", "--driver", args.driver.as_deref()),
+    ])
 }
 
 /// Makes the registry of a data folder that has none.
@@ -198,6 +204,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
     check_cpus(config)?;
     privileges::user(config)?;
     check_files(config)?;
+    link::budget(config)?;
     let operators = config.assets_dir.as_deref().map(|dir| {
         let named = |(fatal, reason)| (fatal, format!("{}: {reason}", config.place("assets.dir")));
         super::assets::read(dir, config.assets_file_bytes_max).map_err(named)
@@ -262,10 +269,11 @@ fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
 /// The listeners in the order of their shards.
 fn bind(config: &Config) -> Result<Vec<TcpListener>, Ended> {
     let mut listeners = Vec::new();
+    let pace = link::budget(config)?.map(|bits| u32::try_from(bits / 8).unwrap_or(u32::MAX));
     let (public, admin) = ((Some(config.listen_address), config.shards), (Some(config.admin_address), 1));
     for (address, count) in [public, admin, (config.redirect_address, 1)] {
         if let Some(address) = address {
-            listeners.extend(driver::bind(address, count).map_err(Fatal::Address.ended())?);
+            listeners.extend(driver::bind(address, count, pace).map_err(Fatal::Address.ended())?);
         }
     }
     Ok(listeners)
@@ -293,6 +301,7 @@ fn start(
     let past = std::mem::take(&mut replayed.past);
     let keyed = (registry.clone(), settings.hash_key.id());
     let (durable, bells) = Durable::start(&config, keyed, replayed, lanes.clone(), bells)?;
+    let shared = Arc::new(Shared::new(link::budget(&config)?));
     let observer = Arc::new(Observer {
         counters: counters.clone(),
         registry: registry.clone(),
@@ -301,16 +310,14 @@ fn start(
         started_unix_ms: super::now().unix_ms,
         certificate_expires_unix_s: tls.expires_unix_s.clone(),
         reloads_refused: tls.reloads_refused.clone(),
+        shared: shared.clone(),
+        interface: link::interface(config.listen_address.ip()).unwrap_or_default(),
     });
-    let cpus = match &config.cpus {
-        Some(Cpus(cpus)) => cpus.iter().copied().map(usize::from).collect(),
-        None => driver::allowed_cpus(),
-    };
+    let named = |Cpus(cpus): &Cpus| cpus.iter().copied().map(usize::from).collect();
+    let cpus = config.cpus.as_ref().map_or_else(driver::allowed_cpus, named);
     let ahead = Arc::new(Ahead::new(config.code_signed_ahead as usize).map_err(system)?);
-    let mut threads = Vec::new();
     let seats = held.listeners.iter().zip(pulls).zip(counters).zip(Mailbox::all(&inboxes));
-    let mut used = used.into_iter();
-    let (begun, begins) = mpsc::channel();
+    let (mut used, mut threads, (begun, begins)) = (used.into_iter(), Vec::new(), mpsc::channel());
     for (index, (((listener, pull), counters), mailbox)) in seats.enumerate() {
         let (shards, seed) = (config.shards, fastrand::u64(..));
         let (settings, registry, overview) = (settings.clone(), registry.clone(), observer.clone());
@@ -322,7 +329,9 @@ fn start(
             Some(_) => (Role::Redirect, "redirect".to_owned(), 0, REDIRECT_CONNECTIONS_MAX),
         };
         let (used, begun) = (used.next(), begun.clone());
-        let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, seed };
+        let admission = admission(&config, shared.clone(), demo_residents.is_some());
+        let parts =
+            Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, admission, seed };
         let shard = move |now| {
             let _ = begun.send(());
             Shard::new(Service::new(parts, port, past).remembering(used), mailbox, connections_max, now)
@@ -343,6 +352,17 @@ fn start(
     Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable, tls, held })
 }
 
+/// One shard's part in admission. In a demo nobody's rate has a bound unless it was set: a load script asks more of one
+/// session than a person does.
+fn admission(config: &Config, shared: Arc<Shared>, is_demo: bool) -> Admission {
+    let bound = |key, rate| if is_demo && config.is_default(key) { 0 } else { rate };
+    let rates = Rates::new(
+        bound("admission.session_requests_per_minute", config.session_requests_per_minute),
+        bound("admission.device_requests_per_minute", config.device_requests_per_minute),
+    );
+    Admission::new(shared, config.shards, u64::from(config.deadline_ms), rates)
+}
+
 fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name).spawn(move || {
         if let Err(error) = driver::run(&taken, seat) {
@@ -356,7 +376,7 @@ fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHan
 
 impl Serving {
     /// Obeys the signals until all shards are drained, or another process has taken over.
-    fn stay(mut self, mut signals: Signals, demo: Option<&Demo>) -> Result<(), Ended> {
+    fn stay(mut self, mut signals: Signals, demo: Option<&Demo>, args: &Args) -> Result<(), Ended> {
         let addresses = self.held.listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>();
         let addresses = addresses.map_err(Fatal::System.ended())?;
         let (address, admin) = (addresses[0], addresses[self.config.shards]);
@@ -381,7 +401,7 @@ impl Serving {
         let mut signal = signals.forever();
         let handed = loop {
             match signal.next() {
-                Some(SIGHUP) => self.reload(),
+                Some(SIGHUP) => self.reload(args),
                 Some(_) => {
                     eprintln!("onecode: ending: requests in flight are answered, then exit");
                     self.tell(|| Message::Drain);
@@ -425,35 +445,42 @@ impl Serving {
         Ok(Known { started_unix_ms: self.settings.started_unix_ms, tickets: self.tls.tickets.secrets(), used })
     }
 
-    /// Reads keys and JWKS again; bad ones change nothing.
-    fn reload(&mut self) {
-        match self.read_again() {
-            Ok(settings) => {
+    /// Reads the configuration again and all that it names; bad ones change nothing.
+    fn reload(&mut self, args: &Args) {
+        match self.read_again(args) {
+            Ok((config, later, settings)) => {
+                self.config = config;
                 self.settings = Arc::new(settings);
                 self.tls.set(&self.settings.tls);
                 let settings = self.settings.clone();
                 self.tell(move || Message::Settings(settings.clone()));
-                eprintln!("onecode: certificates, keys and sign-in read again");
+                eprintln!("onecode: configuration, certificates, keys and sign-in read again");
+                if !later.is_empty() {
+                    eprintln!("onecode: warning: this changes with a restart: {}", later.join(", "));
+                }
             }
             Err((_, reason)) => {
                 self.tls.reloads_refused.fetch_add(1, Relaxed);
-                eprintln!("onecode: certificates, keys and sign-in stay as they were: {reason}");
+                eprintln!("onecode: configuration, certificates, keys and sign-in stay as they were: {reason}");
             }
         }
     }
 
     /// Never makes keys: those that this process was started with are the ones that its registry needs.
-    fn read_again(&self) -> Result<Settings, Ended> {
+    fn read_again(&self, args: &Args) -> Result<(Config, Vec<&'static str>, Settings), Ended> {
+        let mut config = self.config.clone();
+        // The demo makes its own.
+        let later = if self.demo_residents.is_some() { Vec::new() } else { config.adopt(&load(args)?) };
         super::check_keys_kept(&self.config)?;
         let keyring = Keyring::open(&self.config.keys_dir)?;
         let Settings { generation, started_unix_ms, hash_key, .. } = &*self.settings;
-        let (tls, next) = (self.tls.read(&self.config)?, generation + 1);
-        let settings = make_settings(&self.config, &keyring, self.demo_residents, next, *started_unix_ms, tls)?;
+        let (tls, next) = (self.tls.read(&config)?, generation + 1);
+        let settings = make_settings(&config, &keyring, self.demo_residents, next, *started_unix_ms, tls)?;
         if settings.hash_key.id() != hash_key.id() {
             let reason = format!("{}: another hash key than the registry's", self.config.keys_dir.display());
             return Err((Fatal::Configuration, format!("{reason}: restore the keys")));
         }
-        Ok(settings)
+        Ok((config, later, settings))
     }
 
     fn tell(&self, message: impl Fn() -> Message) {

@@ -1,11 +1,10 @@
 //! The window: when a code was issued, until when it lives, and when its holder should ask for the next one.
 //!
 //! All residents share the window's start as `iat`, so a code is the same from every shard and node and its time tells
-//! nothing about who holds it. `refresh_at` alone is spread, so that a city never turns at once. Called by `service`;
-//! reads no clock.
+//! nothing about who holds it. `refresh_at` alone is spread, so that a city never turns at once.
 
-use crate::limits::CODE_LIFE_S_MAX;
-use crate::words::ResidentNumber;
+use crate::limits::{CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX};
+use crate::words::{ResidentNumber, mix};
 
 /// How long a window is and how long a code made in it lives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,11 +36,24 @@ impl Window {
         Some(Window { window_s, life_s })
     }
 
+    /// The window's length, in seconds.
+    pub const fn seconds(self) -> u32 {
+        self.window_s
+    }
+
+    /// Window and life doubled so many times, as far as they may go.
+    pub fn lengthened(self, level: u32) -> Window {
+        let longer = |seconds: u32, most: u32| (seconds << level).min(most.max(seconds));
+        let (window_s, life_s) = (longer(self.window_s, CODE_WINDOW_S_MAX), longer(self.life_s, CODE_LIFE_S_MAX));
+        Window { window_s: window_s.min(life_s / 2), life_s }
+    }
+
     /// The times of `resident`'s code at `now_unix_s`. After 2106, when 32 bits hold them no more, they stand still.
     pub fn times(&self, resident: ResidentNumber, now_unix_s: u64) -> Times {
         let window_s = u64::from(self.window_s);
         let number = now_unix_s / window_s;
         let start = number * window_s;
+        // The resident number is a keyed hash itself, so this need hide nothing.
         let delay_s = mix(resident.0 ^ number) % window_s;
         Times {
             iat: seconds(start),
@@ -49,16 +61,6 @@ impl Window {
             refresh_at: seconds(start.saturating_add(window_s).saturating_add(delay_s)),
         }
     }
-}
-
-/// The output function of splitmix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit, so that
-/// residents spread evenly over the window, and over another second in the next one. It hides nothing and need not:
-/// the resident number itself is a keyed hash.
-const fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 fn seconds(unix_s: u64) -> u32 {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::limits::{CPUS_MAX, ISSUER_BYTES_MAX};
+use crate::limits::{CPUS_MAX, EGRESS_BITS_PER_S_MIN, ISSUER_BYTES_MAX};
 
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let fits = text.len() <= ISSUER_BYTES_MAX
@@ -71,6 +71,13 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("{text:?} is not an origin such as https://app.example (scheme, host, port, in lower case)"))
+}
+
+/// A number of bits a second, or `auto`.
+pub(super) fn budget(text: &str) -> Result<String, String> {
+    let is_number = text.parse().is_ok_and(|bits: u64| bits >= EGRESS_BITS_PER_S_MIN);
+    let wrong = || format!("{text:?} is neither a whole number from {EGRESS_BITS_PER_S_MIN} on nor \"auto\"");
+    if is_number || text == "auto" { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 /// Which driver moves the bytes.

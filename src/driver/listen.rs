@@ -9,6 +9,8 @@ use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
+use crate::limits::UNSENT_BYTES_MAX;
+
 /// Connections that may wait to be accepted, of each listener; the kernel lowers it to `net.core.somaxconn`.
 const BACKLOG_CONNECTIONS: i32 = 65_535;
 
@@ -22,14 +24,15 @@ pub struct BindError {
     held: String,
 }
 
-/// Binds `count` listeners to one address; port 0 takes a free one, the same for all.
+/// Binds `count` listeners to one address; port 0 takes a free one, the same for all. `pace_bytes_per_s` is the most that
+/// one connection sends in a second.
 ///
 /// The address is first bound once without `SO_REUSEPORT`: with it, two servers of one user would share a port without
 /// a word, and each would answer half of the requests.
 ///
 /// # Errors
 /// When the address is taken, and by whom where `/proc` tells, or not ours.
-pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindError> {
+pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) -> Result<Vec<TcpListener>, BindError> {
     let named = |error: io::Error| {
         let holder = if error.kind() == io::ErrorKind::AddrInUse { holder(address.port()) } else { None };
         let held = |by| format!("; it is held by {by}: stop that, or choose another address");
@@ -42,6 +45,10 @@ pub fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindE
     (0..count)
         .map(|_| {
             let socket = socket(address, true)?;
+            if let Some(rate) = pace_bytes_per_s {
+                // socket(7): the kernel spaces out segments itself, so that one long answer is no burst.
+                set(&socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, rate)?;
+            }
             socket.listen(BACKLOG_CONNECTIONS)?;
             Ok(socket.into())
         })
@@ -54,19 +61,20 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_tcp_nodelay(true)?;
-    set_defer_accept(&socket)?;
+    // tcp(7): a connection is accepted together with its first bytes, which saves a fifth to a third of the CPU where
+    // each request comes over a new connection.
+    set(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)?;
+    // A reader who does not read keeps no more than this of ours in the kernel.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-/// `TCP_DEFER_ACCEPT` (tcp(7)): a connection is accepted together with its first bytes, which saves a fifth to a third
-/// of the CPU where each request comes over a new connection.
-fn set_defer_accept(socket: &Socket) -> io::Result<()> {
-    let seconds: libc::c_int = 1;
-    let (value, length) = ((&raw const seconds).cast(), size_of_val(&seconds) as libc::socklen_t);
-    let (descriptor, option) = (socket.as_raw_fd(), libc::TCP_DEFER_ACCEPT);
+/// Sets an option whose value is an int (setsockopt(2)).
+fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: u32) -> io::Result<()> {
+    let (pointer, length) = ((&raw const value).cast(), size_of_val(&value) as libc::socklen_t);
     // SAFETY: the descriptor is open for the whole call, and the option's value is one int that outlives it.
-    let result = unsafe { libc::setsockopt(descriptor, libc::IPPROTO_TCP, option, value, length) };
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -91,14 +99,14 @@ mod tests {
     fn a_port_in_use_is_named_with_its_holder() {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
-        let error = bind(address, 2).unwrap_err().to_string();
+        let error = bind(address, 2, None).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
     }
 
     #[test]
     fn port_zero_gives_all_listeners_the_same_free_port() {
-        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let listeners = bind("127.0.0.1:0".parse().unwrap(), 3, None).unwrap();
         let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
     }

@@ -1,8 +1,7 @@
 //! What moves bytes for the shards: it accepts, receives, sends, closes and waits, and decides nothing about a request.
 //!
 //! One driver runs in a process. Each shard has a pinned thread, a listener of its own on the shared address
-//! (`SO_REUSEPORT`) and a bell that other threads ring when something lies in its queue. All `unsafe` of the network is
-//! in this folder.
+//! (`SO_REUSEPORT`) and a bell that other threads ring when something lies in its queue.
 
 mod bell;
 mod clock;
@@ -25,8 +24,8 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use socket2::SockRef;
 
 use crate::config::DriverChoice;
-use crate::shard::Shard;
 use crate::shard::mailbox::{Inbox, Message};
+use crate::shard::{Age, Shard};
 
 /// What runs, and why not something else: the one line of the log that makes a measurement evidence.
 #[derive(Clone, Debug)]
@@ -121,6 +120,19 @@ fn is_want(error: i32) -> bool {
 fn peer(socket: &impl AsFd) -> IpAddr {
     let address = SockRef::from(socket).peer_addr().ok().and_then(|address| address.as_socket());
     address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
+}
+
+/// How old what lies in a socket is, and whether its peer is still there (tcp(7), `TCP_INFO`).
+fn age(descriptor: RawFd) -> Option<Age> {
+    // SAFETY: all integers, of which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the value and its length are as long as the call, which writes no more than the length says.
+    let told = unsafe {
+        libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
+    };
+    // 1 is TCP_ESTABLISHED: whoever has closed, or was reset, reads no answer.
+    (told == 0).then(|| Age { ms: u64::from(info.tcpi_last_data_recv), is_gone: info.tcpi_state != 1 })
 }
 
 fn shutdown(descriptor: RawFd, how: libc::c_int) {

@@ -78,10 +78,9 @@ struct Desk {
 
 async fn run(seat: Seat) -> io::Result<()> {
     let clock = Clock::start();
-    let shard = (seat.shard)(clock.now());
     let worker = Rc::new(Worker {
         clock,
-        shard: RefCell::new(shard),
+        shard: RefCell::new((seat.shard)(clock.now())),
         desks: RefCell::new(Arena::new()),
         seat_bells: seat.bells,
         receive_buffers: RefCell::new(Vec::new()),
@@ -92,9 +91,11 @@ async fn run(seat: Seat) -> io::Result<()> {
     let accepting = monoio::spawn(accept(worker.clone(), listener));
     let hearing = monoio::spawn(hear(worker.clone(), UnixStream::from_std(seat.pull)?));
     loop {
-        monoio::time::sleep(TICK).await;
+        let turn_ms = worker.shard.borrow_mut().turn_ms();
+        monoio::time::sleep(turn_ms.map_or(TICK, Duration::from_millis)).await;
         let now = worker.clock.now();
         worker.shard.borrow_mut().handle_time(now);
+        worker.shard.borrow_mut().handle_turn(now);
         worker.after_event();
         if let Some(listening) = listening.take_if(|_| worker.shard.borrow().is_closed(now)) {
             stop_accepting(&worker, &listening);
@@ -116,11 +117,16 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let Some(cancel) = worker.canceller.borrow().as_ref().map(Canceller::handle) else { return };
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((stream, peer)) => drop(monoio::spawn(attend(worker.clone(), stream, peer.ip()))),
+            Ok((stream, peer)) => {
+                drop(monoio::spawn(attend(worker.clone(), stream, peer.ip())));
+                while !worker.shard.borrow_mut().accepts(worker.clock.now()) {
+                    monoio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
             Err(_) if worker.shard.borrow().is_closed(worker.clock.now()) => return,
             Err(error) => {
                 if error.raw_os_error().is_some_and(super::is_want) {
-                    worker.shard.borrow().counters().refused.add(1);
+                    worker.shard.borrow().counters().connections_refused.add(1);
                 }
                 monoio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -151,8 +157,7 @@ async fn hear(worker: Rc<Worker>, mut pull: UnixStream) {
         if !matches!(result, Ok(1..)) {
             return;
         }
-        let now = worker.clock.now();
-        worker.shard.borrow_mut().handle_messages(now);
+        worker.shard.borrow_mut().handle_messages(worker.clock.now());
         worker.after_event();
     }
 }
@@ -162,11 +167,9 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
     let Some(id) = worker.shard.borrow_mut().handle_accept(worker.clock.now(), peer) else { return };
     let desk = Rc::new(Desk { descriptor: stream.as_raw_fd(), ..Desk::default() });
     worker.desks.borrow_mut().insert_at(id, desk.clone());
-    let mut failed = false;
-    let mut unsent = None;
+    let (mut failed, mut unsent) = (false, None);
     while !failed {
-        let now = worker.clock.now();
-        let next = worker.shard.borrow_mut().poll(now, id);
+        let next = worker.shard.borrow_mut().poll(worker.clock.now(), id);
         match next {
             Next::Receive => failed = !receive(&worker, &desk, &mut stream, id, false).await,
             Next::ReceiveOrWake => failed = !receive(&worker, &desk, &mut stream, id, true).await,
@@ -213,7 +216,15 @@ async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: Conne
         Ok(0) if kicked && !cancellable => {}
         Err(error) if kicked && cancellable && error.raw_os_error() == Some(libc::ECANCELED) => {}
         Ok(0) => worker.shard.borrow_mut().handle_end(now, id),
-        Ok(length) => worker.shard.borrow_mut().handle_received(now, id, &buffer[..length]),
+        Ok(length) => {
+            let mut shard = worker.shard.borrow_mut();
+            if shard.wants_age(now)
+                && let Some(age) = super::age(desk.descriptor)
+            {
+                shard.handle_age(now, id, age);
+            }
+            shard.handle_received(now, id, &buffer[..length]);
+        }
         Err(_) => healthy = false,
     }
     worker.receive_buffers.borrow_mut().push(buffer);
@@ -247,9 +258,7 @@ impl Desk {
         if let Some(direction) = self.ends_by.get() {
             shutdown(self.descriptor, direction);
         }
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
+        self.waker.take().into_iter().for_each(Waker::wake);
     }
 
     /// Ends when the desk was kicked.

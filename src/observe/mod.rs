@@ -11,9 +11,10 @@ use procfs::process::Process;
 use serde_json::{Value, json};
 use strum::VariantArray;
 
+use crate::admission::{Refuser, Shared};
 use crate::journal;
 use crate::registry::table::Table;
-use crate::service::counters::{Counter, Counters, EndReason, RESULTS};
+use crate::service::counters::{COUNTS, Counter, Counters, EndReason, RESULTS};
 use crate::service::{Overview, Route};
 use crate::words::Now;
 
@@ -46,36 +47,28 @@ pub struct Observer {
     /// Of the certificate that ends first; 0 without TLS.
     pub certificate_expires_unix_s: Arc<AtomicU64>,
     pub reloads_refused: Arc<AtomicU64>,
+    pub shared: Arc<Shared>,
+    /// The interface that the public listener sends through.
+    pub interface: String,
 }
-
-type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
-
-/// What the shards count, one number each: name without `onecode_` and `_total`, help, which.
-const COUNTS: [Count; 18] = [
-    ("signatures", "Codes signed.", |all| &all.signatures),
-    ("ahead_signatures", "Of the signatures, those made before they were asked for.", |all| &all.ahead_signatures),
-    ("ahead_hits", "Refreshes that found their signature made.", |all| &all.ahead_hits),
-    ("payload_hits", "Refreshes answered from this window's payload.", |all| &all.payload_hits),
-    ("received_bytes", "Bytes received.", |all| &all.received_bytes),
-    ("sent_bytes", "Bytes handed to the kernel for sending.", |all| &all.sent_bytes),
-    ("ring_overflows", "Completions that found the ring's queue full; stays 0.", |all| &all.ring_overflows),
-    ("zerocopy_sends", "Pages sent without a copy.", |all| &all.zerocopy_sends),
-    ("zerocopy_copies", "Of these, copied by the kernel all the same.", |all| &all.zerocopy_copies),
-    ("connections_accepted", "Connections accepted.", |all| &all.accepted),
-    ("connections_refused", "Connections closed at once for want of a place or descriptor.", |all| &all.refused),
-    ("tls_full_handshakes", "TLS connections with a whole handshake.", |all| &all.tls_full),
-    ("tls_resumed_handshakes", "TLS connections that came back with a ticket.", |all| &all.tls_resumed),
-    ("journal_appended", "Records handed to the journal.", |all| &all.journal_appended),
-    ("journal_acknowledged", "Records answered, being on disk.", |all| &all.journal_acknowledged),
-    ("journal_refused", "Records not taken, the lane full or the journal failed.", |all| &all.journal_refused),
-    ("statuses_ignored", "Statements about residents, no news.", |all| &all.statuses_ignored),
-    ("scans_unrecorded", "Verdicts without their record on disk.", |all| &all.scans_unrecorded),
-];
 
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 
 /// All else that is one number: name, help, which.
-const FIGURES: [Figure; 26] = [
+const FIGURES: [Figure; 30] = [
+    ("onecode_egress_budget_bytes_per_second", "What may be sent; 0: no bound.", |all, _| {
+        all.shared.egress.bytes_per_s() as f64
+    }),
+    ("onecode_brownout_level", "How many times windows are doubled.", |all, now| {
+        f64::from(all.shared.brownout.level(now.unix_s()))
+    }),
+    ("onecode_interface_sent_bytes_total", "All bytes that the public listener's interface sent.", |all, _| {
+        let status = procfs::net::dev_status().unwrap_or_default();
+        status.get(&all.interface).map_or(0, |status| status.sent_bytes) as f64
+    }),
+    ("onecode_tcp_retransmitted_segments_total", "TCP segments that the host sent again.", |_, _| {
+        procfs::net::snmp().map_or(0, |counts| counts.tcp_retrans_segs) as f64
+    }),
     ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
     ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
     ("onecode_residents_used", "Places taken, by those removed, too.", |all, _| all.registry.used() as f64),
@@ -135,9 +128,11 @@ impl Observer {
 
     /// All figures without labels: name, help, value.
     fn figures(&self, now: Now) -> impl Iterator<Item = (String, &'static str, f64)> {
-        let count = |(name, help, which): Count| (format!("onecode_{name}_total"), help, self.sum(which) as f64);
+        let count = |(name, help, which): &(&str, &'static str, fn(&Counters) -> &Counter)| {
+            (format!("onecode_{name}_total"), *help, self.sum(which) as f64)
+        };
         let figure = move |(name, help, which): Figure| (name.to_owned(), help, which(self, now));
-        COUNTS.into_iter().map(count).chain(FIGURES.into_iter().map(figure))
+        COUNTS.iter().map(count).chain(FIGURES.into_iter().map(figure))
     }
 }
 
@@ -162,6 +157,11 @@ impl Overview for Observer {
         for reason in EndReason::VARIANTS {
             let (count, reason) = (self.sum(|counters| &counters.ended[*reason as usize]), <&str>::from(reason));
             line(&mut text, format_args!("onecode_connections_ended_total{{reason=\"{reason}\"}} {count}"));
+        }
+        describe(&mut text, "onecode_shed_total", "Requests refused or dropped under load, by who did it.");
+        for refuser in Refuser::VARIANTS {
+            let (count, by) = (self.sum(|counters| &counters.shed[*refuser as usize]), <&str>::from(refuser));
+            line(&mut text, format_args!("onecode_shed_total{{by=\"{by}\"}} {count}"));
         }
         for (name, help, value) in self.figures(now) {
             describe(&mut text, &name, help);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::Route;
+use crate::admission::Refuser;
 
 /// A count with one writer.
 #[derive(Default)]
@@ -44,6 +45,8 @@ pub enum EndReason {
     Large,
     /// What it sent was not HTTP as we read it.
     Malformed,
+    /// Nobody waited for what it asked any more.
+    Overdue,
     /// All connections that there may be, or that its address may have, were taken.
     Refused,
     /// A header of the PROXY protocol was malformed, or came from a stranger.
@@ -54,40 +57,50 @@ pub enum EndReason {
     Handshake,
 }
 
-/// All counts of one shard. Shards keep theirs apart by padding.
-#[derive(Default)]
-#[allow(missing_docs, reason = "the help in `observe` says it")]
-pub struct Counters {
-    /// Answers, by route and by the hundreds of the status.
-    pub answers: [[Counter; RESULTS.len()]; Route::COUNT],
-    pub signatures: Counter,
-    pub payload_hits: Counter,
-    /// Of the signatures, those that nobody waited for.
-    pub ahead_signatures: Counter,
-    pub ahead_hits: Counter,
-    pub received_bytes: Counter,
-    pub sent_bytes: Counter,
-    /// Completions that found the ring's queue full; 0 unless the ring is too small.
-    pub ring_overflows: Counter,
-    pub zerocopy_sends: Counter,
-    /// Of these, pages that the kernel copied all the same; the first one of a shard is its last.
-    pub zerocopy_copies: Counter,
-    pub accepted: Counter,
-    /// Connections refused because all places were taken, and accepts that failed for want of descriptors or memory.
-    pub refused: Counter,
-    pub open: Counter,
-    pub tls_full: Counter,
-    pub tls_resumed: Counter,
-    pub journal_appended: Counter,
-    /// Records that were on disk when they were answered.
-    pub journal_acknowledged: Counter,
-    pub journal_refused: Counter,
-    /// Since when the oldest record waits to be on disk, monotonic milliseconds of this shard; 0: none does.
-    pub journal_waits_since_ms: Counter,
-    pub statuses_ignored: Counter,
-    /// Verdicts that went out before, or without, their record.
-    pub scans_unrecorded: Counter,
-    pub ended: [Counter; EndReason::COUNT],
+/// Makes of each line, `NAME "HELP";`, a counter of a shard and its metric.
+macro_rules! counts {
+    ($($name:ident $help:literal;)*) => {
+        /// All counts of one shard. Shards keep theirs apart by padding.
+        #[derive(Default)]
+        pub struct Counters {
+            /// Answers, by route and by the hundreds of the status.
+            pub answers: [[Counter; RESULTS.len()]; Route::COUNT],
+            /// Connections that have ended, by reason.
+            pub ended: [Counter; EndReason::COUNT],
+            /// Requests refused or dropped under load, by who did it.
+            pub shed: [Counter; Refuser::COUNT],
+            /// Connections open now.
+            pub open: Counter,
+            /// Since when the oldest record waits to be on disk, monotonic milliseconds; 0: none does.
+            pub journal_waits_since_ms: Counter,
+            $(#[doc = $help] pub $name: Counter,)*
+        }
+
+        /// What is one number each: name without `onecode_` and `_total`, help, which.
+        pub const COUNTS: &[(&str, &str, fn(&Counters) -> &Counter)] =
+            &[$((stringify!($name), $help, |all| &all.$name)),*];
+    };
+}
+
+counts! {
+    signatures "Codes signed.";
+    ahead_signatures "Of the signatures, those made before they were asked for.";
+    ahead_hits "Refreshes that found their signature made.";
+    payload_hits "Refreshes answered from this window's payload.";
+    received_bytes "Bytes received.";
+    sent_bytes "Bytes handed to the kernel for sending.";
+    ring_overflows "Completions that found the ring's queue full; stays 0.";
+    zerocopy_sends "Pages sent without a copy.";
+    zerocopy_copies "Of these, copied by the kernel all the same.";
+    connections_accepted "Connections accepted.";
+    connections_refused "Connections closed at once for want of a place or descriptor.";
+    tls_full_handshakes "TLS connections with a whole handshake.";
+    tls_resumed_handshakes "TLS connections that came back with a ticket.";
+    journal_appended "Records handed to the journal.";
+    journal_acknowledged "Records answered, being on disk.";
+    journal_refused "Records not taken, the lane full or the journal failed.";
+    statuses_ignored "Statements about residents, no news.";
+    scans_unrecorded "Verdicts without their record on disk.";
 }
 
 impl Counters {

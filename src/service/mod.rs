@@ -26,6 +26,7 @@ pub mod scan;
 pub mod session;
 mod sessions;
 pub mod settings;
+mod shedding;
 pub mod sign_in;
 mod stream;
 pub mod used_assertions;
@@ -45,6 +46,7 @@ pub use settings::Settings;
 pub use stream::{Stream, Written};
 pub use writes::{Asker, Change, ConnectionId, Due, LineResult, NOBODY, Past, StatusWrite, Statuses};
 
+use crate::admission::Admission;
 use crate::http::date::DateCache;
 use crate::http::field::Field;
 use crate::http::head::{Head, Method, Scheme};
@@ -190,6 +192,7 @@ pub struct Parts {
     pub payloads: usize,
     /// What all shards have signed ahead.
     pub ahead: Arc<Ahead>,
+    pub admission: Admission,
     /// For jitter, and for nothing that must be hard to guess.
     pub seed: u64,
 }
@@ -209,24 +212,23 @@ pub struct Service {
     client: Option<Arc<str>>,
     /// It came by way of a trusted balancer.
     is_proxied: bool,
+    address: Option<IpAddr>,
 }
 
 impl Service {
     /// The endpoints of one shard: with its way into the journal, and its share of what that told at the start.
     pub fn new(parts: Parts, port: Port, past: Past) -> Service {
+        let expected = if parts.role == Role::Public { parts.ahead.len().div_ceil(parts.shards) } else { 0 };
         Service {
             writes: Writes::new(port, past),
             date: DateCache::default(),
             payloads: PayloadCache::new(parts.payloads),
-            expected: Expected::new(if parts.role == Role::Public {
-                parts.ahead.len().div_ceil(parts.shards)
-            } else {
-                0
-            }),
+            expected: Expected::new(expected),
             used: Some(UsedAssertions::with_room(USED_ASSERTIONS_MAX)),
             draining: false,
             client: None,
             is_proxied: false,
+            address: None,
             random: fastrand::Rng::with_seed(parts.seed),
             parts,
         }
@@ -261,13 +263,12 @@ impl Service {
         }
     }
 
-    /// What comes next is of a client with this name in its certificate, or with none; and by way of a trusted balancer,
-    /// or not.
-    pub fn set_client(&mut self, client: Option<&Arc<str>>, is_proxied: bool) {
+    /// What comes next is of a client with this name in its certificate, if any, from this address, proxied or not.
+    pub fn set_client(&mut self, client: Option<&Arc<str>>, address: Option<IpAddr>, is_proxied: bool) {
         if self.client.is_some() || client.is_some() {
             self.client = client.cloned();
         }
-        self.is_proxied = is_proxied;
+        (self.address, self.is_proxied) = (address, is_proxied);
     }
 
     /// Whether what this peer says of its clients is believed.
@@ -296,6 +297,12 @@ impl Service {
     pub fn let_go(&mut self) -> Option<UsedAssertions> {
         self.writes.port.close();
         self.used.take()
+    }
+
+    /// A turn of the shard.
+    #[inline]
+    pub fn handle_turn(&mut self, now: Now) {
+        self.parts.admission.handle_turn(now, |level| self.parts.settings.window.lengthened(level).seconds());
     }
 
     /// `/readyz` says no from here on.
@@ -505,16 +512,15 @@ impl Service {
 
     fn refuse_route(&mut self, route: Route, problem: Problem, reply: &mut Reply<'_>) -> Outcome {
         let allow = [("Allow", route.methods().1)];
-        let challenge = [("WWW-Authenticate", "Bearer")];
         let fields: reply::Fields<'_> = match problem.status {
             405 => &allow,
-            401 => &challenge,
+            401 => &[("WWW-Authenticate", "Bearer")],
             _ => &[],
         };
         // Spread, so that those who were refused together do not come back together.
         let lasts = [problem::JOURNAL_FAILED, problem::JOURNAL_FULL, problem::REGISTRY_FULL].contains(&problem);
         let range = if lasts { RETRY_LATER_S } else { RETRY_AFTER_S };
-        let retry_after_s = (problem.status == 503).then(|| self.random.u32(range));
+        let retry_after_s = matches!(problem.status, 429 | 503).then(|| self.random.u32(range));
         let members = match (&self.parts.settings.login_url, self.parts.settings.demo_residents) {
             _ if !matches!(route, Route::Session | Route::Refresh) || problem.status != 401 => String::new(),
             (_, Some(_)) => r#""demo":true"#.to_owned(),
@@ -611,8 +617,7 @@ const RETRY_LATER_S: std::ops::RangeInclusive<u32> = 60..=120;
 
 /// The shard that owns a resident.
 fn owner_of(resident: ResidentNumber, shards: usize) -> usize {
-    // Below the number of shards, so it fits.
-    usize::try_from(resident.0 % shards as u64).unwrap_or(0)
+    (resident.0 % shards as u64) as usize
 }
 
 /// Writes come as JSON or as lines of it, which no form of another page can send (Fetch, "CORS-safelisted").

@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "the messages say it")]
 
 use super::counters::EndReason;
+use crate::admission::Refuser;
 
 /// A refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +52,11 @@ problems! {
     RANGE_UNSATISFIABLE 416 "range-unsatisfiable" "The range lies outside the file.";
     QUERY_UNKNOWN 400 "query-unknown" "The query has a value that this path does not know.";
     SIGN_IN_NOT_CONFIGURED 503 "sign-in-not-configured" "Sign-in is not configured on this server.";
+    BYTES_GOVERNOR 503 "bytes-governor" "This server has sent all that it may for now. Try again later.";
+    DELAY_GOVERNOR 503 "delay-governor" "More is asked of this server than it can do. Try again later.";
+    SESSION_RATE 429 "session-rate" "This session has asked too often. Try again later.";
+    DEVICE_RATE 429 "device-rate" "This device has asked too often. Try again later.";
+    ADDRESS_RATE 429 "address-rate" "Your address has asked too often while the server is busy. Try again later.";
     BUSY 503 "queue-full" "The server is busy. Try again shortly.";
     ASSERTIONS_FULL 503 "assertions-full" "Too many people are signing in. Try again shortly.";
     ASSERTION_REPLAYED 401 "assertion-replayed" "This sign-in has been used already.";
@@ -105,6 +111,17 @@ problems! {
 }
 
 impl Problem {
+    /// For what admission refuses with an answer.
+    pub fn from_refuser(refuser: Refuser) -> Problem {
+        match refuser {
+            Refuser::Bytes => BYTES_GOVERNOR,
+            Refuser::Delay | Refuser::Deadline => DELAY_GOVERNOR,
+            Refuser::SessionRate => SESSION_RATE,
+            Refuser::DeviceRate => DEVICE_RATE,
+            Refuser::AddressRate => ADDRESS_RATE,
+        }
+    }
+
     /// For a head or a body that could not be read, by what HTTP says of it.
     pub fn unreadable((status, word, detail): (u16, &'static str, &'static str)) -> Problem {
         let end = if matches!(status, 413 | 414 | 431) { EndReason::Large } else { EndReason::Malformed };

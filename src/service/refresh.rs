@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::cache::Key;
 use super::problem::{self, Problem};
 use super::{Outcome, Reply, Service, Settings, is_foreign, session};
+use crate::admission::rate::Caller;
 use crate::code::claims::{CodeBuffer, CodeRequest};
 use crate::code::payload::{self, Payload};
 use crate::code::qr::{self, Matrix};
@@ -24,12 +25,13 @@ const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: p
 
 impl Service {
     pub(super) fn refresh(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let (record, _) = self.signed_in_record(reply.now, head)?;
+        let now = reply.now;
+        let (record, _) = self.signed_in_record(now, head).map_err(|error| self.limit_strangers(now, head, error))?;
         let [qr, format] = ["qr", "format"].map(|name| negotiate::query_parameter(head.query, name));
         match (qr, format) {
-            (None, None) => self.refresh_json(&record, false, reply),
-            (Some("none"), None) => self.refresh_json(&record, true, reply),
-            (None, Some(format @ ("svg" | "png" | "text"))) => self.refresh_print(&record, format, reply),
+            (None, None) => self.refresh_json(&record, false, reply)?,
+            (Some("none"), None) => self.refresh_json(&record, true, reply)?,
+            (None, Some(format @ ("svg" | "png" | "text"))) => self.refresh_print(&record, format, reply)?,
             _ => return Err(problem::QUERY_UNKNOWN),
         }
         Ok(Outcome::Answered)
@@ -50,10 +52,14 @@ impl Service {
         Ok((record, session.number))
     }
 
-    fn refresh_json(&mut self, record: &Record, bare: bool, reply: &mut Reply<'_>) {
-        let settings = &*self.parts.settings;
+    fn refresh_json(&mut self, record: &Record, bare: bool, reply: &mut Reply<'_>) -> Result<(), Problem> {
         let now_unix_s = reply.now.unix_s();
-        let (key, request, times) = request(settings, record, now_unix_s);
+        let (key, request, times) = self.request(record, now_unix_s);
+        // A repeat costs nothing, and is not counted.
+        if !self.payloads.has(&key) {
+            self.limit(reply.now, Caller::Session(record.resident.0))?;
+        }
+        let settings = &*self.parts.settings;
         let mut counter = &self.parts.counters.payload_hits;
         let (body, lengths, _) = self.payloads.get_or_make(key, |body| {
             let ahead = self.parts.ahead.find(&key);
@@ -66,6 +72,7 @@ impl Service {
         counter.add(1);
         let (head, tail) = if bare { lengths.without_matrix(body) } else { (lengths.full(body), &b""[..]) };
         reply.prepared(REFRESH_HEAD, [head, tail]);
+        Ok(())
     }
 
     /// Whether a resident is expected soon.
@@ -77,7 +84,7 @@ impl Service {
     pub fn work_ahead(&mut self, now: Now) {
         let Some((resident, second)) = self.expected.next(now.unix_s()) else { return };
         let Some(record) = self.parts.registry.read(resident) else { return };
-        let (key, request, _) = request(&self.parts.settings, &record, second);
+        let (key, request, _) = self.request(&record, second);
         if self.parts.ahead.find(&key).is_none() {
             self.parts.ahead.put(&key, &self.parts.settings.issuer.sign(&request));
             self.parts.counters.signatures.add(1);
@@ -86,8 +93,9 @@ impl Service {
     }
 
     /// For kiosks and print: drawn anew each time, off the hot path.
-    fn refresh_print(&mut self, record: &Record, format: &str, reply: &mut Reply<'_>) {
-        let (_, request, _) = request(&self.parts.settings, record, reply.now.unix_s());
+    fn refresh_print(&mut self, record: &Record, format: &str, reply: &mut Reply<'_>) -> Result<(), Problem> {
+        self.limit(reply.now, Caller::Session(record.resident.0))?;
+        let (_, request, _) = self.request(record, reply.now.unix_s());
         let (code, matrix) = make(&self.parts.settings, &request, None);
         self.parts.counters.signatures.add(1);
         let (content_type, body) = match format {
@@ -98,16 +106,25 @@ impl Service {
         let private = ("Cache-Control", "private, no-store");
         let fields = [("Content-Type", content_type), private, ("X-Content-Type-Options", "nosniff")];
         reply.shared(200, &fields, Bytes::from(body));
+        Ok(())
+    }
+
+    /// What is to be signed for a resident at a time, and what names it.
+    fn request(&self, record: &Record, unix_s: u64) -> (Key, CodeRequest, Times) {
+        let (&Record { resident, version, status, test, .. }, settings) = (record, &self.parts.settings);
+        let level = self.parts.admission.level(unix_s);
+        let times = settings.window.lengthened(level).times(resident, unix_s);
+        let said = settings.generation << 5 | level << 3 | u32::from(test) << 2 | status as u32;
+        let key = Key { resident, version, window: times.iat, said };
+        (key, CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test }, times)
     }
 }
 
-/// What is to be signed for a resident at a time, and what names it.
-fn request(settings: &Settings, record: &Record, unix_s: u64) -> (Key, CodeRequest, Times) {
-    let &Record { resident, version, status, test, .. } = record;
-    let times = settings.window.times(resident, unix_s);
-    let said = settings.generation << 3 | u32::from(test) << 2 | status as u32;
-    let key = Key { resident, version, window: times.iat, said };
-    (key, CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test }, times)
+/// Whose session a request says it carries.
+pub(super) fn claimed_resident(head: &Head<'_>) -> Option<ResidentNumber> {
+    let cookie = |name| negotiate::cookie(head, name, 0);
+    let token = negotiate::bearer(head).or_else(|| cookie("__Host-oc")).or_else(|| cookie("oc"))?;
+    session::Claimed::read(token).ok().map(|claimed| claimed.resident())
 }
 
 /// A code, signed ahead or now, and its symbol.

@@ -2,6 +2,7 @@
 
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
+use crate::admission::Class;
 use crate::http::head::Method;
 
 /// Which listener a shard serves.
@@ -28,9 +29,7 @@ pub enum Route {
     Page,
     Health,
     Ready,
-    /// `/metrics`, on the admin listener.
     Metrics,
-    /// `/status.json`, on the admin listener.
     Status,
     ScanVerify,
     ScanRecords,
@@ -64,6 +63,17 @@ impl Route {
             (Role::Admin, "/admin/test-data") => Route::TestData,
             (Role::Admin, "/admin/audit") => Route::Audit,
             _ => Route::Unknown,
+        }
+    }
+
+    /// How early it is shed.
+    pub fn class(self) -> Class {
+        match self {
+            Route::Session => Class::Session,
+            Route::Refresh => Class::Refresh,
+            Route::ScanVerify | Route::ScanRecords => Class::Verdict,
+            Route::Health | Route::Ready => Class::Health,
+            _ => Class::Page,
         }
     }
 

@@ -5,6 +5,7 @@
 //! one id, and told once by `journal export`.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use super::problem::{self, Problem};
 use super::residents::is_keepable;
 use super::writes::{LineResult, Then};
 use super::{Answer, Outcome, Pending, Reply, Service};
+use crate::admission::rate::Caller;
 use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
 use crate::http::field::Field;
@@ -24,7 +26,6 @@ use crate::limits::{SCAN_UNIX_MS_MIN, VERSION_AHEAD_MS_MAX};
 use crate::registry::table::Record as Resident;
 use crate::words::{Now, Status};
 
-/// The body of `POST /scan/verify`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct VerifyBody<'a> {
@@ -58,15 +59,23 @@ const VERDICT_BYTES: usize = 176;
 impl Service {
     /// The name of the device whose token came with a request, which must be of one of these kinds; or of the scanner
     /// whose certificate came with the connection.
-    pub(super) fn device(&self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Arc<str>, Problem> {
+    pub(super) fn device(&mut self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Arc<str>, Problem> {
         if self.is_refused_origin(head) {
             return Err(problem::ORIGIN_REFUSED);
         }
-        if let (Some(client), None) = (&self.client, head.get(Field::Authorization)) {
-            return Ok(client.clone());
-        }
-        let device = self.parts.settings.device_key.check(callers::token(head)?, now.unix_s())?;
-        if kinds.contains(&device.kind) { Ok(device.to_string().into()) } else { Err(problem::SCOPE_MISSING) }
+        let name = match (&self.client, head.get(Field::Authorization)) {
+            (Some(client), None) => client.clone(),
+            _ => {
+                let device = self.parts.settings.device_key.check(callers::token(head)?, now.unix_s())?;
+                if !kinds.contains(&device.kind) {
+                    return Err(problem::SCOPE_MISSING);
+                }
+                device.to_string().into()
+            }
+        };
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        self.limit(now, Caller::Device(hasher.finish())).map(|()| name)
     }
 
     pub(super) fn scan_verify(

@@ -9,6 +9,7 @@ use std::mem;
 use std::net::IpAddr;
 
 use super::crowd::Crowd;
+use super::holds::Holds;
 use super::secure::Secure;
 use crate::http::body::{Body, BodyError};
 use crate::http::head::{self, Framing, Head};
@@ -118,6 +119,7 @@ pub(super) struct Context<'a> {
     pub sliced: &'a mut VecDeque<super::ConnectionId>,
     pub slice_bytes: &'a mut usize,
     pub crowd: &'a mut Crowd,
+    pub holds: &'a mut Holds,
     pub draining: bool,
 }
 
@@ -154,6 +156,11 @@ pub(super) struct Connection {
     pub(super) is_woken: bool,
     /// There is more of a stream in `input` than this turn takes: the shard comes back for it.
     pub(super) is_sliced: bool,
+    /// It is not read for now; and since when what came meanwhile, or the request that was told to, waits.
+    pub(super) is_held: bool,
+    pub(super) held_since_ms: Option<u64>,
+    /// What sealing has added to what was sent.
+    pub(super) unspent_bytes: i64,
     /// The peer said that it sends no more.
     pub(super) peer_done: bool,
     pub(super) aborted: bool,
@@ -183,6 +190,9 @@ impl Connection {
             linger.bytes += bytes.len();
             self.aborted |= linger.bytes > LINGER_BYTES_MAX;
             return;
+        }
+        if self.is_held {
+            self.held_since_ms.get_or_insert(context.now.mono_ms());
         }
         if self.input.is_empty() {
             let consumed = self.consume(context, bytes);
@@ -261,6 +271,9 @@ impl Connection {
             self.refuse(context, problem, target);
             return data.len();
         }
+        if let Some(taken) = self.put_off(context, &head, data) {
+            return taken;
+        }
         self.requests = self.requests.saturating_add(1);
         let length = match head.framing {
             Framing::None | Framing::Length(0) => {
@@ -337,14 +350,20 @@ impl Connection {
             .output
             .as_ref()
             .is_none_or(|output| output.body.is_empty() && output.head.room_bytes() >= INLINE_ANSWER_BYTES_MAX);
-        room && self.sending.is_none() && self.waiting.is_none() && self.ending.is_none()
+        room && self.sending.is_none() && self.waiting.is_none() && self.ending.is_none() && !self.is_held
+    }
+
+    /// Bytes of answers that wait to be sent.
+    #[inline]
+    pub(super) fn ready_bytes(&self) -> usize {
+        self.output.as_ref().map_or(0, Output::bytes)
     }
 
     pub(super) fn slot(&mut self, buffers: &mut Buffers) -> &mut Output {
         self.output.get_or_insert_with(|| buffers.slot())
     }
 
-    fn reply(&mut self, context: &mut Context<'_>, target: ReplyTarget) -> Reply<'_> {
+    pub(super) fn reply(&mut self, context: &mut Context<'_>, target: ReplyTarget) -> Reply<'_> {
         context.service.reply(context.now, context.asker, target, self.slot(context.buffers))
     }
 
@@ -502,7 +521,7 @@ impl Connection {
             }
             self.output = Some(output);
         }
-        if self.waiting.is_some() {
+        if self.waiting.is_some() || (self.is_held && !self.peer_done && self.ending.is_none()) {
             return Next::Wait;
         }
         if self.streaming.is_some() && self.ending.is_none() {

@@ -9,6 +9,7 @@
 
 mod connection;
 mod crowd;
+mod holds;
 pub mod mailbox;
 mod secure;
 mod streaming;
@@ -17,11 +18,13 @@ mod timers;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+pub use crate::admission::Age;
 pub use crate::service::{ConnectionId, NOBODY};
 pub use connection::Next;
 
 use connection::{Buffers, Connection, Context};
 use crowd::Crowd;
+use holds::Holds;
 use mailbox::{Mailbox, Message};
 use secure::Secure;
 use thunderdome::Arena;
@@ -43,6 +46,7 @@ pub struct Shard {
     /// Beyond which connections are refused.
     connections_max: usize,
     crowd: Crowd,
+    holds: Holds,
     buffers: Buffers,
     timers: Deadlines,
     /// More deadlines have passed than were looked at.
@@ -73,6 +77,7 @@ impl Shard {
             connections: Arena::with_capacity(connections_max + REFUSED_CONNECTIONS_MAX),
             connections_max,
             crowd: Crowd::new(if is_public { connections_max / 2 } else { connections_max }),
+            holds: Holds::default(),
             buffers: Buffers::new(),
             timers: Deadlines::new(now.mono_ms(), connections_max + REFUSED_CONNECTIONS_MAX),
             is_late: false,
@@ -104,13 +109,25 @@ impl Shard {
             && (!is_full || connection.is_one_too_many(crowd, problem::CONNECTIONS_FULL)))
         {
             connection.leave(crowd);
-            self.service.counters().refused.add(1);
+            self.service.counters().connections_refused.add(1);
             return None;
         }
         let id = self.connections.insert(connection);
-        self.service.counters().accepted.add(1);
+        self.service.counters().connections_accepted.add(1);
         self.service.counters().open.set(self.connections.len() as u64);
         Some(id)
+    }
+
+    /// Whether the driver is to tell how old what it has just received is, before it hands that in.
+    pub fn wants_age(&mut self, now: Now) -> bool {
+        self.service.admission().wants_age(now)
+    }
+
+    /// That age.
+    pub fn handle_age(&mut self, now: Now, id: ConnectionId, age: Age) {
+        if !self.service.admission().handle_age(age) {
+            self.with(now, id, |connection, context| connection.drop_overdue(context));
+        }
     }
 
     /// Bytes were received. They are only lent: what is needed later is copied.
@@ -159,6 +176,8 @@ impl Shard {
         // What goes out plainly is moved no more often than it must be.
         let next =
             if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
+        let sealing_bytes = std::mem::take(&mut connection.unspent_bytes);
+        self.service.admission().spend(now, usize::try_from(sealing_bytes).unwrap_or(0));
         self.rearm(now, id);
         next
     }
@@ -357,9 +376,15 @@ impl Shard {
         let draining = self.drain_deadline_ms.is_some();
         let asker = Asker { shard: self.mailbox.own(), connection: id };
         let (service, buffers, asks) = (&mut self.service, &mut self.buffers, &mut self.asks);
-        service.set_client(connection.client(), connection.is_proxied);
-        let (sliced, slice_bytes, crowd) = (&mut self.sliced, &mut self.slice_bytes, &mut self.crowd);
-        act(connection, &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, crowd, draining });
+        service.set_client(connection.client(), connection.address, connection.is_proxied);
+        let (sliced, slice_bytes) = (&mut self.sliced, &mut self.slice_bytes);
+        let (crowd, holds) = (&mut self.crowd, &mut self.holds);
+        let ready = connection.ready_bytes();
+        act(
+            connection,
+            &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, crowd, holds, draining },
+        );
+        self.service.admission().spend(now, connection.ready_bytes().saturating_sub(ready));
         if self.slice_bytes == 0 {
             self.mailbox.ring_own();
         }

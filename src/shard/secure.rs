@@ -57,7 +57,11 @@ impl Secure {
         if let Some(kind) = received.established {
             self.client = session.client_name();
             let counters = context.service.counters();
-            let count = if kind == HandshakeKind::Resumed { &counters.tls_resumed } else { &counters.tls_full };
+            let count = if kind == HandshakeKind::Resumed {
+                &counters.tls_resumed_handshakes
+            } else {
+                &counters.tls_full_handshakes
+            };
             count.add(1);
         }
         Ok(received.ended)
@@ -85,6 +89,7 @@ impl Secure {
         if let (Some((output, sealed)), Some(session)) = (&mut self.plain, &mut self.session) {
             let wire = self.wire.get_or_insert_with(|| buffers.wire());
             let piece_end = output.bytes().min(*sealed + TLS_RECORD_BYTES_MAX);
+            connection.unspent_bytes += *sealed as i64 - piece_end as i64;
             while *sealed < piece_end {
                 let head = output.head.bytes().unwrap_or_default();
                 let rest = head.get(*sealed..).filter(|rest| !rest.is_empty());
@@ -98,6 +103,7 @@ impl Secure {
         }
         match self.wire.take() {
             Some(wire) if !wire.is_empty() => {
+                connection.unspent_bytes += wire.bytes() as i64;
                 connection.sending = Some(send_deadline_ms(now, wire.bytes()));
                 Next::Send(wire)
             }
@@ -128,7 +134,7 @@ impl Connection {
         self.secure = Some(secure);
         match opened {
             Ok(ended) => {
-                context.service.set_client(self.client(), self.is_proxied);
+                context.service.set_client(self.client(), self.address, self.is_proxied);
                 if !plain.is_empty() {
                     self.handle_received(context, &plain);
                 }
@@ -178,9 +184,8 @@ impl Connection {
 
     /// Whether it speaks TLS and its handshake is not done.
     pub(super) fn is_handshaking(&self) -> bool {
-        self.secure
-            .as_ref()
-            .is_some_and(|secure| secure.session.as_ref().is_none_or(|session| session.is_handshaking()))
+        let secure = self.secure.as_ref();
+        secure.is_some_and(|secure| secure.session.as_ref().is_none_or(|session| session.is_handshaking()))
     }
 
     /// Bytes of a record that is not whole, which count as come.

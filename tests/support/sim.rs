@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use onecode::shard::{ConnectionId, Next, Shard};
+use onecode::shard::{Age, ConnectionId, Next, Shard};
 use onecode::words::Now;
 
 /// A client's end of a simulated connection.
@@ -37,6 +37,8 @@ pub trait Disk {
 pub struct Sim<D> {
     /// Its journal.
     pub disk: D,
+    /// How old what comes in is, in milliseconds.
+    pub age_ms: u64,
     now: Now,
     random: fastrand::Rng,
     shards: Vec<Shard>,
@@ -51,7 +53,7 @@ impl<D: Disk> Sim<D> {
     /// A process of these shards and this journal at `start`, with a network that follows `seed`.
     pub fn new(seed: u64, start: Now, shards: Vec<Shard>, disk: D) -> Sim<D> {
         let rung = vec![false; shards.len()];
-        Sim { disk, now: start, random: fastrand::Rng::with_seed(seed), shards, rung, pipes: Vec::new() }
+        Sim { disk, age_ms: 0, now: start, random: fastrand::Rng::with_seed(seed), shards, rung, pipes: Vec::new() }
     }
 
     /// The virtual time.
@@ -148,6 +150,7 @@ impl<D: Disk> Sim<D> {
             self.now = Now { unix_ms: unix_us / 1_000, mono_us: self.now.mono_us + step_us };
             for shard in 0..self.shards.len() {
                 self.shards[shard].handle_time(self.now);
+                self.shards[shard].handle_turn(self.now);
                 self.after_event(shard);
                 while self.random.bool() && self.shards[shard].has_work_ahead(self.now) {
                     self.shards[shard].work_ahead(self.now);
@@ -181,6 +184,9 @@ impl<D: Disk> Sim<D> {
         } else {
             let length = self.random.usize(1..=pipe.to_server.len().min(PIECE_BYTES_MAX));
             let piece: Vec<u8> = pipe.to_server.drain(..length).collect();
+            if shard.wants_age(self.now) {
+                shard.handle_age(self.now, pipe.id, Age { ms: self.age_ms, is_gone: false });
+            }
             shard.handle_received(self.now, pipe.id, &piece);
         }
         let shard = pipe.shard;

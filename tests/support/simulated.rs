@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
+use onecode::admission::Admission;
 use onecode::code::claims::Issuer;
 use onecode::code::keyring::Keyring;
 use onecode::code::qr::Painter;
@@ -140,7 +141,20 @@ impl Simulated {
             let (counters, library) = (counters[own].clone(), library.clone());
             let (role, seed) = (if own < shards { Role::Public } else { Role::Admin }, own as u64);
             let (payloads, ahead) = (1_024, ahead.clone());
-            let parts = Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, seed };
+            let admission = Admission::default();
+            let parts = Parts {
+                role,
+                shards,
+                settings,
+                registry,
+                counters,
+                overview,
+                library,
+                payloads,
+                ahead,
+                admission,
+                seed,
+            };
             let service = Service::new(parts, Port::new(lanes[own].clone()), Past::default());
             Shard::new(service, mailbox, SHARD_CONNECTIONS_MAX, START)
         };

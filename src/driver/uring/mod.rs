@@ -12,8 +12,7 @@ mod buffers;
 mod socket;
 mod zerocopy;
 
-use std::io;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -46,8 +45,7 @@ const TICK_MS: u64 = 100;
 fn build() -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().setup_clamp().setup_cqsize(COMPLETIONS);
-    let with_all = builder.clone().setup_no_sqarray().build(SUBMISSIONS);
-    match with_all {
+    match builder.clone().setup_no_sqarray().build(SUBMISSIONS) {
         // Linux 6.6 and later have NO_SQARRAY; nothing depends on it.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => builder.build(SUBMISSIONS),
         built => built,
@@ -59,10 +57,8 @@ pub(super) fn probe() -> Result<(), String> {
     let explain = |error: io::Error| super::explain("DEFER_TASKRUN or another flag of 6.1", &error);
     let ring = build().map_err(explain)?;
     let submitter = ring.submitter();
-    let buffers = BufferRing::register(&submitter).map_err(explain)?;
-    submitter.unregister_buf_ring(GROUP).map_err(explain)?;
-    drop(buffers);
-    Ok(())
+    let _buffers = BufferRing::register(&submitter).map_err(explain)?;
+    submitter.unregister_buf_ring(GROUP).map_err(explain)
 }
 
 pub(super) fn run(seat: Seat) -> io::Result<()> {
@@ -88,6 +84,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
         starved: Vec::with_capacity(COMPLETIONS as usize),
         listener: &seat.listener,
         accepting: false,
+        cancelling: false,
         bell: &seat.pull,
         open: true,
         batch: 0,
@@ -119,6 +116,8 @@ struct Worker<'r> {
     starved: Vec<ConnectionId>,
     listener: &'r TcpListener,
     accepting: bool,
+    /// That is being taken back.
+    cancelling: bool,
     bell: &'r UnixStream,
     /// New connections are wanted.
     open: bool,
@@ -151,21 +150,27 @@ impl Worker<'_> {
                 self.submit_and_wait(wait)?;
                 now = self.clock.now();
             }
-            let mut batch = 0;
+            self.batch = 0;
             while let Some(completion) = self.completions.next() {
                 self.handle(now, &completion);
-                batch += 1;
+                self.batch += 1;
             }
-            self.batch = batch;
             if now.mono_ms() >= next_tick_ms {
                 next_tick_ms = now.mono_ms() + TICK_MS;
                 self.shard.counters().ring_overflows.set(u64::from(self.completions.overflow()));
                 self.shard.handle_time(now);
-                if self.open && !self.accepting {
+                if self.open && !self.accepting && self.shard.accepts(now) {
                     self.accept();
                 }
             }
+            if self.accepting && !self.cancelling && self.open && !self.shard.accepts(now) {
+                self.cancel_accept();
+            }
             self.receive_starved();
+            self.shard.handle_turn(now);
+            if let Some(turn_ms) = self.shard.turn_ms() {
+                next_tick_ms = next_tick_ms.min(now.mono_ms() + turn_ms);
+            }
             while let Some(id) = self.shard.poll_woken() {
                 self.drive(now, id);
             }
@@ -205,7 +210,7 @@ impl Worker<'_> {
             Some(wait) => {
                 let time = types::Timespec::from(wait);
                 let arguments = types::SubmitArgs::new().timespec(&time);
-                // Under load a few microseconds bring several completions for one system call; alone, none is waited for.
+                // Under load a few microseconds bring several completions a system call; alone, none is waited for.
                 if self.batches && self.batch >= BATCH_MIN {
                     let want = (self.batch / 2).min(BATCH_MAX);
                     self.submitter.submit_with_args(want, &arguments.min_wait_usec(BATCH_WAIT_US))
@@ -219,12 +224,11 @@ impl Worker<'_> {
     }
 
     fn submitted(&mut self, result: io::Result<usize>) -> io::Result<()> {
-        match result {
-            Ok(_) => {}
-            // The time is over, a signal came, or completions must be taken first: all of them lead on.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
-            Err(error) => return Err(error),
+        // The time is over, a signal came, or completions must be taken first: all of them lead on.
+        if let Err(error) = result
+            && !matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN))
+        {
+            return Err(error);
         }
         self.submissions.sync();
         self.completions.sync();
@@ -264,7 +268,7 @@ impl Worker<'_> {
     fn accept(&mut self) {
         let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
         self.push(&entry.user_data(user_data(Operation::Accept, NOBODY)));
-        self.accepting = true;
+        (self.accepting, self.cancelling) = (true, false);
     }
 
     fn accepted(&mut self, now: Now, completion: &cqueue::Entry) {
@@ -273,11 +277,11 @@ impl Worker<'_> {
         self.accepting &= cqueue::more(completion.flags());
         if completion.result() >= 0 {
             self.open_socket(now, completion.result());
-            if !self.accepting && self.open {
+            if !self.accepting && self.open && self.shard.accepts(now) {
                 self.accept();
             }
         } else if super::is_want(-completion.result()) {
-            self.shard.counters().refused.add(1);
+            self.shard.counters().connections_refused.add(1);
         }
     }
 
@@ -297,13 +301,18 @@ impl Worker<'_> {
         }
         self.open = false;
         if self.shard.is_handed_on() {
-            let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
-            return self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
+            return self.cancel_accept();
         }
         while let Ok((stream, _)) = self.listener.accept() {
             self.open_socket(now, stream.into_raw_fd());
         }
         shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR);
+    }
+
+    fn cancel_accept(&mut self) {
+        self.cancelling = true;
+        let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
+        self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
     }
 
     fn hear(&mut self) {
@@ -337,24 +346,27 @@ impl Worker<'_> {
         let lent = cqueue::buffer_select(completion.flags()).map(|id| Lent::of(id, length));
         let more = cqueue::more(completion.flags());
         let Some((id, socket)) = self.socket(completion) else {
-            lent.into_iter().for_each(|lent| self.buffers.give_back(lent));
-            return;
+            return lent.into_iter().for_each(|lent| self.buffers.give_back(lent));
         };
         if !more {
             socket.receiving = Receiving::Nothing;
             socket.cancelling = false;
         }
-        let ending = socket.ending.is_some();
+        let (ending, descriptor) = (socket.ending.is_some(), socket.descriptor);
         if let Some(lent) = lent {
             if length > 0 && !ending {
+                if self.shard.wants_age(now)
+                    && let Some(age) = super::age(descriptor)
+                {
+                    self.shard.handle_age(now, id, age);
+                }
                 self.shard.handle_received(now, id, self.buffers.bytes(&lent));
                 self.keep_turn(id);
             }
             self.buffers.give_back(lent);
         }
         if ending {
-            self.finish(id);
-            return;
+            return self.finish(id);
         }
         match completion.result() {
             1.. => self.drive(now, id),
@@ -461,14 +473,9 @@ impl Worker<'_> {
             let next = self.shard.poll(now, id);
             socket.turn = matches!(next, Next::Receive | Next::ReceiveOrWake);
             match next {
-                Next::Receive | Next::ReceiveOrWake => {
-                    if receiving == Receiving::Nothing {
-                        self.receive(id);
-                    }
-                    return;
-                }
+                Next::Receive | Next::ReceiveOrWake if receiving == Receiving::Nothing => return self.receive(id),
+                Next::Receive | Next::ReceiveOrWake | Next::Wait => return,
                 Next::Send(output) => return self.send(id, InFlight::new(output)),
-                Next::Wait => return,
                 Next::ShutdownWrite => shutdown(descriptor, libc::SHUT_WR),
                 Next::Close => return self.end(id, false),
             }

@@ -1,0 +1,116 @@
+//! The delay governor: sheds while work waits too long, by class and then by a hash of who asks.
+//!
+//! What is controlled is the age of work when its turn comes, as in CoDel (Nichols and Jacobson, 2012): a queue that
+//! comes and goes is good, one that stands is not. While the age is below the target all are served; above it, those
+//! whose priority lies below a level are refused. The level is set from the priorities that came in the last interval
+//! (DAGOR, Zhou et al., 2018), so that it finds its place in a few intervals however the load is made up. Since nobody
+//! is refused while the queue is short, a level that is too high costs no goodput.
+//!
+//! Refusing has a bound of its own: a connection that was refused is read again only when its turn among the refused
+//! has come, and while many wait for that, no new ones are accepted.
+
+use strum::EnumCount;
+
+use super::Class;
+use crate::limits::{ACCEPT_PAUSE_US, DELAY_INTERVAL_MS, DELAY_TARGET_MS, PAUSE_US_MAX, SERVED_A_REFUSAL};
+use crate::words::Now;
+
+/// Parts of a class that are shed one after the other.
+const PARTS: usize = 64;
+const PRIORITIES: usize = Class::COUNT * PARTS;
+
+pub(super) struct Delay {
+    /// Priorities below are shed while work waits.
+    level: usize,
+    /// The age of the last work that was looked at, and the least in this interval; milliseconds.
+    age_ms: u64,
+    least_ms: u64,
+    /// How many of each priority came in this interval, since work waits.
+    came: [u32; PRIORITIES],
+    served: u64,
+    ends_ms: u64,
+    /// When the connection that is refused next may be read again, monotonic microseconds; and how long after it the one
+    /// behind it.
+    next_us: u64,
+    step_us: u64,
+}
+
+impl Default for Delay {
+    fn default() -> Delay {
+        let (came, least_ms) = ([0; PRIORITIES], u64::MAX);
+        Delay { level: 0, age_ms: 0, least_ms, came, served: 0, ends_ms: 0, next_us: 0, step_us: 0 }
+    }
+}
+
+impl Delay {
+    /// Whether work waits, or has just waited.
+    pub(super) fn is_active(&self) -> bool {
+        self.level > 0 || self.age_ms >= DELAY_TARGET_MS
+    }
+
+    /// Whether some of this class are shed.
+    pub(super) fn sheds(&self, class: Class) -> bool {
+        self.level > class as usize * PARTS
+    }
+
+    pub(super) fn sample(&mut self, age_ms: u64) {
+        self.age_ms = age_ms;
+        self.least_ms = self.least_ms.min(age_ms);
+    }
+
+    /// Whether work of this class is served now, where `hash` is of who asks. Asked only while it is active.
+    pub(super) fn admits(&mut self, class: Class, hash: u64) -> bool {
+        // Below PARTS, so it fits.
+        let priority = class as usize * PARTS + (hash % PARTS as u64) as usize;
+        self.came[priority] += 1;
+        let admits = priority >= self.level || self.age_ms < DELAY_TARGET_MS;
+        self.served += u64::from(admits);
+        admits
+    }
+
+    /// When the connection of a request that is refused is read again, in monotonic microseconds.
+    pub(super) fn pause_us(&mut self, now: Now) -> u64 {
+        self.next_us = (self.next_us.max(now.mono_us) + self.step_us).min(now.mono_us + PAUSE_US_MAX);
+        self.next_us
+    }
+
+    pub(super) fn accepts(&self, now: Now) -> bool {
+        !self.is_active() || self.next_us < now.mono_us + ACCEPT_PAUSE_US
+    }
+
+    /// Ends an interval when it is over, and says so.
+    pub(super) fn handle_turn(&mut self, now: Now) -> bool {
+        if now.mono_ms() < self.ends_ms {
+            return false;
+        }
+        let interval_us = (now.mono_ms() - self.ends_ms).min(DELAY_INTERVAL_MS) * 1_000 + DELAY_INTERVAL_MS * 1_000;
+        let is_idle = self.least_ms == u64::MAX;
+        let waits = !is_idle && self.least_ms >= DELAY_TARGET_MS;
+        let above: u64 = self.came[self.level..].iter().map(|count| u64::from(*count)).sum();
+        self.level = match self.level {
+            _ if waits => self.level_of(above - above / 10).max(self.level + 1).min(PRIORITIES),
+            level if level > 0 && !is_idle => self.level_of(above + above / 10).min(level - 1),
+            _ => 0,
+        };
+        if !waits {
+            self.age_ms = 0;
+        }
+        self.step_us = interval_us * SERVED_A_REFUSAL / self.served.max(1);
+        (self.came, self.served, self.least_ms) = ([0; PRIORITIES], 0, u64::MAX);
+        self.ends_ms = now.mono_ms() + DELAY_INTERVAL_MS;
+        true
+    }
+
+    /// The lowest level above which no more than `wanted` came.
+    fn level_of(&self, wanted: u64) -> usize {
+        let mut above = 0;
+        let fits = |count: &&u32| {
+            above += u64::from(**count);
+            above <= wanted
+        };
+        PRIORITIES - self.came.iter().rev().take_while(fits).count()
+    }
+}
+
+#[cfg(test)]
+mod tests;

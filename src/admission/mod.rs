@@ -1,0 +1,193 @@
+//! Who is served when not all can be: rate limits, then the governors *bytes* and *delay*, and the brown-out that comes
+//! before them.
+//!
+//! Each shard has an [`Admission`]; what the node decides as one lies in [`Shared`], without a lock. Time and the age of
+//! work come in, a [`Verdict`] comes out. What refusing looks like is `service`'s, when to read on is `shard`'s.
+
+#![forbid(unsafe_code)]
+
+mod brownout;
+mod bytes;
+mod delay;
+pub mod rate;
+
+use std::sync::Arc;
+
+use strum::{EnumCount, IntoStaticStr, VariantArray};
+
+use brownout::Brownout;
+use bytes::Egress;
+
+use crate::limits::HELD_MS_MAX;
+use crate::words::{Now, mix};
+use bytes::Account;
+use delay::Delay;
+use rate::Rates;
+
+/// What may be asked, the first to be shed first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, EnumCount)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Class {
+    Beacon,
+    /// Pages, bundles and other files.
+    Page,
+    Session,
+    Refresh,
+    Verdict,
+    Health,
+}
+
+/// Who refused, as metrics name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Refuser {
+    Bytes,
+    Delay,
+    /// Dropped without an answer: nobody waits for it any more.
+    Deadline,
+    SessionRate,
+    DeviceRate,
+    AddressRate,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Verdict {
+    Serve,
+    /// Keep it unread until the shard is asked again.
+    Hold,
+    Refuse(Refuser),
+}
+
+/// How old work is, as the kernel tells (tcp(7), `TCP_INFO`).
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// Milliseconds since its last bytes came, to within a tick of the kernel's.
+    pub ms: u64,
+    /// Nobody is there any more to be answered.
+    pub is_gone: bool,
+}
+
+/// What all shards of the node decide together.
+pub struct Shared {
+    /// What may be sent.
+    pub egress: Egress,
+    /// How much longer windows are than they were set.
+    pub brownout: Brownout,
+}
+
+impl Shared {
+    /// With so many bits a second to send; none: no bound.
+    pub fn new(egress_bits_per_s: Option<u64>) -> Shared {
+        Shared { egress: Egress::new(egress_bits_per_s), brownout: Brownout::default() }
+    }
+}
+
+/// One shard's part.
+pub struct Admission {
+    shared: Arc<Shared>,
+    account: Account,
+    delay: Delay,
+    /// Requests of one session, one device, one address.
+    pub rates: Rates,
+    deadline_ms: u64,
+    sampled_ms: u64,
+}
+
+impl Admission {
+    /// The part of one of `shards`; work older than `deadline_ms` milliseconds is dropped.
+    pub fn new(shared: Arc<Shared>, shards: usize, deadline_ms: u64, rates: Rates) -> Admission {
+        let account = Account::new(&shared.egress, shards);
+        Admission { shared, account, delay: Delay::default(), rates, deadline_ms, sampled_ms: 0 }
+    }
+
+    /// How many times windows are doubled at `unix_s`.
+    pub fn level(&self, unix_s: u64) -> u32 {
+        self.shared.brownout.level(unix_s)
+    }
+
+    /// Whether all that comes is served.
+    pub fn is_open(&self) -> bool {
+        self.shared.egress.bytes_per_s() == 0 && !self.is_shedding()
+    }
+
+    /// Whether work waits longer than it should, or has just done so.
+    pub fn is_shedding(&self) -> bool {
+        self.delay.is_active()
+    }
+
+    /// Whether a governor refuses, or has just refused.
+    pub fn is_active(&self) -> bool {
+        self.delay.is_active() || self.account.is_short
+    }
+
+    /// Whether the age of what was just received is wanted: of a sample, and under load of everything.
+    pub fn wants_age(&mut self, now: Now) -> bool {
+        self.delay.is_active() || std::mem::replace(&mut self.sampled_ms, now.mono_ms()) != now.mono_ms()
+    }
+
+    /// That age. `false`: too late, or nobody waits for it; drop it.
+    pub fn handle_age(&mut self, age: Age) -> bool {
+        self.delay.sample(age.ms);
+        !(self.delay.is_active() && (age.is_gone || age.ms >= self.deadline_ms))
+    }
+
+    /// Whether what waited unread since then still has someone who waits for it.
+    pub fn is_in_time(&self, now: Now, since_ms: u64) -> bool {
+        now.mono_ms().saturating_sub(since_ms) < self.deadline_ms
+    }
+
+    /// What becomes of a request of this class. `who` asks: a resident's number or anything else that tells one from
+    /// another; `held_since_ms` is when it was first told to wait.
+    pub fn judge(&mut self, now: Now, class: Class, who: impl FnOnce() -> u64, held_since_ms: Option<u64>) -> Verdict {
+        // Another part of the city comes first with each hour.
+        if self.delay.is_active() && !self.delay.admits(class, mix(who() ^ mix(now.unix_s() / 3_600))) {
+            return Verdict::Refuse(Refuser::Delay);
+        }
+        if class > Class::Page || self.account.has_room(&self.shared.egress, now) {
+            return Verdict::Serve;
+        }
+        let held_ms = held_since_ms.map_or(0, |since_ms| now.mono_ms().saturating_sub(since_ms));
+        if held_ms < HELD_MS_MAX { Verdict::Hold } else { Verdict::Refuse(Refuser::Bytes) }
+    }
+
+    /// So many bytes go out, of whatever class: they are counted, and may be owed.
+    pub fn spend(&mut self, now: Now, bytes: usize) {
+        self.account.spend(&self.shared.egress, now, bytes);
+    }
+
+    /// When, in monotonic microseconds, the connection of a refused request is read again: refusing may take no more
+    /// than its share of the shard.
+    pub fn pause_us(&mut self, now: Now) -> u64 {
+        self.delay.pause_us(now)
+    }
+
+    /// Whether new connections are wanted.
+    pub fn accepts(&self, now: Now) -> bool {
+        self.delay.accepts(now)
+    }
+
+    /// Whether there is room for a page.
+    pub fn has_room(&mut self, now: Now) -> bool {
+        self.account.has_room(&self.shared.egress, now)
+    }
+
+    /// A turn of the shard, where a window at a level is so many seconds long.
+    #[inline]
+    pub fn handle_turn(&mut self, now: Now, window_s: impl Fn(u32) -> u32) {
+        if self.delay.handle_turn(now) {
+            let pressed = self.delay.sheds(Class::Refresh) || self.account.is_overdrawn(&self.shared.egress, now);
+            self.shared.brownout.steer(now, pressed, window_s);
+        }
+    }
+}
+
+impl Default for Admission {
+    /// One that refuses nobody for want of room or of right.
+    fn default() -> Admission {
+        Admission::new(Arc::new(Shared::new(None)), 1, u64::MAX, Rates::new(0, 0))
+    }
+}

@@ -1,0 +1,196 @@
+//! Who is served when not all can be: the egress budget, the delay governor, rate limits and the brown-out, against the
+//! real process.
+
+mod support;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use onecode::admission::Refuser;
+use serde_json::Value;
+use support::process::{Server, onecode, run_badly};
+use support::simulated::{Simulated, settings};
+use support::{Client, Host, REFRESH, bearer, get, post};
+
+fn demo(settings: &[(&str, &str)]) -> Server {
+    Server::demo_with(|command| {
+        command.envs(settings.iter().map(|(key, value)| (format!("ONECODE_{key}"), value)));
+    })
+}
+
+fn shed(server: &Server, by: &str) -> f64 {
+    server.metric(&format!("onecode_shed_total{{by=\"{by}\"}}"))
+}
+
+fn session(server: &Server, resident: usize) -> String {
+    let sessions = std::fs::read_to_string(server.data().join("sessions.txt")).unwrap();
+    bearer(sessions.lines().nth(resident).unwrap())
+}
+
+#[test]
+fn pages_keep_to_the_budget_and_refreshes_go_first() {
+    let bits_per_s = 2_000_000.0;
+    let server = demo(&[("BANDWIDTH_EGRESS_BITS_PER_S", "2000000")]);
+    assert_eq!(server.metric("onecode_egress_budget_bytes_per_second") * 8.0, bits_per_s);
+    let page = get("/", "Accept-Encoding: identity\r\n");
+    let refresh = get(REFRESH, &session(&server, 3));
+    let end = Instant::now() + Duration::from_secs(4);
+    let statuses = std::thread::scope(|scope| {
+        let visit = || {
+            let (mut client, mut statuses) = (Client::to(server.public), Vec::new());
+            while Instant::now() < end {
+                let answer = client.ask(&page);
+                if answer.status == 503 {
+                    assert_eq!(answer.problem(), "bytes-governor");
+                    assert!((1..=8).contains(&answer.field("Retry-After").unwrap().parse().unwrap()));
+                }
+                statuses.push(answer.status);
+            }
+            statuses
+        };
+        let visitors: Vec<_> = (0..24).map(|_| scope.spawn(visit)).collect();
+        let mut client = Client::to(server.public);
+        sleep(Duration::from_millis(500));
+        for _ in 0..3 {
+            let (sent, began) = (server.metric("onecode_sent_bytes_total"), Instant::now());
+            for _ in 0..9 {
+                let asked = Instant::now();
+                assert_eq!(client.ask(&refresh).status, 200);
+                assert!(asked.elapsed() < Duration::from_millis(250), "{:?}", asked.elapsed());
+                sleep(Duration::from_millis(100));
+            }
+            let sent = server.metric("onecode_sent_bytes_total") - sent;
+            let rate = sent * 8.0 / began.elapsed().as_secs_f64();
+            assert!(rate <= 1.05 * bits_per_s, "{rate}");
+            assert!(rate >= 0.7 * bits_per_s, "what there is, is used: {rate}");
+        }
+        visitors.into_iter().flat_map(|visitor| visitor.join().unwrap()).collect::<Vec<u16>>()
+    });
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert!(refused > 0 && statuses.iter().all(|status| matches!(status, 200 | 503)));
+    assert_eq!(shed(&server, "bytes"), refused as f64);
+}
+
+#[test]
+fn a_session_and_a_device_have_their_rates_and_repeats_are_free() {
+    let rates = [("ADMISSION_SESSION_REQUESTS_PER_MINUTE", "10"), ("ADMISSION_DEVICE_REQUESTS_PER_MINUTE", "2")];
+    let server = demo(&rates);
+    let mut client = Client::to(server.public);
+    let (mine, another) = (session(&server, 1), session(&server, 2));
+    for _ in 0..100 {
+        assert_eq!(client.ask(get(REFRESH, &mine)).status, 200, "the same window costs nothing");
+    }
+    let drawn = |client: &mut Client<'_>, session: &str| client.ask(get(&format!("{REFRESH}?format=svg"), session));
+    let answers: Vec<_> = (0..12).map(|_| drawn(&mut client, &mine)).collect();
+    let limited = answers.iter().find(|answer| answer.status != 200).expect("ten a minute");
+    assert_eq!((limited.status, limited.problem().as_str()), (429, "session-rate"));
+    assert!(limited.field("Retry-After").is_some());
+    assert_eq!(drawn(&mut client, &another).status, 200, "others have their own");
+    let token = std::fs::read_to_string(server.data().join("scanner-token.txt")).unwrap();
+    let scan = post("/scan/verify", r#"{"code":"x","place":"p"}"#)
+        .replace("\r\n\r\n", &format!("\r\n{}\r\n", bearer(token.trim())));
+    let statuses = [0; 3].map(|_| client.ask(&scan).status);
+    assert_eq!(statuses, [200, 200, 429]);
+    assert!(shed(&server, "session_rate") >= 1.0 && shed(&server, "device_rate") == 1.0);
+}
+
+#[test]
+fn what_is_past_its_deadline_is_not_answered_and_the_rest_is_as_ever() {
+    let server = demo(&[]);
+    let refresh = get(REFRESH, &session(&server, 1));
+    let mut clients: Vec<Client<'_>> = (0..20).map(|_| Client::to(server.public)).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask(&refresh).status, 200));
+    server.signal("STOP");
+    clients.iter_mut().for_each(|client| client.send(&refresh));
+    sleep(Duration::from_millis(1_300));
+    server.signal("CONT");
+    for client in &mut clients {
+        client.assert_ended(3_000);
+    }
+    assert_eq!(shed(&server, "deadline"), 20.0);
+    assert_eq!(client_of(&server).ask(&refresh).status, 200);
+}
+
+#[test]
+fn a_queue_that_stands_is_shed_and_who_was_refused_is_read_again_in_turn() {
+    let process = Simulated::with(7, settings(None), 1, 4_096);
+    let requests: Vec<String> = (1..=64).map(|one| get(REFRESH, &bearer(&process.session(one)))).collect();
+    let mut clients: Vec<Client<'_>> = requests.iter().map(|_| process.client_of(0)).collect();
+    let mut ask_all = |age_ms: u64| -> Vec<u16> {
+        process.sim.borrow_mut().age_ms = age_ms;
+        process.sim.borrow_mut().advance(20);
+        clients.iter_mut().zip(&requests).for_each(|(client, request)| client.send(request));
+        let answer = |client: &mut Client<'_>| {
+            let answer = client.answer();
+            if answer.status == 503 {
+                assert_eq!(answer.problem(), "delay-governor");
+                assert!(answer.field("Retry-After").is_some() && !answer.closes());
+            }
+            answer.status
+        };
+        clients.iter_mut().map(answer).collect()
+    };
+    let rounds: Vec<Vec<u16>> = (0..40).map(|_| ask_all(500)).collect();
+    let refused = |round: &Vec<u16>| round.iter().filter(|status| **status == 503).count();
+    let counts: Vec<usize> = rounds.iter().map(refused).collect();
+    assert!(counts[0] == 0 && counts[10..].iter().sum::<usize>() > 0, "{counts:?}");
+    let counted = process.counters[0].shed[Refuser::Delay as usize].get();
+    assert_eq!(counted, rounds.iter().map(refused).sum::<usize>() as u64);
+    // Young again: all that was held is read, and all are served.
+    ask_all(0);
+    process.sim.borrow_mut().advance(10_000);
+    assert_eq!(refused(&ask_all(0)), 0);
+}
+
+fn client_of(server: &Server) -> Client<'static> {
+    Client::to(server.public)
+}
+
+#[test]
+fn windows_grow_while_refreshes_alone_take_more_than_the_budget_and_shrink_again() {
+    let server = demo(&[("BANDWIDTH_EGRESS_BITS_PER_S", "1000000"), ("CODE_WINDOW_S", "5"), ("CODE_LIFE_S", "20")]);
+    let life = |client: &mut Client<'_>| {
+        let code: Value = client.ask(get(REFRESH, &session(&server, 9))).json();
+        code["exp"].as_u64().unwrap() - code["iat"].as_u64().unwrap()
+    };
+    let mut client = client_of(&server);
+    assert_eq!(life(&mut client), 20);
+    let refresh = get(REFRESH, &session(&server, 1));
+    // The kernel lets none of them send more than the budget; together they do.
+    let mut crowd: Vec<Client<'_>> = (0..16).map(|_| client_of(&server)).collect();
+    let began = Instant::now();
+    while server.metric("onecode_brownout_level") == 0.0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        crowd.iter_mut().for_each(|client| client.send(&refresh));
+        let answers = crowd.iter_mut().map(Client::answer);
+        assert!(answers.into_iter().all(|answer| answer.status == 200), "a refresh is never refused for its bytes");
+    }
+    assert_eq!(life(&mut client), 40);
+    assert_eq!(shed(&server, "bytes"), 0.0);
+    let calm = Instant::now();
+    while server.metric("onecode_brownout_level") > 0.0 {
+        assert!(calm.elapsed() < Duration::from_secs(90));
+        sleep(Duration::from_millis(200));
+    }
+    assert_eq!(life(&mut client_of(&server)), 20);
+}
+
+#[test]
+fn limits_that_cannot_be_kept_are_refused_by_name() {
+    let cases = [
+        ("BANDWIDTH_EGRESS_BITS_PER_S", "0", "bandwidth.egress_bits_per_s"),
+        ("BANDWIDTH_EGRESS_BITS_PER_S", "fast", "nor \"auto\""),
+        ("BANDWIDTH_EGRESS_BITS_PER_S", "auto", "the kernel knows no speed of the link of 127.0.0.1"),
+        ("ADMISSION_DEADLINE_MS", "0", "admission.deadline_ms"),
+        ("ADMISSION_SESSION_REQUESTS_PER_MINUTE", "1", "is less than the 4 that code.window_s = 45 needs"),
+        ("ADMISSION_DEVICE_REQUESTS_PER_MINUTE", "-1", "admission.device_requests_per_minute"),
+    ];
+    let data = tempfile::tempdir().unwrap();
+    for (key, value, told) in cases {
+        let mut command = onecode();
+        command.args(["serve", "--data"]).arg(data.path()).env(format!("ONECODE_{key}"), value);
+        let (status, line) = run_badly(&mut command);
+        assert_eq!(status, 78, "{line}");
+        assert!(line.contains(told), "{line}");
+    }
+}
