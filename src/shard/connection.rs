@@ -159,6 +159,8 @@ pub(super) struct Connection {
     /// It is not read for now; and since when what came meanwhile, or the request that was told to, waits.
     pub(super) is_held: bool,
     pub(super) held_since_ms: Option<u64>,
+    /// Since when it is read, in monotonic milliseconds; 0 for a new one, which may have waited to be accepted.
+    pub(super) reading_since_ms: Option<u64>,
     /// What sealing has added to what was sent.
     pub(super) unspent_bytes: i64,
     /// The peer said that it sends no more.
@@ -181,7 +183,7 @@ pub(super) struct Linger {
 
 impl Connection {
     pub(super) fn new(now: Now) -> Connection {
-        Connection { opened_ms: now.mono_ms(), ..Connection::default() }
+        Connection { opened_ms: now.mono_ms(), reading_since_ms: Some(0), ..Connection::default() }
     }
 
     /// Takes what was received. What a request needs that is not whole yet is kept.

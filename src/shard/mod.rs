@@ -123,9 +123,11 @@ impl Shard {
         self.service.admission().wants_age(now)
     }
 
-    /// That age.
+    /// That age. What came while the connection was not read, since it did not read itself, has not waited for us.
     pub fn handle_age(&mut self, now: Now, id: ConnectionId, age: Age) {
-        if !self.service.admission().handle_age(age) {
+        let reading_since_ms = self.connections.get(id).and_then(|connection| connection.reading_since_ms);
+        let waited_ms = reading_since_ms.map_or(0, |since_ms| now.mono_ms().saturating_sub(since_ms));
+        if !self.service.admission().handle_age(Age { ms: age.ms.min(waited_ms), ..age }) {
             self.with(now, id, |connection, context| connection.drop_overdue(context));
         }
     }
@@ -176,6 +178,8 @@ impl Shard {
         // What goes out plainly is moved no more often than it must be.
         let next =
             if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
+        let is_reading = matches!(next, Next::Receive | Next::ReceiveOrWake);
+        connection.reading_since_ms = is_reading.then(|| connection.reading_since_ms.unwrap_or(now.mono_ms()));
         let sealing_bytes = std::mem::take(&mut connection.unspent_bytes);
         self.service.admission().spend(now, usize::try_from(sealing_bytes).unwrap_or(0));
         self.rearm(now, id);
