@@ -266,14 +266,8 @@ impl Config {
     fn check_tls(&self) -> Result<(), Ended> {
         let (certificates, keys) = (self.tls_certificates.len(), self.tls_keys.len());
         let admin = self.admin_tls == Switch::On;
-        let needs = [
-            ("tls.keys", keys > 0),
-            ("tls.client_ca_file", self.tls_client_ca_file.is_some()),
-            ("tls.redirect_port", self.tls_redirect_port.is_some()),
-            ("listen.redirect_address", self.redirect_address.is_some()),
-            ("admin.tls", admin),
-        ];
-        let needs = needs.into_iter().find(|(_, is_set)| *is_set).map(|(key, _)| key);
+        let needs = ["tls.keys", "tls.client_ca_file", "tls.redirect_port", "listen.redirect_address"];
+        let needs = needs.into_iter().find(|key| !self.is_default(key)).or(admin.then_some("admin.tls"));
         match needs {
             Some(key) if certificates == 0 => Err(self.refuse(key, "is set, but tls.certificates names none")),
             _ if keys > 0 && keys != certificates => {

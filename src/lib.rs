@@ -51,8 +51,7 @@
 //! applied all up to the record that the snapshot names, and deletes segments that are folded and old enough. A start
 //! loads the snapshot and applies the records after that one ([`service::apply`]).
 //!
-//! When more come than can be served, [`admission`] says who waits, who is refused and who is dropped, before a body is
-//! read: rates first, then the egress budget for pages, then the age of the work for all.
+//! When more come than can be served, [`admission`] says before a body is read who waits, who is refused, who is dropped.
 //!
 //! # What happens when something fails
 //!

@@ -89,8 +89,7 @@ pub const ZEROCOPY_BYTES_MIN: u32 = 4 << 10;
 pub const REGISTRY_RESIDENTS_MIN: usize = 65_536;
 /// The most that `registry.capacity` can say: more than any state has residents.
 pub const REGISTRY_RESIDENTS_MAX: u32 = 2_000_000_000;
-/// How full the registry is when the operator is warned, in percent: a city of ten million that grows by 2 % a year
-/// then has five years, one whose registry is being filled some hours.
+/// How full the registry is when the operator is warned, in percent: a city that grows by 2 % a year then has five years.
 pub const REGISTRY_WARNING_PERCENT: u32 = 90;
 /// Cells of 64 bytes that one step of the purge of test data looks at, 2 MiB: well below a millisecond.
 pub const PURGE_CELLS_MAX: usize = 32_768;
@@ -98,8 +97,7 @@ pub const PURGE_CELLS_MAX: usize = 32_768;
 
 /// A block of a snapshot that has a checksum of its own: what is named, and lost, when a disk has rotted.
 pub const SNAPSHOT_BLOCK_BYTES: usize = 1 << 20;
-/// Rows of 40 bytes in one segment of a snapshot, 4 MiB: what each loading thread holds in memory beside the table, and
-/// what is written between two syncs, which the journal's wait for.
+/// Rows of 40 bytes in one segment of a snapshot, 4 MiB: what a loading thread holds, and what is written between syncs.
 pub const SNAPSHOT_SEGMENT_ROWS_MAX: u64 = (4 << 20) / 40;
 /// One write(2) of it: some 30 µs in the kernel, which a shard on the same CPU waits for.
 pub const SNAPSHOT_WRITE_BYTES_MAX: usize = 64 << 10;
@@ -163,8 +161,7 @@ pub const CERTIFICATE_WARNING_S: u64 = 30 * 86_400;
 
 // Admission.
 
-/// The age of work, when its turn comes, at which a shard begins to shed: what a person notices (Nielsen 1993), and above
-/// what a busy host takes from us. A tenth of the deadline, so that a queue is shed long before its work is too old.
+/// The age of work, when its turn comes, at which a shard begins to shed: what a person notices, a tenth of the deadline.
 pub const DELAY_TARGET_MS: u64 = 100;
 /// A queue that stands for so long is shed.
 pub const DELAY_INTERVAL_MS: u64 = 100;
@@ -172,8 +169,12 @@ pub const DELAY_INTERVAL_MS: u64 = 100;
 pub const SERVED_A_REFUSAL: u64 = 4;
 /// The longest that a connection is not read after a refusal.
 pub const PAUSE_US_MAX: u64 = 8_000_000;
-/// While connections that were refused wait for so long, no new ones are accepted.
-pub const ACCEPT_PAUSE_US: u64 = 1_000_000;
+/// Connections that may wait to be accepted, of each listener; the kernel lowers it to `net.core.somaxconn`.
+pub const BACKLOG: u32 = 65_535;
+/// The same while new connections come faster than they are served: what a shard serves in a few milliseconds.
+pub const CROWDED_BACKLOG: u32 = 64;
+/// Intervals without a queue that stands, or a full one of new connections, until as many may wait as before.
+pub const CALM_INTERVALS: u32 = 20;
 /// How often a driver calls while requests are held or a governor refuses.
 pub const ACTIVE_TICK_MS: u64 = 5;
 /// What a connection may have in the kernel that is not sent (tcp(7), `TCP_NOTSENT_LOWAT`): what 100 Mbit/s carry in 10 ms.
@@ -184,20 +185,19 @@ pub const HELD_MS_MAX: u64 = 300;
 pub const EGRESS_BURST_US: u64 = 10_000;
 /// What refreshes may owe the budget, at its rate; half of it asks for longer windows.
 pub const EGRESS_DEBT_US_MAX: u64 = 1_000_000;
-/// What an Ethernet segment carries, and its headers: Ethernet, IPv4, TCP with timestamps.
+/// What an Ethernet segment carries.
 pub const SEGMENT_BYTES: u64 = 1_448;
-/// See above.
+/// Its headers: Ethernet, IPv4, TCP with timestamps.
 pub const SEGMENT_HEADER_BYTES: u64 = 66;
 /// Sets of four callers, 64 bytes each, whose requests a shard counts: 1 MiB.
 pub const RATE_SETS: usize = 1 << 14;
-/// Pages, sign-ins and requests without a session of one address while a governor refuses: three times what 20,000
-/// residents behind a carrier's address ask when they all open the page within a minute.
+/// Requests without a session of one address while a governor refuses: three times what 20,000 residents ask in a minute.
 pub const ADDRESS_REQUESTS_PER_MINUTE: u32 = 60_000;
 /// Refreshes that are refused for so long, or take more than the budget, lengthen windows.
 pub const BROWNOUT_AFTER_MS: u64 = 5_000;
-/// The least that `bandwidth.egress_bits_per_s` can say: a few refreshes a second and nothing else.
+/// The least that `bandwidth.egress_bits_per_s` can say.
 pub const EGRESS_BITS_PER_S_MIN: u64 = 100_000;
-/// Of a link's speed, in percent, what `auto` takes: the rest is for acknowledgements, other services and retransmissions.
+/// Of a link's speed, in percent, what `auto` takes.
 pub const EGRESS_AUTO_PERCENT: u64 = 90;
 /// The most that a limit on requests a minute can say: a thousand a second.
 pub const RATE_PER_MINUTE_MAX: u32 = 60_000;
@@ -254,8 +254,7 @@ pub const PURGE_MS_MAX: u64 = 60_000;
 pub const JOURNAL_BLOCK_BYTES: usize = 4_096;
 /// A batch, headers and padding included: 1,500 scans. Writing and syncing it takes about as long as the sync alone.
 pub const JOURNAL_BATCH_BYTES_MAX: usize = 256 << 10;
-/// A segment. Half a million scans; written with zeros beforehand, which takes a tenth of a second, and read as a
-/// whole at recovery. Each start of the process begins a new one.
+/// A segment: half a million scans. Written with zeros beforehand, read as a whole at recovery; each start begins one.
 pub const JOURNAL_SEGMENT_BYTES: usize = 64 << 20;
 /// Zeros written to the next segment after a batch, twice what that can be: the next one is ready before it is needed.
 pub const JOURNAL_ZEROS_BYTES: usize = 2 * JOURNAL_BATCH_BYTES_MAX;

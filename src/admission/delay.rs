@@ -7,19 +7,22 @@
 //! is refused while the queue is short, a level that is too high costs no goodput.
 //!
 //! Refusing has a bound of its own: a connection that was refused is read again only when its turn among the refused
-//! has come, and while many wait for that, no new ones are accepted.
+//! has come. New ones wait in a short queue of the kernel's, which turns away what it has no room for at no cost of ours.
 
 use strum::EnumCount;
 
 use super::Class;
-use crate::limits::{ACCEPT_PAUSE_US, DELAY_INTERVAL_MS, DELAY_TARGET_MS, PAUSE_US_MAX, SERVED_A_REFUSAL};
+use crate::limits::{
+    CALM_INTERVALS, CROWDED_BACKLOG, DELAY_INTERVAL_MS, DELAY_TARGET_MS, PAUSE_US_MAX, SERVED_A_REFUSAL,
+};
 use crate::words::Now;
 
 /// Parts of a class that are shed one after the other.
 const PARTS: usize = 64;
 const PRIORITIES: usize = Class::COUNT * PARTS;
 
-pub(super) struct Delay {
+/// One shard's.
+pub struct Delay {
     /// Priorities below are shed while work waits.
     level: usize,
     /// The age of the last work that was looked at, and the least in this interval; milliseconds.
@@ -33,19 +36,42 @@ pub(super) struct Delay {
     /// behind it.
     next_us: u64,
     step_us: u64,
+    /// Connections that wait to be accepted, and intervals since work waited or those were too many.
+    queued: u32,
+    calm: u32,
 }
 
 impl Default for Delay {
     fn default() -> Delay {
         let (came, least_ms) = ([0; PRIORITIES], u64::MAX);
-        Delay { level: 0, age_ms: 0, least_ms, came, served: 0, ends_ms: 0, next_us: 0, step_us: 0 }
+        Delay {
+            level: 0,
+            age_ms: 0,
+            least_ms,
+            came,
+            served: 0,
+            ends_ms: 0,
+            next_us: 0,
+            step_us: 0,
+            queued: 0,
+            calm: CALM_INTERVALS,
+        }
     }
 }
 
 impl Delay {
     /// Whether work waits, or has just waited.
-    pub(super) fn is_active(&self) -> bool {
-        self.level > 0 || self.age_ms >= DELAY_TARGET_MS
+    pub fn is_active(&self) -> bool {
+        self.level > 0 || self.age_ms >= DELAY_TARGET_MS || self.is_crowded()
+    }
+
+    /// Whether new connections come faster than they are served.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.calm < CALM_INTERVALS
+    }
+
+    pub(super) fn handle_queue(&mut self, connections: u32) {
+        self.queued = self.queued.max(connections);
     }
 
     /// Whether some of this class are shed.
@@ -69,13 +95,9 @@ impl Delay {
     }
 
     /// When the connection of a request that is refused is read again, in monotonic microseconds.
-    pub(super) fn pause_us(&mut self, now: Now) -> u64 {
+    pub fn pause_us(&mut self, now: Now) -> u64 {
         self.next_us = (self.next_us.max(now.mono_us) + self.step_us).min(now.mono_us + PAUSE_US_MAX);
         self.next_us
-    }
-
-    pub(super) fn accepts(&self, now: Now) -> bool {
-        !self.is_active() || self.next_us < now.mono_us + ACCEPT_PAUSE_US
     }
 
     /// Ends an interval when it is over, and says so.
@@ -86,6 +108,8 @@ impl Delay {
         let interval_us = (now.mono_ms() - self.ends_ms).min(DELAY_INTERVAL_MS) * 1_000 + DELAY_INTERVAL_MS * 1_000;
         let is_idle = self.least_ms == u64::MAX;
         let waits = !is_idle && self.least_ms >= DELAY_TARGET_MS;
+        let is_full = self.is_crowded() && std::mem::take(&mut self.queued) >= CROWDED_BACKLOG;
+        self.calm = if waits || is_full { 0 } else { (self.calm + 1).min(CALM_INTERVALS) };
         let above: u64 = self.came[self.level..].iter().map(|count| u64::from(*count)).sum();
         self.level = match self.level {
             _ if waits => self.level_of(above - above / 10).max(self.level + 1).min(PRIORITIES),

@@ -18,10 +18,10 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 use brownout::Brownout;
 use bytes::Egress;
 
-use crate::limits::HELD_MS_MAX;
+use crate::limits::{BACKLOG, CROWDED_BACKLOG, HELD_MS_MAX};
 use crate::words::{Now, mix};
 use bytes::Account;
-use delay::Delay;
+pub use delay::Delay;
 use rate::Rates;
 
 /// What may be asked, the first to be shed first.
@@ -90,7 +90,8 @@ impl Shared {
 pub struct Admission {
     shared: Arc<Shared>,
     account: Account,
-    delay: Delay,
+    /// Whether and whom it sheds for want of time.
+    pub delay: Delay,
     /// Requests of one session, one device, one address.
     pub rates: Rates,
     deadline_ms: u64,
@@ -111,12 +112,7 @@ impl Admission {
 
     /// Whether all that comes is served.
     pub fn is_open(&self) -> bool {
-        self.shared.egress.bytes_per_s() == 0 && !self.is_shedding()
-    }
-
-    /// Whether work waits longer than it should, or has just done so.
-    pub fn is_shedding(&self) -> bool {
-        self.delay.is_active()
+        self.shared.egress.bytes_per_s() == 0 && !self.delay.is_active()
     }
 
     /// Whether a governor refuses, or has just refused.
@@ -159,15 +155,10 @@ impl Admission {
         self.account.spend(&self.shared.egress, now, bytes);
     }
 
-    /// When, in monotonic microseconds, the connection of a refused request is read again: refusing may take no more
-    /// than its share of the shard.
-    pub fn pause_us(&mut self, now: Now) -> u64 {
-        self.delay.pause_us(now)
-    }
-
-    /// Whether new connections are wanted.
-    pub fn accepts(&self, now: Now) -> bool {
-        self.delay.accepts(now)
+    /// How many connections may wait to be accepted, where so many do.
+    pub fn backlog(&mut self, queued: u32) -> u32 {
+        self.delay.handle_queue(queued);
+        if self.delay.is_crowded() { CROWDED_BACKLOG } else { BACKLOG }
     }
 
     /// Whether there is room for a page.

@@ -9,10 +9,7 @@ use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use crate::limits::UNSENT_BYTES_MAX;
-
-/// Connections that may wait to be accepted, of each listener; the kernel lowers it to `net.core.somaxconn`.
-const BACKLOG_CONNECTIONS: i32 = 65_535;
+use crate::limits::{BACKLOG, UNSENT_BYTES_MAX};
 
 /// Why an address cannot be listened on.
 #[derive(Error, Debug)]
@@ -49,7 +46,7 @@ pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) ->
                 // socket(7): the kernel spaces out segments itself, so that one long answer is no burst.
                 set(&socket, libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE, rate)?;
             }
-            socket.listen(BACKLOG_CONNECTIONS)?;
+            socket.listen(BACKLOG as i32)?;
             Ok(socket.into())
         })
         .collect::<io::Result<_>>()

@@ -13,7 +13,7 @@ mod uring;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use socket2::SockRef;
 
 use crate::config::DriverChoice;
+use crate::limits::BACKLOG;
 use crate::shard::mailbox::{Inbox, Message};
 use crate::shard::{Age, Shard};
 
@@ -108,6 +109,8 @@ pub fn run(taken: &Taken, seat: Seat) -> io::Result<()> {
     if let Some(cpu) = seat.cpu {
         pin(cpu).map_err(|error| io::Error::other(format!("cannot stay on CPU {cpu}: {error}")))?;
     }
+    // A process that was taken over from may have made the queue short.
+    SockRef::from(&seat.listener).listen(BACKLOG as i32)?;
     (taken.run)(seat)
 }
 
@@ -124,6 +127,25 @@ fn peer(socket: &impl AsFd) -> IpAddr {
 
 /// How old what lies in a socket is, and whether its peer is still there (tcp(7), `TCP_INFO`).
 fn age(descriptor: RawFd) -> Option<Age> {
+    let info = tcp_info(descriptor)?;
+    // 1 is TCP_ESTABLISHED: whoever has closed, or was reset, reads no answer.
+    Some(Age { ms: u64::from(info.tcpi_last_data_recv), is_gone: info.tcpi_state != 1 })
+}
+
+/// While a shard is active, makes the queue of its listener as long as it says (listen(2) may be called again).
+fn hold_back(listener: &TcpListener, shard: &mut Shard, backlog: &mut u32) {
+    if *backlog == BACKLOG && shard.turn_ms().is_none() {
+        return;
+    }
+    // Of a listener this is the length of its queue.
+    let queued = tcp_info(listener.as_raw_fd()).map_or(0, |info| info.tcpi_unacked);
+    let wanted = shard.backlog(queued);
+    if std::mem::replace(backlog, wanted) != wanted {
+        let _ = SockRef::from(listener).listen(wanted as i32);
+    }
+}
+
+fn tcp_info(descriptor: RawFd) -> Option<libc::tcp_info> {
     // SAFETY: all integers, of which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
@@ -131,8 +153,7 @@ fn age(descriptor: RawFd) -> Option<Age> {
     let told = unsafe {
         libc::getsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
     };
-    // 1 is TCP_ESTABLISHED: whoever has closed, or was reset, reads no answer.
-    (told == 0).then(|| Age { ms: u64::from(info.tcpi_last_data_recv), is_gone: info.tcpi_state != 1 })
+    (told == 0).then_some(info)
 }
 
 fn shutdown(descriptor: RawFd, how: libc::c_int) {

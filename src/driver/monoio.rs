@@ -21,7 +21,7 @@ use thunderdome::Arena;
 
 use super::in_flight::InFlight;
 use super::{Clock, Seat, explain, shutdown};
-use crate::limits::RECEIVE_BYTES_MAX;
+use crate::limits::{BACKLOG, RECEIVE_BYTES_MAX};
 use crate::shard::{ConnectionId, Next, Output, Shard};
 
 /// How often the shard is told the time.
@@ -86,6 +86,7 @@ async fn run(seat: Seat) -> io::Result<()> {
         receive_buffers: RefCell::new(Vec::new()),
         canceller: RefCell::new(Some(Canceller::new())),
     });
+    let mut backlog = BACKLOG;
     let mut listening = Some(seat.listener.try_clone()?);
     let listener = TcpListener::from_std(seat.listener)?;
     let accepting = monoio::spawn(accept(worker.clone(), listener));
@@ -96,6 +97,9 @@ async fn run(seat: Seat) -> io::Result<()> {
         let now = worker.clock.now();
         worker.shard.borrow_mut().handle_time(now);
         worker.shard.borrow_mut().handle_turn(now);
+        if let Some(listening) = &listening {
+            super::hold_back(listening, &mut worker.shard.borrow_mut(), &mut backlog);
+        }
         worker.after_event();
         if let Some(listening) = listening.take_if(|_| worker.shard.borrow().is_closed(now)) {
             stop_accepting(&worker, &listening);
@@ -117,12 +121,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let Some(cancel) = worker.canceller.borrow().as_ref().map(Canceller::handle) else { return };
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((stream, peer)) => {
-                drop(monoio::spawn(attend(worker.clone(), stream, peer.ip())));
-                while !worker.shard.borrow_mut().accepts(worker.clock.now()) {
-                    monoio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            Ok((stream, peer)) => drop(monoio::spawn(attend(worker.clone(), stream, peer.ip()))),
             Err(_) if worker.shard.borrow().is_closed(worker.clock.now()) => return,
             Err(error) => {
                 if error.raw_os_error().is_some_and(super::is_want) {

@@ -26,7 +26,7 @@ impl Holds {
 
     /// The next one whose wait is over.
     fn next(&mut self, now: Now, admission: &mut Admission) -> Option<ConnectionId> {
-        let is_due = |(until_us, _): &mut (u64, ConnectionId)| *until_us <= now.mono_us || !admission.is_shedding();
+        let is_due = |(until_us, _): &mut (u64, ConnectionId)| *until_us <= now.mono_us || !admission.delay.is_active();
         if let Some((_, id)) = self.paused.pop_front_if(is_due) {
             return Some(id);
         }
@@ -60,7 +60,7 @@ impl Connection {
         let target = context.service.target(head, has_body || self.is_spent(context));
         let mut reply = self.reply(context, target);
         context.service.refuse_by(by, head, &mut reply);
-        let until_us = (by == Refuser::Delay).then(|| context.service.admission().pause_us(context.now));
+        let until_us = (by == Refuser::Delay).then(|| context.service.admission().delay.pause_us(context.now));
         if target.closes {
             // RFC 9112 §9.3 (9.3b): its body is not read.
             self.end(context.now, EndReason::Closed, has_body);
@@ -110,8 +110,8 @@ impl Shard {
         (!self.holds.is_empty() || self.service.admission().is_active()).then_some(ACTIVE_TICK_MS)
     }
 
-    /// Whether the driver is to take new connections now.
-    pub fn accepts(&mut self, now: Now) -> bool {
-        self.service.admission().accepts(now)
+    /// How many new connections may wait to be accepted, where so many do.
+    pub fn backlog(&mut self, queued: u32) -> u32 {
+        self.service.admission().backlog(queued)
     }
 }

@@ -38,7 +38,7 @@ fn a_queue_that_stands_is_shed_until_it_is_short_and_not_further() {
     assert!(served >= 14_700, "{served}");
     assert!(oldest_ms <= 4 * DELAY_TARGET_MS, "{oldest_ms}");
     // And it ends by itself.
-    overload(&mut delay, 4_000, 2_000, 5, 100);
+    overload(&mut delay, 4_000, 4_000, 5, 100);
     assert!(!delay.is_active());
 }
 
@@ -75,7 +75,7 @@ fn the_lowest_class_goes_first_and_those_of_one_hash_together() {
 }
 
 #[test]
-fn refusing_has_a_share_and_then_nobody_new_is_taken() {
+fn refusing_has_a_share() {
     let mut delay = Delay::default();
     let start = Now { unix_ms: 0, mono_us: 0 };
     delay.handle_turn(start);
@@ -86,10 +86,24 @@ fn refusing_has_a_share_and_then_nobody_new_is_taken() {
     delay.handle_turn(Now { unix_ms: 0, mono_us: DELAY_INTERVAL_MS * 1_000 });
     delay.sample(5 * DELAY_TARGET_MS);
     let now = Now { unix_ms: 0, mono_us: DELAY_INTERVAL_MS * 1_000 };
-    assert!(delay.accepts(now));
     let pauses: Vec<u64> = (0..200_000).map(|_| delay.pause_us(now) - now.mono_us).collect();
     // A hundred in an interval, one behind the other.
     assert_eq!(pauses[99], DELAY_INTERVAL_MS * 1_000, "{:?}", &pauses[..4]);
     assert_eq!(*pauses.last().unwrap(), PAUSE_US_MAX, "and none for ever");
-    assert!(!delay.accepts(now));
+}
+
+#[test]
+fn the_queue_of_new_connections_is_short_until_it_is_not_full_for_a_while() {
+    let mut delay = Delay::default();
+    let mut interval = |age_ms: u64, queued: u32, number: u64| {
+        delay.sample(age_ms);
+        delay.handle_queue(queued);
+        delay.handle_turn(Now { unix_ms: 0, mono_us: number * DELAY_INTERVAL_MS * 1_000 });
+        delay.is_crowded()
+    };
+    assert!(!interval(0, 5_000, 1), "a long queue alone is none that stands");
+    assert!(interval(DELAY_TARGET_MS, 0, 2));
+    assert!((3..60).all(|number| interval(0, CROWDED_BACKLOG, number)), "as long as it is full");
+    let calm = (60..200).take_while(|number| interval(0, 1, *number)).count();
+    assert_eq!(calm + 1, CALM_INTERVALS as usize);
 }

@@ -23,7 +23,7 @@ use thunderdome::Arena;
 
 use super::in_flight::{InFlight, Pieces};
 use super::{Clock, Seat, shutdown};
-use crate::limits::SHARD_CONNECTIONS_MAX;
+use crate::limits::{BACKLOG, SHARD_CONNECTIONS_MAX};
 use crate::shard::{ConnectionId, NOBODY, Next, Shard};
 use crate::words::Now;
 use buffers::{BufferRing, GROUP, Lent};
@@ -84,7 +84,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
         starved: Vec::with_capacity(COMPLETIONS as usize),
         listener: &seat.listener,
         accepting: false,
-        cancelling: false,
+        backlog: BACKLOG,
         bell: &seat.pull,
         open: true,
         batch: 0,
@@ -116,8 +116,8 @@ struct Worker<'r> {
     starved: Vec<ConnectionId>,
     listener: &'r TcpListener,
     accepting: bool,
-    /// That is being taken back.
-    cancelling: bool,
+    /// How many connections may wait to be accepted.
+    backlog: u32,
     bell: &'r UnixStream,
     /// New connections are wanted.
     open: bool,
@@ -159,17 +159,17 @@ impl Worker<'_> {
                 next_tick_ms = now.mono_ms() + TICK_MS;
                 self.shard.counters().ring_overflows.set(u64::from(self.completions.overflow()));
                 self.shard.handle_time(now);
-                if self.open && !self.accepting && self.shard.accepts(now) {
+                if self.open && !self.accepting {
                     self.accept();
                 }
-            }
-            if self.accepting && !self.cancelling && self.open && !self.shard.accepts(now) {
-                self.cancel_accept();
             }
             self.receive_starved();
             self.shard.handle_turn(now);
             if let Some(turn_ms) = self.shard.turn_ms() {
                 next_tick_ms = next_tick_ms.min(now.mono_ms() + turn_ms);
+            }
+            if self.open {
+                super::hold_back(self.listener, &mut self.shard, &mut self.backlog);
             }
             while let Some(id) = self.shard.poll_woken() {
                 self.drive(now, id);
@@ -268,7 +268,7 @@ impl Worker<'_> {
     fn accept(&mut self) {
         let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
         self.push(&entry.user_data(user_data(Operation::Accept, NOBODY)));
-        (self.accepting, self.cancelling) = (true, false);
+        self.accepting = true;
     }
 
     fn accepted(&mut self, now: Now, completion: &cqueue::Entry) {
@@ -277,7 +277,7 @@ impl Worker<'_> {
         self.accepting &= cqueue::more(completion.flags());
         if completion.result() >= 0 {
             self.open_socket(now, completion.result());
-            if !self.accepting && self.open && self.shard.accepts(now) {
+            if !self.accepting && self.open {
                 self.accept();
             }
         } else if super::is_want(-completion.result()) {
@@ -301,18 +301,13 @@ impl Worker<'_> {
         }
         self.open = false;
         if self.shard.is_handed_on() {
-            return self.cancel_accept();
+            let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
+            return self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
         }
         while let Ok((stream, _)) = self.listener.accept() {
             self.open_socket(now, stream.into_raw_fd());
         }
         shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR);
-    }
-
-    fn cancel_accept(&mut self) {
-        self.cancelling = true;
-        let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
-        self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
     }
 
     fn hear(&mut self) {
