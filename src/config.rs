@@ -266,8 +266,9 @@ impl Config {
     fn check_tls(&self) -> Result<(), Ended> {
         let (certificates, keys) = (self.tls_certificates.len(), self.tls_keys.len());
         let admin = self.admin_tls == Switch::On;
-        let needs = ["tls.keys", "tls.client_ca_file", "tls.redirect_port", "listen.redirect_address"];
+        let needs = ["tls.client_ca_file", "tls.redirect_port", "listen.redirect_address"];
         let needs = needs.into_iter().find(|key| !self.is_default(key)).or(admin.then_some("admin.tls"));
+        let needs = if keys > 0 { Some("tls.keys") } else { needs };
         match needs {
             Some(key) if certificates == 0 => Err(self.refuse(key, "is set, but tls.certificates names none")),
             _ if keys > 0 && keys != certificates => {
