@@ -252,7 +252,7 @@ pub const CALLER_NAME_BYTES_MAX: usize = 64;
 pub const PURGE_MS_MAX: u64 = 60_000;
 /// What every write to a segment begins and ends on: what direct I/O asks for on all common devices.
 pub const JOURNAL_BLOCK_BYTES: usize = 4_096;
-/// A batch, headers and padding included: 1,500 scans. Writing and syncing it takes about as long as the sync alone.
+/// A batch, headers and padding included: 1,500 scans.
 pub const JOURNAL_BATCH_BYTES_MAX: usize = 256 << 10;
 /// A segment: half a million scans. Written with zeros beforehand, read as a whole at recovery; each start begins one.
 pub const JOURNAL_SEGMENT_BYTES: usize = 64 << 20;

@@ -10,7 +10,6 @@ use crate::words::Now;
 
 /// The highest level: eight times the window.
 pub const LEVEL_MAX: u32 = 3;
-/// Pressure that was away for so long has ended.
 const GAP_MS: u64 = 1_000;
 
 /// The level, the one before it, and when it begins; all shards read it, and any of them changes it.
@@ -37,6 +36,7 @@ impl Brownout {
     pub(super) fn steer(&self, now: Now, pressed: bool, window_s: impl Fn(u32) -> u32) {
         let (state, now_ms) = (self.state.load(Relaxed), now.mono_ms());
         if pressed {
+            // Pressure that was away for so long had ended.
             if now_ms.saturating_sub(self.pressed_ms.load(Relaxed)) > GAP_MS {
                 self.pressed_since_ms.store(now_ms, Relaxed);
             }

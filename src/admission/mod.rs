@@ -18,7 +18,7 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 use brownout::Brownout;
 use bytes::Egress;
 
-use crate::limits::{BACKLOG, CROWDED_BACKLOG, HELD_MS_MAX};
+use crate::limits::{BACKLOG, CROWDED_BACKLOG, DELAY_TARGET_MS, HELD_MS_MAX};
 use crate::words::{Now, mix};
 use bytes::Account;
 pub use delay::Delay;
@@ -52,12 +52,11 @@ pub enum Refuser {
     AddressRate,
 }
 
-/// What becomes of a request.
+/// What becomes of a request; one on hold is kept unread until the shard asks again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Verdict {
     Serve,
-    /// Keep it unread until the shard is asked again.
     Hold,
     Refuse(Refuser),
 }
@@ -128,7 +127,9 @@ impl Admission {
     /// That age. `false`: too late, or nobody waits for it; drop it.
     pub fn handle_age(&mut self, age: Age) -> bool {
         self.delay.sample(age.ms);
-        !(self.delay.is_active() && (age.is_gone || age.ms >= self.deadline_ms))
+        // Who has closed only its own side may still read: it counts as gone while a queue stands, and it has waited.
+        let is_gone = age.is_gone && age.ms >= DELAY_TARGET_MS && self.delay.is_crowded();
+        !(is_gone || (self.delay.is_active() && age.ms >= self.deadline_ms))
     }
 
     /// Whether what waited unread since then still has someone who waits for it.
@@ -136,8 +137,7 @@ impl Admission {
         now.mono_ms().saturating_sub(since_ms) < self.deadline_ms
     }
 
-    /// What becomes of a request of this class. `who` asks: a resident's number or anything else that tells one from
-    /// another; `held_since_ms` is when it was first told to wait.
+    /// What becomes of a request of this class that `who` makes, and that was first told to wait at `held_since_ms`.
     pub fn judge(&mut self, now: Now, class: Class, who: impl FnOnce() -> u64, held_since_ms: Option<u64>) -> Verdict {
         // Another part of the city comes first with each hour.
         if self.delay.is_active() && !self.delay.admits(class, mix(who() ^ mix(now.unix_s() / 3_600))) {
