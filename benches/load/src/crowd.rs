@@ -296,27 +296,29 @@ impl<'a> Crowd<'a> {
     }
 
     /// They reload, or give up.
-    fn again(&mut self, mut person: Person, now: Instant) {
+    fn again(&mut self, person: Person, now: Instant) {
+        if let Some(person) = self.reloads(person) {
+            self.waiting.push_back((now, person));
+        }
+    }
+
+    /// They try once more, or give up.
+    fn reloads(&mut self, mut person: Person) -> Option<Person> {
         if person.reloads >= self.options.reloads {
             self.second().gave_up += 1;
             self.record(person);
-            return;
+            return None;
         }
         person.reloads += 1;
         self.second().reloads += 1;
-        self.waiting.push_back((now, person));
+        Some(person)
     }
 
     /// They were refused, or their connection broke: they see an error, and reload after a moment.
-    fn refused(&mut self, mut person: Person) {
-        if person.reloads >= self.options.reloads {
-            self.second().gave_up += 1;
-            self.record(person);
-            return;
+    fn refused(&mut self, person: Person) {
+        if let Some(person) = self.reloads(person) {
+            self.pausing.push_back((Instant::now() + self.options.pause, person));
         }
-        person.reloads += 1;
-        self.second().reloads += 1;
-        self.pausing.push_back((Instant::now() + self.options.pause, person));
     }
 
     fn record(&mut self, person: Person) {
