@@ -28,7 +28,6 @@ impl Egress {
     }
 
     fn duration_ns(&self, bytes: u64) -> u64 {
-        // Settled every few milliseconds: far below 2^64 / 10^9 bytes at a time.
         bytes.saturating_mul(1_000_000_000) / self.bytes_per_s
     }
 
@@ -39,9 +38,10 @@ impl Egress {
 
     fn take(&self, now: Now, bytes: u64) {
         let least_ns = (now.mono_us * 1_000).saturating_sub(EGRESS_BURST_US * 1_000);
-        let most_ns = (now.mono_us + EGRESS_DEBT_US_MAX) * 1_000;
-        let next = |until_ns: u64| Some((until_ns.max(least_ns) + self.duration_ns(bytes)).min(most_ns));
-        // Never refused: the closure always gives a value.
+        let (own_ns, now_ns) = (self.duration_ns(bytes), now.mono_us * 1_000);
+        // Many small sends owe no more than the bound; what one long file takes is owed as a whole.
+        let most_ns = now_ns + own_ns.max(EGRESS_DEBT_US_MAX * 1_000);
+        let next = |until_ns: u64| Some((until_ns.max(least_ns) + own_ns).min(most_ns.max(until_ns)));
         let _ = self.spent_until_ns.fetch_update(Relaxed, Relaxed, next);
     }
 }
@@ -90,5 +90,37 @@ impl Account {
     /// Whether what may not be refused alone takes more than the budget.
     pub(super) fn is_overdrawn(&self, egress: &Egress, now: Now) -> bool {
         egress.bytes_per_s > 0 && egress.ahead_ns(now) > EGRESS_DEBT_US_MAX * 1_000 / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Now {
+        Now { unix_ms: 0, mono_us: ms * 1_000 }
+    }
+
+    #[test]
+    fn a_long_file_is_owed_as_a_whole_and_small_sends_neither_add_to_it_nor_forgive_it() {
+        // A megabyte a second: ten megabytes take ten.
+        let egress = Egress::new(Some(8_000_000));
+        let mut account = Account::new(&egress, 1);
+        assert!(account.has_room(&egress, at(1_000)));
+        account.spend(&egress, at(1_000), 10_000_000);
+        for ms in 1_001..10_000 {
+            account.spend(&egress, at(ms), 2_000);
+            assert!(!account.has_room(&egress, at(ms)), "{ms}");
+        }
+    }
+
+    #[test]
+    fn what_refreshes_owe_has_a_bound() {
+        let egress = Egress::new(Some(8_000_000));
+        let mut account = Account::new(&egress, 1);
+        // Ten times the budget for a minute.
+        (1..60_000).for_each(|ms| account.spend(&egress, at(ms), 10_000));
+        assert!(account.is_overdrawn(&egress, at(60_000)));
+        assert!(!account.has_room(&egress, at(60_900)) && account.has_room(&egress, at(61_100)));
     }
 }

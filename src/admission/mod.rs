@@ -15,12 +15,10 @@ use std::sync::Arc;
 
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
-use brownout::Brownout;
-use bytes::Egress;
-
 use crate::limits::{BACKLOG, CROWDED_BACKLOG, DELAY_TARGET_MS, HELD_MS_MAX};
 use crate::words::{Now, mix};
-use bytes::Account;
+use brownout::Brownout;
+use bytes::{Account, Egress};
 pub use delay::Delay;
 use rate::Rates;
 
