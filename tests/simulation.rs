@@ -272,7 +272,7 @@ fn a_head_has_5_s_and_an_idle_connection_15_s() {
 /// Whether all shards may end. They are asked twice, as drivers ask at every tick: each must know of the other.
 fn is_drained(sim: &mut Sim<Disk>) -> bool {
     let now = sim.now();
-    let mut ask = || [0, 1, 2].map(|shard| sim.shard(shard).is_drained(now));
+    let mut ask = || [0, 1, 2].map(|shard| sim.shard(shard).is_drained(now, false));
     ask();
     ask() == [true; 3]
 }
@@ -334,7 +334,7 @@ fn no_shard_ends_while_another_may_still_ask_it() {
         }
         sim.advance(1_000);
         let now = sim.now();
-        assert!(!sim.shard(1).is_drained(now), "shard 0 has a request that shard 1 may own");
+        assert!(!sim.shard(1).is_drained(now, false), "shard 0 has a request that shard 1 may own");
         assert!(!sim.shard(1).is_timeless(), "and shard 1 looks again whether that is over");
         sim.advance(8_000);
         assert!(is_drained(&mut sim));

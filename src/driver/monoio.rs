@@ -106,7 +106,7 @@ async fn run(seat: Seat) -> io::Result<()> {
             // The connections just taken are the shard's with the next turn of their tasks.
             continue;
         }
-        if worker.shard.borrow().is_drained(now) {
+        if worker.shard.borrow().is_drained(now, false) {
             break;
         }
     }

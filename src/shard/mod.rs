@@ -363,10 +363,11 @@ impl Shard {
     }
 
     /// Whether the driver may end: all is answered and closed on every shard, since any of them may need this one, or
-    /// has had its time. To be asked at every tick, once no more connections are accepted.
-    pub fn is_drained(&self, now: Now) -> bool {
+    /// has had its time. To be asked at every tick; `is_accepting` while one more connection may come.
+    pub fn is_drained(&self, now: Now, is_accepting: bool) -> bool {
         let Some(deadline_ms) = self.drain_deadline_ms else { return false };
-        self.mailbox.all_done(self.is_closed(now) && self.connections.is_empty()) || now.mono_ms() >= deadline_ms
+        let is_done = !is_accepting && self.is_closed(now) && self.connections.is_empty();
+        self.mailbox.all_done(is_done) || now.mono_ms() >= deadline_ms
     }
 
     /// Whether the driver need not come back before something happens.

@@ -135,7 +135,7 @@ impl Worker<'_> {
         let mut next_tick_ms = now.mono_ms();
         loop {
             // An accept that failed is armed again by the tick, be there connections or not.
-            let idle = self.accepting && self.shard.is_timeless();
+            let idle = self.accepting && self.backlog == BACKLOG && self.shard.is_timeless();
             let wait = (!idle).then(|| Duration::from_millis(next_tick_ms.saturating_sub(now.mono_ms())));
             // A long batch says that the shard is busy.
             while self.batch < BATCH_MIN && now.mono_ms() < next_tick_ms && self.shard.has_work_ahead(now) {
@@ -184,7 +184,7 @@ impl Worker<'_> {
                 }
                 // A connection that is accepted while that is cancelled is still ours.
                 let is_accepting = self.accepting && self.shard.is_handed_on();
-                if self.shard.is_drained(now) && !is_accepting {
+                if self.shard.is_drained(now, is_accepting) {
                     return Ok(());
                 }
                 // Draining ends by the clock, with connections or without.
