@@ -100,13 +100,18 @@ fn what_is_past_its_deadline_is_not_answered_and_the_rest_is_as_ever() {
     let refresh = get(REFRESH, &session(&server, 1));
     let mut clients: Vec<Client<'_>> = (0..20).map(|_| Client::to(server.public)).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.ask(&refresh).status, 200));
+    let mut operator = Client::to(server.admin);
+    // Who was not read when it stopped has not waited for it.
+    sleep(Duration::from_millis(100));
     server.signal("STOP");
     clients.iter_mut().for_each(|client| client.send(&refresh));
+    operator.send(get("/metrics", "").replace("Host: test", "Host: localhost"));
     sleep(Duration::from_millis(1_300));
     server.signal("CONT");
     for client in &mut clients {
         client.assert_ended(3_000);
     }
+    assert_eq!(operator.answer().status, 200, "operators are no crowd");
     assert_eq!(shed(&server, "deadline"), 20.0);
     assert_eq!(client_of(&server).ask(&refresh).status, 200);
 }

@@ -291,9 +291,8 @@ fn start(
     (held, used, connections_max): (Held, Vec<UsedAssertions>, usize),
 ) -> Result<Serving, Ended> {
     let system = |error: io::Error| (Fatal::System, error.to_string());
-    let count = held.listeners.len();
+    let (count, library) = (held.listeners.len(), Arc::new(library));
     let counters: Vec<Arc<CachePadded<Counters>>> = (0..count).map(|_| Arc::default()).collect();
-    let library = Arc::new(library);
     let inboxes: Vec<Arc<Inbox>> = (0..count).map(|_| Arc::new(Inbox::new(INBOX_MESSAGES_MAX))).collect();
     let (bells, pulls): (Vec<_>, Vec<_>) =
         (0..count).map(|_| driver::bell()).collect::<io::Result<Vec<_>>>().map_err(system)?.into_iter().unzip();
@@ -328,8 +327,9 @@ fn start(
             Some(0) => (Role::Admin, "admin".to_owned(), 0, ADMIN_CONNECTIONS_MAX),
             Some(_) => (Role::Redirect, "redirect".to_owned(), 0, REDIRECT_CONNECTIONS_MAX),
         };
-        let (used, begun) = (used.next(), begun.clone());
-        let admission = admission(&config, shared.clone(), demo_residents.is_some());
+        let (is_public, used, begun) = (role == Role::Public, used.next(), begun.clone());
+        let admission = is_public.then(|| admission(&config, shared.clone(), demo_residents));
+        let admission = admission.unwrap_or_default();
         let parts =
             Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, admission, seed };
         let shard = move |now| {
@@ -343,7 +343,7 @@ fn start(
             bells: bells.clone(),
             pages,
             zerocopy_threshold_bytes: config.zerocopy_threshold_bytes as usize,
-            cpu: (role == Role::Public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
+            cpu: (is_public && !cpus.is_empty()).then(|| cpus[index % cpus.len()]),
         };
         threads.push(run_on_a_thread(name, taken.clone(), seat).map_err(system)?);
     }
@@ -352,10 +352,10 @@ fn start(
     Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable, tls, held })
 }
 
-/// One shard's part in admission. In a demo nobody's rate has a bound unless it was set: a load script asks more of one
-/// session than a person does.
-fn admission(config: &Config, shared: Arc<Shared>, is_demo: bool) -> Admission {
-    let bound = |key, rate| if is_demo && config.is_default(key) { 0 } else { rate };
+/// One public shard's part in admission; operators are no crowd. In a demo nobody's rate has a bound unless it was set:
+/// a load script asks more of one session than a person does.
+fn admission(config: &Config, shared: Arc<Shared>, demo_residents: Option<u32>) -> Admission {
+    let bound = |key, rate| if demo_residents.is_some() && config.is_default(key) { 0 } else { rate };
     let rates = Rates::new(
         bound("admission.session_requests_per_minute", config.session_requests_per_minute),
         bound("admission.device_requests_per_minute", config.device_requests_per_minute),
