@@ -10,17 +10,16 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::limits::{
-    ASSET_FILE_BYTES_DEFAULT, ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN,
-    CONFIG_FILE_BYTES_MAX, CPUS_MAX, DEADLINE_MS_MAX, DEADLINE_MS_MIN, JOURNAL_DISK_BYTES_DEFAULT,
-    JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX, RATE_PER_MINUTE_MAX, REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX,
-    SIGNED_AHEAD_DEFAULT, SIGNED_AHEAD_MAX, ZEROCOPY_BYTES_DEFAULT, ZEROCOPY_BYTES_MIN,
+    ASSET_FILE_BYTES_MAX, CODE_LIFE_S_MAX, CODE_WINDOW_S_MAX, CODE_WINDOW_S_MIN, CONFIG_FILE_BYTES_MAX, CPUS_MAX,
+    DEADLINE_MS_MAX, DEADLINE_MS_MIN, JOURNAL_DISK_BYTES_MIN, JOURNAL_SCAN_DAYS_MAX, RATE_PER_MINUTE_MAX,
+    REGISTRY_RESIDENTS_MAX, SESSION_DAYS_MAX, SIGNED_AHEAD_MAX, ZEROCOPY_BYTES_MIN,
 };
 use crate::service::callers::Callers;
 use crate::service::sign_in::Verifier;
@@ -36,24 +35,38 @@ pub use values::{Cpus, DriverChoice, Switch};
 /// A key: its name, how its field is set, how that is shown, and how it is copied from another configuration.
 type Key = (&'static str, fn(&mut Config, &Raw) -> Result<(), String>, fn(&Config) -> Value, fn(&mut Config, &Config));
 
+/// Every key with what it means, and the value of those that have one by default.
+const DEFAULTS: &str = include_str!("../contrib/onecode.toml");
+
 /// How the names of those keys begin whose values are taken again on SIGHUP.
 const RELOADED: [&str; 6] = ["auth.", "admin.host_names", "admin.tokens_file", "http.", "listen.trusted_", "tls."];
 
-/// Makes of each line, `"KEY" FIELD: TYPE = DEFAULT, METHOD OF RAW`, a field of [`Config`] and a [`Key`].
+/// What every field holds before the defaults are read into it; an address has no such value of its own.
+macro_rules! unset {
+    () => {
+        Default::default()
+    };
+    ($unset:expr) => {
+        $unset
+    };
+}
+const UNSET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// Makes of each line, `"KEY" FIELD: TYPE, METHOD OF RAW`, a field of [`Config`] and a [`Key`].
 macro_rules! keys {
-    ($($(#[$about:meta])* $name:literal $field:ident: $kind:ty = $default:expr, $read:ident($($with:expr),*);)*) => {
-        /// The effective configuration, checked as a whole.
+    ($($name:literal $field:ident: $kind:ty $(= $unset:expr)?, $read:ident($($with:expr),*);)*) => {
+        /// The effective configuration, checked as a whole. What each key means is said in [`DEFAULTS`].
         #[derive(Clone, PartialEq, Eq, Debug)]
-        #[allow(missing_docs, reason = "where the name of the key says it all")]
+        #[allow(missing_docs, reason = "the file of defaults says it")]
         pub struct Config {
-            $($(#[$about])* pub $field: $kind,)*
+            $(pub $field: $kind,)*
             /// Where each value that is set was set.
             sources: BTreeMap<&'static str, String>,
         }
 
         impl Config {
-            fn defaults() -> Config {
-                Config { $($field: $default,)* sources: BTreeMap::new() }
+            fn unset() -> Config {
+                Config { $($field: unset!($($unset)?),)* sources: BTreeMap::new() }
             }
         }
 
@@ -68,88 +81,47 @@ macro_rules! keys {
 
 // In the order in which `check-config` prints them.
 keys! {
-    /// By default the place that the Filesystem Hierarchy Standard 3.0 §5.8 gives a service.
-    "data" data: PathBuf = "/var/lib/onecode".into(), text();
-    /// By default `keys/` in the data folder.
-    "keys_dir" keys_dir: PathBuf = PathBuf::new(), text();
-    /// The region code that goes into `iss` of each code.
-    "issuer" issuer: String = "CN-610100".to_owned(), parsed(values::issuer);
-    /// Whom `serve` becomes once its ports are bound, if it is started as root.
-    "user" user: Option<String> = None, text();
-    "listen.address" listen_address: SocketAddr = ([127, 0, 0, 1], 8080).into(), parsed(values::address);
-    /// Balancers whose word about their clients counts: `X-Forwarded-Proto`, and the PROXY protocol where it is on.
-    "listen.trusted_proxies" trusted_proxies: Vec<String> = Vec::new(), texts(values::network);
-    /// Trusted balancers begin each connection with a header of the PROXY protocol, version 2.
-    "listen.proxy_protocol" proxy_protocol: Option<String> = None, parsed(values::proxy_protocol);
-    /// Origins whose pages may call what residents and scanners call, with `Authorization` only.
-    "http.allowed_origins" allowed_origins: Vec<String> = Vec::new(), texts(values::origin);
-    /// Where a plain listener leads to TLS.
-    "listen.redirect_address" redirect_address: Option<SocketAddr> = None, parsed(values::address);
-    /// Chains (PEM), of which each client gets one whose key it can check; read again on SIGHUP, as are the other files of
-    /// TLS. None: all listeners are plain.
-    "tls.certificates" tls_certificates: Vec<String> = Vec::new(), texts(values::file);
-    /// Their keys, as many; none where they lie with the chains.
-    "tls.keys" tls_keys: Vec<String> = Vec::new(), texts(values::file);
-    /// Authorities of scanners' certificates.
-    "tls.client_ca_file" tls_client_ca_file: Option<PathBuf> = None, path();
-    /// The public listener's port as clients know it, where that is not its own.
-    "tls.redirect_port" tls_redirect_port: Option<u16> = None, whole(1..=u16::MAX);
-    /// A loopback address unless callers have tokens.
-    "admin.address" admin_address: SocketAddr = ([127, 0, 0, 1], 8081).into(), parsed(values::address);
-    /// Names that `Host` may have on the admin listener, lower case, beside IP literals and `localhost`.
-    "admin.host_names" admin_host_names: Vec<String> = Vec::new(), texts(values::host_name);
-    /// Who may call there; read again on SIGHUP. Without it everyone who reaches the listener is `local`.
-    "admin.tokens_file" admin_tokens_file: Option<PathBuf> = None, path();
-    "admin.tls" admin_tls: Switch = Switch::Off, parsed(values::one_of::<Switch>);
-    /// Every client of the admin listener must have its certificate from one of these authorities.
-    "admin.client_ca_file" admin_client_ca_file: Option<PathBuf> = None, path();
-    /// Shards of the public listener, 1 or more; by default one for each CPU of `cpus`, or of those that there are.
-    "runtime.shards" shards: usize = 0, whole(1..=CPUS_MAX);
-    /// The CPUs to pin the shards to, at least as many; `None` leaves the choice to the driver.
-    "runtime.cpus" cpus: Option<Cpus> = None, parsed(values::cpus);
-    "runtime.driver" driver: DriverChoice = DriverChoice::Auto, parsed(values::one_of::<DriverChoice>);
-    /// Residents that the registry has room for; `None` is a quarter more than it has at start.
-    "registry.capacity" registry_capacity: Option<u32> = None, whole(1..=REGISTRY_RESIDENTS_MAX);
-    /// The CPU of the journal's thread; `None`: wherever the kernel puts it.
-    "journal.cpu" journal_cpu: Option<u16> = None, whole(0..=CPUS_MAX - 1);
-    /// Days that scans and the audit are kept, 1 or more.
-    "journal.scan_days" journal_scan_days: u32 = 14, whole(1..=JOURNAL_SCAN_DAYS_MAX);
-    /// Bytes that the journal's files may take; then writes are refused.
-    "journal.disk_bytes_max" journal_disk_bytes_max: u64 = JOURNAL_DISK_BYTES_DEFAULT,
-        whole(JOURNAL_DISK_BYTES_MIN..=i64::MAX as u64);
-    /// The public keys of the issuer of assertions, read again on SIGHUP: whoever that one names is signed in. Without it
-    /// `POST /person/app/session` answers 503 outside the demo. Set with issuer and audience, or none of the three is.
-    "auth.jwks_file" jwks_file: Option<PathBuf> = None, path();
-    /// What an assertion must carry as `iss`.
-    "auth.issuer" auth_issuer: Option<String> = None, text();
-    /// What an assertion must carry as `aud`.
-    "auth.audience" auth_audience: Option<String> = None, text();
-    /// The claim of an assertion that holds the ID number.
-    "auth.id_claim" id_claim: String = "id_number".to_owned(), text();
-    /// Where the page sends a resident who has no session.
-    "auth.login_url" login_url: Option<String> = None, parsed(values::login_url);
-    "auth.session_days" session_days: u32 = 30, whole(1..=SESSION_DAYS_MAX);
-    "code.window_s" code_window_s: u32 = 45, whole(CODE_WINDOW_S_MIN..=CODE_WINDOW_S_MAX);
-    /// At least two windows.
-    "code.life_s" code_life_s: u32 = 120, whole(1..=CODE_LIFE_S_MAX);
-    /// Signatures kept for residents who are expected back, 128 bytes each; 0: none is made ahead.
-    "code.signed_ahead" code_signed_ahead: u32 = SIGNED_AHEAD_DEFAULT, whole(0..=SIGNED_AHEAD_MAX);
-    /// What may be sent in a second, headers included: a number, or `auto`, which is the link's speed less a margin; `None`:
-    /// no bound.
-    "bandwidth.egress_bits_per_s" egress_bits_per_s: Option<String> = None, parsed(values::budget);
-    /// Work that is older than this when its turn comes is dropped, in milliseconds.
-    "admission.deadline_ms" deadline_ms: u32 = 1_000, whole(DEADLINE_MS_MIN..=DEADLINE_MS_MAX);
-    /// Requests of one session that the cache does not answer, on each shard; 0: no bound.
-    "admission.session_requests_per_minute" session_requests_per_minute: u32 = 30, whole(0..=RATE_PER_MINUTE_MAX);
-    /// Requests of one scanner or post, on each shard; 0: no bound.
-    "admission.device_requests_per_minute" device_requests_per_minute: u32 = 1_200, whole(0..=RATE_PER_MINUTE_MAX);
-    /// The operator's own pages, beside ours or in their place.
-    "assets.dir" assets_dir: Option<PathBuf> = None, path();
-    /// The largest file of those on the wire, in any of its compressed encodings and with its head.
-    "assets.file_bytes_max" assets_file_bytes_max: u32 = ASSET_FILE_BYTES_DEFAULT, whole(1..=ASSET_FILE_BYTES_MAX);
-    /// From this length on an answer with a file is sent without a copy to other hosts, where driver and kernel can.
-    "assets.zerocopy_threshold_bytes" zerocopy_threshold_bytes: u32 = ZEROCOPY_BYTES_DEFAULT,
-        whole(ZEROCOPY_BYTES_MIN..=ASSET_FILE_BYTES_MAX);
+    "data" data: PathBuf, text();
+    "keys_dir" keys_dir: PathBuf, text();
+    "issuer" issuer: String, parsed(values::issuer);
+    "user" user: Option<String>, text();
+    "listen.address" listen_address: SocketAddr = UNSET, parsed(values::address);
+    "listen.trusted_proxies" trusted_proxies: Vec<String>, texts(values::network);
+    "listen.proxy_protocol" proxy_protocol: Option<String>, parsed(values::proxy_protocol);
+    "http.allowed_origins" allowed_origins: Vec<String>, texts(values::origin);
+    "listen.redirect_address" redirect_address: Option<SocketAddr>, parsed(values::address);
+    "tls.certificates" tls_certificates: Vec<String>, texts(values::file);
+    "tls.keys" tls_keys: Vec<String>, texts(values::file);
+    "tls.client_ca_file" tls_client_ca_file: Option<PathBuf>, path();
+    "tls.redirect_port" tls_redirect_port: Option<u16>, whole(1..=u16::MAX);
+    "admin.address" admin_address: SocketAddr = UNSET, parsed(values::address);
+    "admin.host_names" admin_host_names: Vec<String>, texts(values::host_name);
+    "admin.tokens_file" admin_tokens_file: Option<PathBuf>, path();
+    "admin.tls" admin_tls: Switch, parsed(values::one_of::<Switch>);
+    "admin.client_ca_file" admin_client_ca_file: Option<PathBuf>, path();
+    "runtime.shards" shards: usize, whole(1..=CPUS_MAX);
+    "runtime.cpus" cpus: Option<Cpus>, parsed(values::cpus);
+    "runtime.driver" driver: DriverChoice, parsed(values::one_of::<DriverChoice>);
+    "registry.capacity" registry_capacity: Option<u32>, whole(1..=REGISTRY_RESIDENTS_MAX);
+    "journal.cpu" journal_cpu: Option<u16>, whole(0..=CPUS_MAX - 1);
+    "journal.scan_days" journal_scan_days: u32, whole(1..=JOURNAL_SCAN_DAYS_MAX);
+    "journal.disk_bytes_max" journal_disk_bytes_max: u64, whole(JOURNAL_DISK_BYTES_MIN..=i64::MAX as u64);
+    "auth.jwks_file" jwks_file: Option<PathBuf>, path();
+    "auth.issuer" auth_issuer: Option<String>, text();
+    "auth.audience" auth_audience: Option<String>, text();
+    "auth.id_claim" id_claim: String, text();
+    "auth.login_url" login_url: Option<String>, parsed(values::login_url);
+    "auth.session_days" session_days: u32, whole(1..=SESSION_DAYS_MAX);
+    "code.window_s" code_window_s: u32, whole(CODE_WINDOW_S_MIN..=CODE_WINDOW_S_MAX);
+    "code.life_s" code_life_s: u32, whole(1..=CODE_LIFE_S_MAX);
+    "code.signed_ahead" code_signed_ahead: u32, whole(0..=SIGNED_AHEAD_MAX);
+    "bandwidth.egress_bits_per_s" egress_bits_per_s: Option<String>, parsed(values::budget);
+    "admission.deadline_ms" deadline_ms: u32, whole(DEADLINE_MS_MIN..=DEADLINE_MS_MAX);
+    "admission.session_requests_per_minute" session_requests_per_minute: u32, whole(0..=RATE_PER_MINUTE_MAX);
+    "admission.device_requests_per_minute" device_requests_per_minute: u32, whole(0..=RATE_PER_MINUTE_MAX);
+    "assets.dir" assets_dir: Option<PathBuf>, path();
+    "assets.file_bytes_max" assets_file_bytes_max: u32, whole(1..=ASSET_FILE_BYTES_MAX);
+    "assets.zerocopy_threshold_bytes" zerocopy_threshold_bytes: u32, whole(ZEROCOPY_BYTES_MIN..=ASSET_FILE_BYTES_MAX);
 }
 
 /// The names of all keys.
@@ -186,7 +158,10 @@ fn join<'a>(
     flags: impl IntoIterator<Item = Flag<'a>>,
     cpus_available: usize,
 ) -> Result<Config, Ended> {
-    let mut config = Config { shards: cpus_available.clamp(1, usize::from(CPUS_MAX)), ..Config::defaults() };
+    let mut config = Config::unset();
+    layers::of_file("contrib/onecode.toml", DEFAULTS, |key, raw, place| config.set(key, raw, place))?;
+    config.sources.clear();
+    config.shards = cpus_available.clamp(1, usize::from(CPUS_MAX));
     if let Some((name, text)) = file {
         layers::of_file(name, text, |key, raw, place| config.set(key, raw, place))?;
     }
@@ -452,6 +427,33 @@ mod tests {
             assert!(!layers::is_ours(name), "{name}");
         }
         assert!(line(with_environment("ONECODE_ISSUER", "")).contains("ONECODE_ISSUER: issuer: is empty"));
+    }
+
+    #[test]
+    fn every_key_is_explained_in_the_file_of_defaults_and_its_examples_are_good() {
+        let (mut shown, mut section, mut explained) = (Vec::new(), String::new(), false);
+        for line in DEFAULTS.lines() {
+            let text = line.strip_prefix("# ").unwrap_or(line);
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.replace(']', ".");
+            }
+            let key = text.split_once(" = ").map(|(name, _)| format!("{section}{name}"));
+            if let Some(key) = key.filter(|key| keys().any(|known| known == key)) {
+                assert!(explained, "{key} has no words of its own");
+                let example = format!("{section}{text}");
+                let set =
+                    |(_, set, ..): &Key, raw: &Raw, _| set(&mut Config::unset(), raw).map_err(Fatal::Usage.ended());
+                assert_eq!(layers::of_file("f", &example, set), Ok(()), "{example}");
+                let is_set = with_file("").unwrap().entries().any(|(name, value, _)| name == key && !value.is_null());
+                assert!(is_set || line.starts_with('#'), "{key} is set here and nowhere else");
+                shown.push(key);
+            }
+            explained = line.starts_with('#');
+        }
+        shown.sort_unstable();
+        let mut known: Vec<_> = keys().collect();
+        known.sort_unstable();
+        assert_eq!(shown, known);
     }
 
     #[test]

@@ -68,21 +68,13 @@ pub const INLINE_ANSWER_BYTES_MAX: usize = 1_536;
 pub const PAYLOAD_CACHE_SLOTS: usize = 65_536;
 /// Signatures that may be kept ahead of their refreshes: 2 GiB.
 pub const SIGNED_AHEAD_MAX: u32 = 1 << 24;
-/// Unless `code.signed_ahead` says otherwise: 32 MiB, which holds what 33,000 refreshes a second need made.
-pub const SIGNED_AHEAD_DEFAULT: u32 = 262_144;
 /// How long before its second a refresh is signed for.
 pub const AHEAD_S: u64 = 1;
 /// A code is good this long before and after its own times, for clocks that differ.
 pub const LEEWAY_S: u64 = 60;
 
-/// A file of the operator's own pages on the wire, unless `assets.file_bytes_max` says otherwise: what a first
-/// congestion window of ten segments carries (RFC 6928), so that a page costs one round trip, and a city's line holds.
-pub const ASSET_FILE_BYTES_DEFAULT: u32 = 14_000;
 /// The most that `assets.file_bytes_max` can say: beyond it a file belongs elsewhere.
 pub const ASSET_FILE_BYTES_MAX: u32 = 16 << 20;
-/// A file from this length on is sent without a copy, unless `assets.zerocopy_threshold_bytes` says otherwise: below it
-/// pinning and the notification cost more than the copy (Linux 6.x, `io_uring_prep_send_zc(3)`).
-pub const ZEROCOPY_BYTES_DEFAULT: u32 = 64 << 10;
 /// The least that `assets.zerocopy_threshold_bytes` can say: a page of memory.
 pub const ZEROCOPY_BYTES_MIN: u32 = 4 << 10;
 /// The least room of a registry unless `registry.capacity` says otherwise: an empty one can take its first residents.
@@ -273,8 +265,6 @@ pub const JOURNAL_FOLD_S_MAX: u64 = 86_400;
 pub const JOURNAL_FOLD_WAIT_MS_MAX: u64 = 30_000;
 /// Of the time of a fold's thread, so many parts in a hundred are work; the rest it sleeps, and lets others at the disk.
 pub const JOURNAL_FOLD_PERCENT: u32 = 20;
-/// The default of `journal.disk_bytes_max`: half a day of a thousand scans a second is 4 GB.
-pub const JOURNAL_DISK_BYTES_DEFAULT: u64 = 64 << 30;
 /// The least that `journal.disk_bytes_max` can say: some segments and the two that are always there.
 pub const JOURNAL_DISK_BYTES_MIN: u64 = 512 << 20;
 /// Of `journal.disk_bytes_max`, so many parts in a hundred are kept for statuses, look-ups and removals: scans, which any

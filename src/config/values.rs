@@ -28,10 +28,11 @@ pub(super) fn file(text: &str) -> Result<String, String> {
 }
 
 /// Whether something is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Switch {
+    #[default]
     Off,
     On,
 }
@@ -81,9 +82,10 @@ pub(super) fn budget(text: &str) -> Result<String, String> {
 }
 
 /// Which driver moves the bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum DriverChoice {
+    #[default]
     /// The fastest one that this kernel allows.
     Auto,
     /// `driver/uring`, our own loop over io_uring, or refuse to start.
