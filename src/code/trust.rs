@@ -4,6 +4,7 @@
 //! here, never from the code. It is filled from a keyring or from a JWK set.
 
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use serde::Deserialize;
 
 use super::keyring::{Env, Kid, base64url};
@@ -110,24 +111,9 @@ struct Jwk {
 /// Whether a public key is one of the points of order 1, 2, 4 or 8, in any encoding: for those, signatures that fit
 /// every message exist (RFC 8032 §5.1.7 leaves the check to the verifier).
 fn is_small_order(public_key: &[u8]) -> bool {
-    let mut y = public_key.to_vec();
-    // The top bit of the last byte is the sign of x.
-    if let Some(last) = y.get_mut(31) {
-        *last &= 0x7f;
-    }
-    SMALL_ORDER_Y.contains(&hex::encode(y).as_str())
+    let point = CompressedEdwardsY::from_slice(public_key).ok().and_then(|point| point.decompress());
+    point.is_none_or(|point| point.is_small_order())
 }
-
-/// Their y coordinates, little-endian: 0, 1, the two of order 8, p - 1, and p and p + 1, which stand for 0 and 1.
-const SMALL_ORDER_Y: [&str; 7] = [
-    "0000000000000000000000000000000000000000000000000000000000000000",
-    "0100000000000000000000000000000000000000000000000000000000000000",
-    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-];
 
 #[cfg(test)]
 mod tests {
@@ -136,6 +122,17 @@ mod tests {
     use aws_lc_rs::signature::UnparsedPublicKey;
 
     const ISSUER: &str = "CN-610100";
+
+    /// The y coordinates of the points of small order, little-endian: 0, 1, the two of order 8, p - 1, and p and p + 1, which stand for 0 and 1.
+    const SMALL_ORDER_Y: [&str; 7] = [
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    ];
 
     #[test]
     fn a_key_under_which_anybody_can_sign_is_refused() {
