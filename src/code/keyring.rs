@@ -15,6 +15,7 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{IntoDeserializer as _, value};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::Display;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -98,11 +99,8 @@ impl FromStr for Kid {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Kid, Self::Err> {
-        let mut kid = Kid([0; 8]);
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut kid.0) {
-            Ok(8) => Ok(kid),
-            _ => Err("not a key id, which has 11 characters: `onecode keys list` shows them"),
-        }
+        let kid = Kid::deserialize(text.into_deserializer());
+        kid.map_err(|_: value::Error| "not a key id, which has 11 characters: `onecode keys list` shows them")
     }
 }
 
@@ -185,8 +183,8 @@ pub struct Keyring {
     /// The key of the hash that makes a resident number of an ID number.
     pub hash_key: Secret<32>,
     pub cti_key: Secret<16>,
-    /// Invariant: at least one.
-    session_keys: Vec<SessionKey>,
+    /// The one that signs, and no other is accepted.
+    session_keys: [SessionKey; 1],
     pub device_key: Secret<32>,
 }
 
@@ -198,7 +196,7 @@ impl Keyring {
             signing_keys: Vec::new(),
             hash_key: Secret::generate(random),
             cti_key: Secret::generate(random),
-            session_keys: vec![SessionKey { epoch: 1, key: Secret::generate(random) }],
+            session_keys: [SessionKey { epoch: 1, key: Secret::generate(random) }],
             device_key: Secret::generate(random),
         };
         keyring.complete(now_unix_s, random);
@@ -229,7 +227,7 @@ impl Keyring {
     pub fn rotate_session(&mut self, random: Random) -> u32 {
         // The last of four billion epochs stays; its new key ends the sessions as well.
         let epoch = self.session_key().epoch.saturating_add(1);
-        self.session_keys = vec![SessionKey { epoch, key: Secret::generate(random) }];
+        self.session_keys = [SessionKey { epoch, key: Secret::generate(random) }];
         epoch
     }
 
@@ -276,9 +274,9 @@ impl Keyring {
         Some(first.saturating_add(RETIREMENT_OVERLAP_S))
     }
 
-    /// The newest session key: it signs, and no other is accepted.
+    /// The key that signs sessions.
     pub fn session_key(&self) -> &SessionKey {
-        self.session_keys.iter().max_by_key(|key| key.epoch).expect("a keyring always has a session key")
+        &self.session_keys[0]
     }
 
     /// The keys that verify codes of this server, as `issuer`; revoked ones included, so that they are known as such.
@@ -382,9 +380,6 @@ impl Keyring {
             return Err(format!("the keyring has format {format}, {reads}"));
         }
         let keyring: Keyring = serde_json::from_slice(json).map_err(no_keyring)?;
-        if keyring.session_keys.is_empty() {
-            return Err(damaged("it has no session key"));
-        }
         if keyring.signing_keys.iter().any(|key| key.kid != Kid::of(&key.public_key())) {
             return Err(damaged("a key id does not belong to its key"));
         }
@@ -551,7 +546,7 @@ pub(super) mod tests {
         let mut keyring = keyring();
         let before = keyring.session_key().key.expose().to_owned();
         assert_eq!(keyring.rotate_session(counting_random), 2);
-        assert_eq!((keyring.session_keys.len(), keyring.session_key().epoch), (1, 2));
+        assert_eq!(keyring.session_key().epoch, 2);
         assert_ne!(*keyring.session_key().key.expose(), before);
     }
 
