@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 
 use onecode::admission::Admission;
 use onecode::config::DriverChoice;
-use onecode::driver::{self, Clock, Seat};
+use onecode::driver::{self, Seat};
 use onecode::journal::{Lane, Port};
 use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
 use onecode::registry::demo;
@@ -133,7 +133,7 @@ struct Running {
 
 fn start() -> Running {
     let settings = settings(None);
-    let now = Clock::start().now();
+    let now = driver::now();
     let registry = Arc::new(Table::new(2 * RESIDENTS as usize).unwrap());
     let signed_in = |record: Record| {
         registry.write(&record).unwrap();

@@ -27,11 +27,11 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::code::keyring::{KEYRING_FILE, Keyring};
 use crate::config::{self, Config, Flag};
-use crate::driver::Clock;
+pub(crate) use crate::driver::now;
 use crate::registry::data_folder::SNAPSHOT_FILE;
 use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::Snapshot;
-use crate::words::{Ended, Fatal, Now};
+use crate::words::{Ended, Fatal};
 
 type Done = Result<ExitCode, Ended>;
 
@@ -172,11 +172,6 @@ pub fn main() -> ExitCode {
         Command::Restore(args) => restore::run(&args).map_err(of("restore")),
         Command::Verify(args) => verify::run(&args),
     })
-}
-
-/// The time, for commands that need it once.
-pub(crate) fn now() -> Now {
-    Clock::start().now()
 }
 
 /// A time for people; one that no calendar has stays a number.

@@ -7,19 +7,8 @@ use std::os::fd::AsRawFd;
 use procfs::net::{TcpState, tcp, tcp6};
 use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Protocol, Socket, Type};
-use thiserror::Error;
 
 use crate::limits::{BACKLOG, UNSENT_BYTES_MAX};
-
-/// Why an address cannot be listened on.
-#[derive(Error, Debug)]
-#[error("cannot listen on {address}: {error}{held}")]
-pub struct BindError {
-    address: SocketAddr,
-    error: io::Error,
-    /// By whom, where `/proc` tells.
-    held: String,
-}
 
 /// Binds `count` listeners to one address; port 0 takes a free one, the same for all. `pace_bytes_per_s` is the most that
 /// one connection sends in a second.
@@ -28,12 +17,12 @@ pub struct BindError {
 /// a word, and each would answer half of the requests.
 ///
 /// # Errors
-/// When the address is taken, and by whom where `/proc` tells, or not ours.
-pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) -> Result<Vec<TcpListener>, BindError> {
+/// In words: the address is taken, and by whom where `/proc` tells, or not ours.
+pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) -> Result<Vec<TcpListener>, String> {
     let named = |error: io::Error| {
         let holder = if error.kind() == io::ErrorKind::AddrInUse { holder(address.port()) } else { None };
         let held = |by| format!("; it is held by {by}: stop that, or choose another address");
-        BindError { address, error, held: holder.map_or_else(String::new, held) }
+        format!("cannot listen on {address}: {error}{}", holder.map_or_else(String::new, held))
     };
     let alone = socket(address, false).map_err(named)?;
     alone.listen(1).map_err(named)?;

@@ -18,8 +18,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 pub use bell::{Bell, bell};
-pub use clock::Clock;
-pub use listen::{BindError, bind};
+pub use clock::now;
+pub use listen::bind;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use socket2::SockRef;
 

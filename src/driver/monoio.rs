@@ -20,7 +20,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use thunderdome::Arena;
 
 use super::in_flight::InFlight;
-use super::{Clock, Seat, explain, shutdown};
+use super::{Seat, explain, now, shutdown};
 use crate::limits::{BACKLOG, RECEIVE_BYTES_MAX};
 use crate::shard::{ConnectionId, Next, Output, Shard};
 
@@ -55,7 +55,6 @@ pub(super) fn run_epoll(seat: Seat) -> io::Result<()> {
 
 /// One shard and what its tasks share.
 struct Worker {
-    clock: Clock,
     shard: RefCell<Shard>,
     desks: RefCell<Arena<Rc<Desk>>>,
     seat_bells: std::sync::Arc<[super::Bell]>,
@@ -77,10 +76,8 @@ struct Desk {
 }
 
 async fn run(seat: Seat) -> io::Result<()> {
-    let clock = Clock::start();
     let worker = Rc::new(Worker {
-        clock,
-        shard: RefCell::new((seat.shard)(clock.now())),
+        shard: RefCell::new((seat.shard)(now())),
         desks: RefCell::new(Arena::new()),
         seat_bells: seat.bells,
         receive_buffers: RefCell::new(Vec::new()),
@@ -94,7 +91,7 @@ async fn run(seat: Seat) -> io::Result<()> {
     loop {
         let turn_ms = worker.shard.borrow_mut().turn_ms();
         monoio::time::sleep(turn_ms.map_or(TICK, Duration::from_millis)).await;
-        let now = worker.clock.now();
+        let now = now();
         worker.shard.borrow_mut().handle_time(now);
         worker.shard.borrow_mut().handle_turn(now);
         if let Some(listening) = &listening {
@@ -122,7 +119,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
             Ok((stream, peer)) => drop(monoio::spawn(attend(worker.clone(), stream, peer.ip()))),
-            Err(_) if worker.shard.borrow().is_closed(worker.clock.now()) => return,
+            Err(_) if worker.shard.borrow().is_closed(now()) => return,
             Err(error) => {
                 if error.raw_os_error().is_some_and(super::is_want) {
                     worker.shard.borrow().counters().connections_refused.add(1);
@@ -156,19 +153,19 @@ async fn hear(worker: Rc<Worker>, mut pull: UnixStream) {
         if !matches!(result, Ok(1..)) {
             return;
         }
-        worker.shard.borrow_mut().handle_messages(worker.clock.now());
+        worker.shard.borrow_mut().handle_messages(now());
         worker.after_event();
     }
 }
 
 /// One connection, from its accept to its close.
 async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
-    let Some(id) = worker.shard.borrow_mut().handle_accept(worker.clock.now(), peer) else { return };
+    let Some(id) = worker.shard.borrow_mut().handle_accept(now(), peer) else { return };
     let desk = Rc::new(Desk { descriptor: stream.as_raw_fd(), ..Desk::default() });
     worker.desks.borrow_mut().insert_at(id, desk.clone());
     let (mut failed, mut unsent) = (false, None);
     while !failed {
-        let next = worker.shard.borrow_mut().poll(worker.clock.now(), id);
+        let next = worker.shard.borrow_mut().poll(now(), id);
         match next {
             Next::Receive => failed = !receive(&worker, &desk, &mut stream, id, false).await,
             Next::ReceiveOrWake => failed = !receive(&worker, &desk, &mut stream, id, true).await,
@@ -177,7 +174,7 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
                 let (result, output) = send(&mut stream, output).await;
                 desk.ends_by.set(None);
                 if result.is_ok() {
-                    worker.shard.borrow_mut().handle_sent(worker.clock.now(), id, output);
+                    worker.shard.borrow_mut().handle_sent(now(), id, output);
                     worker.after_event();
                 } else {
                     failed = true;
@@ -207,7 +204,7 @@ async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: Conne
     };
     desk.ends_by.set(None);
     desk.canceller.borrow_mut().take();
-    let now = worker.clock.now();
+    let now = now();
     let kicked = desk.kicked.take();
     let mut healthy = true;
     match result {

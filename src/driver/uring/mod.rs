@@ -22,7 +22,7 @@ use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opc
 use thunderdome::Arena;
 
 use super::in_flight::{InFlight, Pieces};
-use super::{Clock, Seat, shutdown};
+use super::{Seat, now, shutdown};
 use crate::limits::{BACKLOG, SHARD_CONNECTIONS_MAX};
 use crate::shard::{ConnectionId, NOBODY, Next, Shard};
 use crate::words::Now;
@@ -69,15 +69,13 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
     let _ = submitter.register_ring_fd();
     let buffers = BufferRing::register(&submitter)?;
     let zerocopy = ZeroCopy::register(&submitter, seat.pages, seat.zerocopy_threshold_bytes);
-    let clock = Clock::start();
-    let shard = (seat.shard)(clock.now());
+    let shard = (seat.shard)(now());
     let mut worker = Worker {
         submitter,
         submissions,
         completions,
         buffers,
         zerocopy,
-        clock,
         shard,
         sockets: Arena::with_capacity(SHARD_CONNECTIONS_MAX),
         pieces: Vec::new(),
@@ -105,7 +103,6 @@ struct Worker<'r> {
     completions: CompletionQueue<'r>,
     buffers: BufferRing,
     zerocopy: Option<ZeroCopy>,
-    clock: Clock,
     shard: Shard,
     /// Each at the place of the shard's connection.
     sockets: Arena<Socket>,
@@ -131,7 +128,7 @@ impl Worker<'_> {
     fn serve(&mut self, bells: &[super::Bell]) -> io::Result<()> {
         self.accept();
         self.hear();
-        let mut now = self.clock.now();
+        let mut now = now();
         let mut next_tick_ms = now.mono_ms();
         loop {
             // An accept that failed is armed again by the tick, be there connections or not.
@@ -140,7 +137,7 @@ impl Worker<'_> {
             // A long batch says that the shard is busy.
             while self.batch < BATCH_MIN && now.mono_ms() < next_tick_ms && self.shard.has_work_ahead(now) {
                 self.submit_and_look()?;
-                now = self.clock.now();
+                now = super::now();
                 if !self.completions.is_empty() {
                     break;
                 }
@@ -148,7 +145,7 @@ impl Worker<'_> {
             }
             if self.completions.is_empty() {
                 self.submit_and_wait(wait)?;
-                now = self.clock.now();
+                now = super::now();
             }
             self.batch = 0;
             while let Some(completion) = self.completions.next() {
@@ -400,7 +397,7 @@ impl Worker<'_> {
             return;
         }
         self.buffers.publish();
-        let now = self.clock.now();
+        let now = now();
         // Driving one never starves another: what finds no buffer says so with the next batch.
         while let Some(id) = self.starved.pop() {
             self.drive(now, id);
