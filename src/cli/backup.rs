@@ -12,7 +12,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -110,7 +109,7 @@ pub(super) fn tell(what: &str, manifest: &Manifest, began: Instant, as_json: boo
     };
     left_out.iter().for_each(|missing| eprintln!("onecode: {what}: the journal is not whole: {missing}"));
     super::print(format!("{text}\n").as_bytes()).map_err(|(fatal, reason)| (fatal, format!("done, but {reason}")))?;
-    Ok(ExitCode::from(u8::from(!left_out.is_empty())))
+    Ok(left_out.is_empty())
 }
 
 /// Refuses a folder that holds anything but `allowed`.

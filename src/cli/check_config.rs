@@ -3,8 +3,6 @@
 //! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too.
 //! It binds and writes nothing.
 
-use std::process::ExitCode;
-
 use super::{Done, Place, serve};
 use crate::config::Config;
 
@@ -21,7 +19,7 @@ pub fn run(args: &Args) -> Done {
     let config = args.place.load(&[])?;
     serve::prepare(&config)?;
     super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 /// Lines that are themselves a configuration file.

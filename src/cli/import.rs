@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -102,7 +101,7 @@ pub fn run(args: &Args) -> Done {
     snapshot::store(&folder.snapshot_path(), &meta, &table, &mut |_| Ok(()))?;
     let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));
     super::print(told(&report, table.len(), args.json).as_bytes()).map_err(done)?;
-    Ok(ExitCode::from(u8::from(report.rejected > 0)))
+    Ok(report.rejected == 0)
 }
 
 const REJECTS_FILE: &str = "rejects.csv";

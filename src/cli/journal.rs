@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,7 +18,6 @@ use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::recover::segment_path;
 use crate::journal::{Entry, Record, reading};
-use crate::words::Status;
 
 #[derive(clap::Args)]
 #[command(after_help = super::with_exit_statuses(
@@ -159,7 +157,7 @@ fn inspect(folder: &Path, json: bool) -> Done {
     }
     super::print(lines.as_bytes())?;
     damaged.iter().chain(&torn).for_each(|what| eprintln!("onecode: journal: {what}"));
-    Ok(ExitCode::from(u8::from(!damaged.is_empty())))
+    Ok(damaged.is_empty())
 }
 
 fn verify(folder: &Path, json: bool) -> Done {
@@ -179,7 +177,7 @@ fn verify(folder: &Path, json: bool) -> Done {
         format!("{result}: {}, {}{what}", counted(records, "record"), counted(segments.len() as u64, "segment"))
     };
     super::print(format!("{told}\n").as_bytes())?;
-    Ok(ExitCode::from(u8::from(result == "damaged")))
+    Ok(result != "damaged")
 }
 
 /// A code is used within so many seconds of when it was made: what a foreign code opens to is further off.
@@ -200,20 +198,18 @@ fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> 
     let (mut seen, mut written) = (Seen::default(), if json { Ok(()) } else { csv.write_record(fields) });
     let read = reading::read_on(folder, |entry| {
         let told = written.is_ok() && (export.test || !entry.record.is_test());
-        let Some(values) = told.then(|| export.values(&entry.record, issuer.as_ref(), &mut seen)).flatten() else {
-            return;
-        };
-        written = if json {
-            writeln!(lines, "{}", fields.iter().copied().zip(values).collect::<Value>()).map_err(Into::into)
-        } else {
-            csv.write_record(values.into_iter().map(cell))
+        let row = told.then(|| export.row(&entry.record, issuer.as_ref(), &mut seen)).flatten();
+        written = match row {
+            None => return,
+            Some(row) if json => writeln!(lines, "{row}").map_err(Into::into),
+            Some(row) => csv.write_record(fields.iter().map(|field| cell(&row[*field]))),
         };
     });
     let flushed = written.map_err(io::Error::from).and_then(|()| lines.flush()).and_then(|()| csv.flush());
     flushed.map_err(Fatal::File.at("standard output"))?;
     let (_, damaged) = read.map_err(|error| state::journal_refused(folder, &error))?;
     damaged.iter().for_each(|what| eprintln!("onecode: journal: {what}"));
-    Ok(ExitCode::from(u8::from(!damaged.is_empty())))
+    Ok(damaged.is_empty())
 }
 
 impl What {
@@ -235,8 +231,8 @@ struct Seen {
 }
 
 impl Export {
-    /// What is told of a record, in the order of the fields; `None` if it is not asked for, or no news.
-    fn values(&self, record: &Record<'_>, issuer: Option<&Issuer>, seen: &mut Seen) -> Option<Vec<Value>> {
+    /// What is told of a record, by the names of the fields; `None` if it is not asked for, or no news.
+    fn row(&self, record: &Record<'_>, issuer: Option<&Issuer>, seen: &mut Seen) -> Option<Value> {
         let in_time = |ms: u64| {
             self.from.is_none_or(|from| ms >= from.saturating_mul(1_000))
                 && self.to.is_none_or(|to| ms < to.saturating_mul(1_000))
@@ -250,19 +246,12 @@ impl Export {
                     let age_s = (at_ms / 1_000).checked_sub(u64::from(opened.iat).saturating_sub(CODE_AGE_S_MAX))?;
                     (age_s <= 2 * CODE_AGE_S_MAX).then_some(opened.resident.0)
                 });
-                (at_place(Some(place)) && in_time(at_ms) && is_them(resident) && seen.scans.insert(id)).then(|| {
-                    vec![
-                        time(at_ms),
-                        place.into(),
-                        result.into(),
-                        resident.map(|number| format!("{number:016x}")).into(),
-                        hex::encode(cti).into(),
-                        hex::encode(id).into(),
-                        device.into(),
-                        time(received_ms),
-                        test.into(),
-                    ]
-                })
+                let told = at_place(Some(place)) && in_time(at_ms) && is_them(resident) && seen.scans.insert(id);
+                let resident = resident.map(|number| format!("{number:016x}"));
+                told.then(|| json!({
+                    "at": time(at_ms), "place": place, "result": result, "resident": resident, "cti": hex::encode(cti),
+                    "id": hex::encode(id), "device": device, "received": time(received_ms), "test": test,
+                }))
             }
             Record::Status { resident, version, status, remove, test, region, at_ms, author, reason, .. }
                 if self.what == What::Statuses && is_them(Some(resident.0)) =>
@@ -270,23 +259,17 @@ impl Export {
                 // One that changes nothing was answered `ignored`.
                 let known = seen.versions.entry(resident.0).or_default();
                 let is_news = version > std::mem::replace(known, version.max(*known));
+                let (resident, word) = (format!("{:016x}", resident.0), (!remove).then_some(status));
                 (is_news && at_place(None) && in_time(at_ms)).then(|| {
-                    vec![
-                        time(at_ms),
-                        format!("{:016x}", resident.0).into(),
-                        (!remove).then_some(Status::word(status)).into(),
-                        version.into(),
-                        remove.into(),
-                        region.into(),
-                        author.into(),
-                        reason.into(),
-                        test.into(),
-                    ]
+                    json!({
+                        "at": time(at_ms), "resident": resident, "status": word, "version": version, "removed": remove,
+                        "region": region, "author": author, "reason": reason, "test": test,
+                    })
                 })
             }
             Record::Audit { at_ms, author, action, detail } if self.what == What::Audit => {
-                (at_place(None) && is_them(None) && in_time(at_ms))
-                    .then(|| vec![time(at_ms), author.into(), action.into(), detail.into()])
+                let told = at_place(None) && is_them(None) && in_time(at_ms);
+                told.then(|| json!({ "at": time(at_ms), "author": author, "action": action, "detail": detail }))
             }
             _ => None,
         }
@@ -297,22 +280,22 @@ const FORMULA_BEGINS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋'
 
 /// A value in CSV. A spreadsheet would run a text that begins as a formula does, be it behind what it passes over (OWASP,
 /// "CSV Injection").
-fn cell(value: Value) -> String {
+fn cell(value: &Value) -> String {
     let is_passed_over = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
     let is_formula = |text: &str| {
         [text, text.trim_start_matches(is_passed_over)].iter().any(|text| text.starts_with(FORMULA_BEGINS))
     };
     match value {
-        Value::String(text) if is_formula(&text) => format!("'{text}"),
-        Value::String(text) => text,
+        Value::String(text) if is_formula(text) => format!("'{text}"),
+        Value::String(text) => text.clone(),
         Value::Null => String::new(),
         other => other.to_string(),
     }
 }
 
 /// To the millisecond, in UTC.
-fn time(unix_ms: u64) -> Value {
-    rfc3339(unix_ms / 1_000).replace('Z', &format!(".{:03}Z", unix_ms % 1_000)).into()
+fn time(unix_ms: u64) -> String {
+    rfc3339(unix_ms / 1_000).replace('Z', &format!(".{:03}Z", unix_ms % 1_000))
 }
 
 #[cfg(test)]
@@ -324,12 +307,12 @@ mod tests {
         for text in
             ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " +1", "\0=1", "\u{feff}@1", "\u{3000}＝1", "＝1"]
         {
-            assert_eq!(cell(text.into()), format!("'{text}"));
+            assert_eq!(cell(&text.into()), format!("'{text}"));
         }
         for (value, written) in
             [("Door 7 = A".into(), "Door 7 = A"), (Value::Null, ""), (7.into(), "7"), (true.into(), "true")]
         {
-            assert_eq!(cell(value), written);
+            assert_eq!(cell(&value), written);
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -110,17 +109,17 @@ pub fn run(args: Args) -> Done {
         Command::Revoke { kid } => {
             if !Keyring::update(folder, |keyring| keyring.revoke(kid, now, random))? {
                 eprintln!("onecode: no key {kid} in {}: `keys list` shows them", folder.display());
-                return Ok(ExitCode::from(1));
+                return Ok(false);
             }
             eprintln!("onecode: {kid} is revoked; {RELOAD}");
         }
         Command::Export { out, passphrase_file } => {
             export(&Keyring::open(folder)?, out.as_deref(), passphrase_file.as_deref())?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(true);
         }
     }
     print(&Keyring::open(folder)?, now, args.json)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 /// Times are in Unix seconds in JSON.
@@ -185,6 +184,8 @@ const PASSPHRASE_BYTES_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitCode;
+
     use super::*;
     use clap::Parser;
     use std::os::unix::fs::PermissionsExt;

@@ -33,14 +33,16 @@ use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::Snapshot;
 use crate::words::{Ended, Fatal};
 
-type Done = Result<ExitCode, Ended>;
+/// What a command comes to: whether the answer is yes.
+type Done = Result<bool, Ended>;
 
 /// The exit status of a command, which says why on stderr if it ended early.
 fn exit(done: Done) -> ExitCode {
-    done.unwrap_or_else(|(fatal, reason)| {
+    let status = done.map(|is_yes| u8::from(!is_yes)).unwrap_or_else(|(fatal, reason)| {
         eprintln!("onecode: {reason}");
-        ExitCode::from(fatal as u8)
-    })
+        fatal as u8
+    });
+    ExitCode::from(status)
 }
 
 /// Writes to standard output, at once.

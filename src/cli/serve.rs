@@ -3,7 +3,6 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -95,12 +94,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Done {
     let served = serve(args);
     demo::remove_temporary();
-    served.map(|()| ExitCode::SUCCESS)
+    served.map(|()| true)
 }
 
 struct Serving {
     config: Config,
-    demo_residents: Option<u32>,
     settings: Arc<Settings>,
     inboxes: Vec<Arc<Inbox>>,
     bells: Arc<[Bell]>,
@@ -167,7 +165,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
         }
     };
     let seats = (held, used, connections_max);
-    let serving = start(config, demo_residents, Arc::new(settings), (table, replayed), (library, tls), &taken, seats)?;
+    let serving = start(config, Arc::new(settings), (table, replayed), (library, tls), &taken, seats)?;
     old.iter().for_each(Old::release);
     serving.stay(signals, demo.as_ref(), args)
 }
@@ -283,7 +281,6 @@ fn bind(config: &Config) -> Result<Vec<TcpListener>, Ended> {
 /// listener's and perhaps the plain one beside TLS, shards that own no resident.
 fn start(
     config: Config,
-    demo_residents: Option<u32>,
     settings: Arc<Settings>,
     (registry, mut replayed): (Arc<Table>, Replayed),
     (library, tls): (Library, Tls),
@@ -328,7 +325,7 @@ fn start(
             Some(_) => (Role::Redirect, "redirect".to_owned(), 0, REDIRECT_CONNECTIONS_MAX),
         };
         let (is_public, used, begun) = (role == Role::Public, used.next(), begun.clone());
-        let admission = is_public.then(|| admission(&config, shared.clone(), demo_residents));
+        let admission = is_public.then(|| admission(&config, shared.clone(), settings.demo_residents));
         let admission = admission.unwrap_or_default();
         let parts =
             Parts { role, shards, settings, registry, counters, overview, library, payloads, ahead, admission, seed };
@@ -349,7 +346,7 @@ fn start(
     }
     // A driver that cannot begin ends the process.
     (0..count).for_each(|_| _ = begins.recv());
-    Ok(Serving { config, demo_residents, settings, inboxes, bells, threads, durable, tls, held })
+    Ok(Serving { config, settings, inboxes, bells, threads, durable, tls, held })
 }
 
 /// One public shard's part in admission; operators are no crowd. In a demo nobody's rate has a bound unless it was set:
@@ -470,12 +467,12 @@ impl Serving {
     fn read_again(&self, args: &Args) -> Result<(Config, Vec<&'static str>, Settings), Ended> {
         let mut config = self.config.clone();
         // The demo makes its own.
-        let later = if self.demo_residents.is_some() { Vec::new() } else { config.adopt(&load(args)?) };
+        let later = if self.settings.demo_residents.is_some() { Vec::new() } else { config.adopt(&load(args)?) };
         super::check_keys_kept(&self.config)?;
         let keyring = Keyring::open(&self.config.keys_dir)?;
-        let Settings { generation, started_unix_ms, hash_key, .. } = &*self.settings;
+        let Settings { generation, started_unix_ms, demo_residents, hash_key, .. } = &*self.settings;
         let (tls, next) = (self.tls.read(&config)?, generation + 1);
-        let settings = make_settings(&config, &keyring, self.demo_residents, next, *started_unix_ms, tls)?;
+        let settings = make_settings(&config, &keyring, *demo_residents, next, *started_unix_ms, tls)?;
         if settings.hash_key.id() != hash_key.id() {
             let reason = format!("{}: another hash key than the registry's", self.config.keys_dir.display());
             return Err((Fatal::Configuration, format!("{reason}: restore the keys")));

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
 use crate::code::keyring::{Env, Keyring};
@@ -46,7 +45,7 @@ pub fn run(args: &Args) -> Done {
     if codes == 0 {
         eprintln!("onecode: there was no code to verify");
     }
-    Ok(ExitCode::from(u8::from(codes == 0 || refused > 0)))
+    Ok(codes > 0 && refused == 0)
 }
 
 fn trusted(args: &Args) -> Result<Trust, Ended> {
@@ -91,6 +90,8 @@ fn in_words(verdict: &Verdict) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::ExitCode;
+
     use super::*;
     use crate::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
     use crate::words::{ResidentNumber, Status};
