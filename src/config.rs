@@ -139,9 +139,7 @@ fn refused(place: impl Display, problem: &str) -> Ended {
 }
 
 /// Reads `file`, if there is one, and joins it with the process's environment and `flags`.
-///
-/// # Errors
-/// The first thing that is wrong, in the order file, environment, flags, rules.
+/// Errors: the first thing that is wrong, in the order file, environment, flags, rules.
 pub fn load<'a>(file: Option<&Path>, flags: impl IntoIterator<Item = Flag<'a>>) -> Result<Config, Ended> {
     let read = |path: &Path| Ok::<_, Ended>((path.display().to_string(), read_text(path, File::open(path))?));
     let text = file.map(read).transpose()?;
@@ -297,9 +295,7 @@ impl Config {
     }
 
     /// Reads and checks the JWKS; `None` if sign-in is not configured. At start, in `check-config`, and on SIGHUP.
-    ///
-    /// # Errors
-    /// The file cannot be read or holds no key to check an assertion with.
+    /// Errors: the file cannot be read or holds no key to check an assertion with.
     pub fn read_verifier(&self) -> Result<Option<Verifier>, Ended> {
         let (Some(path), Some(issuer), Some(audience)) = (&self.jwks_file, &self.auth_issuer, &self.auth_audience)
         else {
@@ -311,9 +307,7 @@ impl Config {
     }
 
     /// Reads and checks the tokens of admin callers. At start, in `check-config`, and on SIGHUP.
-    ///
-    /// # Errors
-    /// The file cannot be read, others can read it, or it is not what [`Callers`] takes.
+    /// Errors: the file cannot be read, others can read it, or it is not what [`Callers`] takes.
     pub fn read_callers(&self) -> Result<Callers, Ended> {
         let Some(path) = &self.admin_tokens_file else { return Ok(Callers::default()) };
         let mode = std::fs::metadata(path).map_or(0, |file| file.mode() & 0o077);
@@ -325,9 +319,7 @@ impl Config {
     }
 
     /// The text of a file that a key names; on SIGHUP too: nothing there may keep the thread that hears signals waiting.
-    ///
-    /// # Errors
-    /// It cannot be read, is no regular file, not UTF-8 or too large.
+    /// Errors: it cannot be read, is no regular file, not UTF-8 or too large.
     pub fn read(&self, key: &str, path: &Path) -> Result<String, Ended> {
         read_text(path, regular_file::open(path)).map_err(|(_, line)| self.refuse(key, &line))
     }

@@ -172,9 +172,7 @@ impl Durable {
     }
 
     /// Ends both threads, when no shard writes any more; a fold under way is given up, which harms nothing.
-    ///
-    /// # Errors
-    /// The disk does not answer: the process then ends without it, as soon as the kernel lets go of the thread.
+    /// Errors: the disk does not answer: the process then ends without it, as soon as the kernel lets go of the thread.
     pub(super) fn stop(self, deadline: Instant) -> Result<(), Ended> {
         self.pause.stopping.store(true, Relaxed);
         self.folder.thread().unpark();

@@ -1,8 +1,7 @@
 //! `onecode journal`: what is in the journal of a data folder, whether it is whole, and its scans and status changes
 //! for those who must trace a contact.
 //!
-//! All of it only reads, and takes no hold of the folder: the server may be running. Every record that was acknowledged
-//! before the command began is read.
+//! It only reads, and holds nothing: the server may be running. All that was acknowledged before it began is read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, BufWriter, Write};

@@ -189,9 +189,7 @@ fn parse_time(text: &str) -> Result<u64, String> {
 }
 
 /// Fills `bytes` from the system's generator; for keys.
-///
-/// # Panics
-/// When the system has none: nothing can then be done that needs a secret.
+/// Panics when the system has none: nothing can then be done that needs a secret.
 pub(crate) fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the system gives random bytes");
 }

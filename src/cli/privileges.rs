@@ -39,8 +39,7 @@ pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
     set_no_new_privs(true).map_err(Fatal::System.at("no new privileges"))
 }
 
-/// Keeps the keys in this process's memory from core dumps, and from other processes of its user (`prctl(2)`,
-/// `PR_SET_DUMPABLE`).
+/// Keeps the keys in memory from core dumps and from other processes of its user (`prctl(2)`, `PR_SET_DUMPABLE`).
 pub(super) fn hide_memory() -> Result<(), Ended> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let hidden = setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));

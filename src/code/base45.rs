@@ -23,9 +23,7 @@ pub const fn encoded_len(bytes: usize) -> usize {
 }
 
 /// Writes the text of `bytes` at the start of `out` and returns its length.
-///
-/// # Panics
-/// When `out` is shorter than [`encoded_len`]; the callers' buffers are sized from it.
+/// Panics when `out` is shorter than [`encoded_len`]; the callers' buffers are sized from it.
 pub fn encode(bytes: &[u8], out: &mut [u8]) -> usize {
     let length = encoded_len(bytes.len());
     let (pairs, rest) = bytes.as_chunks::<2>();

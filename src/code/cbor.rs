@@ -9,11 +9,9 @@ use minicbor::decode::{Decoder, Error};
 const DEPTH_MAX: u8 = 8;
 
 /// A reader of the one item that `bytes` are.
-///
-/// # Errors
-/// They are not one item and nothing behind it, or it is not in its deterministic encoding: shortest heads, definite
-/// lengths, map keys in bytewise order and so never twice. Floating-point numbers are refused because nothing of ours
-/// has one, and nesting beyond 8 levels.
+/// Errors: they are not one item and nothing behind it, or it is not in its deterministic encoding: shortest heads,
+/// definite lengths, map keys in bytewise order and so never twice. Floating-point numbers are refused because nothing
+/// of ours has one, and nesting beyond 8 levels.
 pub fn only_item(bytes: &[u8]) -> Result<Decoder<'_>, Error> {
     let mut decoder = Decoder::new(bytes);
     item(&mut decoder, DEPTH_MAX)?;
@@ -21,9 +19,7 @@ pub fn only_item(bytes: &[u8]) -> Result<Decoder<'_>, Error> {
 }
 
 /// Hands the pairs of the map that `bytes` are to `each`: the encoded key, and a reader of the value.
-///
-/// # Errors
-/// Those of [`only_item`] and of `each`, and `bytes` are no map.
+/// Errors: those of [`only_item`] and of `each`, and `bytes` are no map.
 pub fn pairs<'a>(
     bytes: &'a [u8],
     mut each: impl FnMut(&'a [u8], Decoder<'a>) -> Result<(), Error>,

@@ -108,9 +108,7 @@ pub struct Issuer {
 
 impl Issuer {
     /// Prepares every usable key of `keyring` to sign as `issuer`.
-    ///
-    /// # Errors
-    /// The name cannot stand in a code, or an environment has no key that is not revoked.
+    /// Errors: the name cannot stand in a code, or an environment has no key that is not revoked.
     pub fn new(keyring: &Keyring, issuer: &str) -> Result<Issuer, String> {
         // RFC 8392 §2 makes a text with a colon a URI; a region code is none, and nothing else needs quoting anywhere.
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);

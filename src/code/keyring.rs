@@ -231,8 +231,7 @@ impl Keyring {
         epoch
     }
 
-    /// Revokes a signing key, and makes another if none is left to sign. Returns false if there is no such key; to
-    /// revoke one twice changes nothing.
+    /// Revokes a signing key, and makes another if none is left to sign. False: there is no such key; twice is as once.
     pub fn revoke(&mut self, kid: Kid, now_unix_s: u64, random: Random) -> bool {
         let Some(key) = self.signing_keys.iter_mut().find(|key| key.kid == kid) else { return false };
         key.revoked.get_or_insert(now_unix_s);
@@ -312,9 +311,7 @@ impl Keyring {
     }
 
     /// Reads the keyring of `folder`.
-    ///
-    /// # Errors
-    /// It is missing, readable by others, of another format, or damaged; never with what is in it.
+    /// Errors: it is missing, readable by others, of another format, or damaged; never with what is in it.
     pub fn open(folder: &Path) -> Result<Keyring, Ended> {
         let path = folder.join(KEYRING_FILE);
         let file = regular_file::open(&path).map_err(|error| match error.kind() {
@@ -349,9 +346,7 @@ impl Keyring {
     }
 
     /// Puts this keyring into `folder`, making the folder if it is missing; only where there is none.
-    ///
-    /// # Errors
-    /// There is a keyring, be it a damaged one, or the folder cannot be written.
+    /// Errors: there is a keyring, be it a damaged one, or the folder cannot be written.
     pub fn restore(&self, folder: &Path) -> Result<(), Ended> {
         let (_lock, path) = (make_and_lock(folder)?, folder.join(KEYRING_FILE));
         if path.exists() {

@@ -48,9 +48,7 @@ pub struct Lengths {
 }
 
 /// Writes the body at the start of `out`.
-///
-/// # Panics
-/// When the code is longer than [`CODE_CHARS_MAX`], which no issuer makes.
+/// Panics when the code is longer than [`CODE_CHARS_MAX`], which no issuer makes.
 pub fn write(payload: &Payload<'_>, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Lengths {
     let mut at = 0;
     let mut put = |bytes: &[u8]| {

@@ -51,9 +51,7 @@ struct Envelope {
 }
 
 /// Seals `keyring` under `passphrase`; the result is JSON and ends with a newline.
-///
-/// # Errors
-/// The passphrase is shorter than [`PASSPHRASE_BYTES_MIN`].
+/// Errors: the passphrase is shorter than [`PASSPHRASE_BYTES_MIN`].
 pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<u8>, Ended> {
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
         return Err((Fatal::Usage, format!("the passphrase is shorter than {PASSPHRASE_BYTES_MIN} bytes")));
@@ -80,10 +78,8 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
 }
 
 /// Opens what [`seal`] made.
-///
-/// # Errors
-/// Another format or version, another passphrase or altered bytes (which cannot be told apart), or a keyring inside
-/// that this version does not read.
+/// Errors: another format or version, another passphrase or altered bytes (which cannot be told apart), or a keyring
+/// inside that this version does not read.
 pub fn open_sealed(sealed: &[u8], passphrase: &[u8]) -> Result<Keyring, String> {
     let damaged = || "this is not a sealed keyring, or it is damaged".to_owned();
     let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| damaged())?;

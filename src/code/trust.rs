@@ -69,9 +69,7 @@ impl Trust {
 
     /// Reads a JWK set as served at `/.well-known/jwks.json`: RFC 8037 keys, each with `iss` and `kid`, and with `env`,
     /// `nbf` and `exp` where they apply. Keys of other kinds are passed over (RFC 7517 §5).
-    ///
-    /// # Errors
-    /// It is not a JWK set, an Ed25519 key in it (counted from 0) is not whole or cannot be trusted, or there is none.
+    /// Errors: it is no JWK set, an Ed25519 key in it (counted from 0) is not whole or to be trusted, or there is none.
     pub fn from_jwks(json: &[u8]) -> Result<Trust, String> {
         let set: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
         let mut keys = Vec::new();

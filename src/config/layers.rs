@@ -1,7 +1,6 @@
 //! What was set, and where: the values of the file and of the environment, by key, unchecked.
 //!
-//! Here a key is found to be unknown or a value of the wrong kind; what a value means is for [`super`] and
-//! [`super::values`].
+//! Here a key is found unknown or a value of the wrong kind; what it means is for [`super`] and [`super::values`].
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -14,9 +14,7 @@ pub enum Bell {
 }
 
 /// A shard's bell, and the end that its driver reads.
-///
-/// # Errors
-/// When the process has no file descriptors left.
+/// Errors when the process has no file descriptors left.
 pub fn bell() -> io::Result<(Bell, UnixStream)> {
     let (bell, pull) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;

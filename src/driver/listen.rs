@@ -15,9 +15,7 @@ use crate::limits::{BACKLOG, UNSENT_BYTES_MAX};
 ///
 /// The address is first bound once without `SO_REUSEPORT`: with it, two servers of one user would share a port without
 /// a word, and each would answer half of the requests.
-///
-/// # Errors
-/// In words: the address is taken, and by whom where `/proc` tells, or not ours.
+/// Errors, in words: the address is taken, and by whom where `/proc` tells, or not ours.
 pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) -> Result<Vec<TcpListener>, String> {
     let named = |error: io::Error| {
         let holder = if error.kind() == io::ErrorKind::AddrInUse { holder(address.port()) } else { None };

@@ -44,9 +44,7 @@ impl fmt::Display for Taken {
 }
 
 /// Probes the host and settles which driver runs.
-///
-/// # Errors
-/// When a driver was asked for by name and cannot run here, with the reason.
+/// Errors when a driver was asked for by name and cannot run here, with the reason.
 pub fn choose(choice: DriverChoice) -> Result<Taken, String> {
     let uring = match choice {
         DriverChoice::Auto | DriverChoice::Uring => uring::probe(),
@@ -102,9 +100,7 @@ pub fn tell(inbox: &Inbox, bell: &Bell, message: Message) -> bool {
 }
 
 /// Runs one seat on this thread until its shard is drained.
-///
-/// # Errors
-/// When the thread cannot be pinned, or the runtime not be built.
+/// Errors when the thread cannot be pinned, or the runtime not be built.
 pub fn run(taken: &Taken, seat: Seat) -> io::Result<()> {
     if let Some(cpu) = seat.cpu {
         pin(cpu).map_err(|error| io::Error::other(format!("cannot stay on CPU {cpu}: {error}")))?;

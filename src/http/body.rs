@@ -68,9 +68,7 @@ impl Body {
     /// Takes what of `input` belongs to the body, appends its content to `out`, and says how many bytes that were;
     /// the next request starts behind them. `bytes_max` bounds the content of the whole body: a longer declared length
     /// is refused before the first byte, so a call without input, made before `100 Continue` is sent, already knows.
-    ///
-    /// # Errors
-    /// What is wrong, at the same byte however the input is cut.
+    /// Errors: what is wrong, at the same byte however the input is cut.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>, bytes_max: u64) -> Result<usize, BodyError> {
         let mut at = 0;
         if self.step == Step::Sized && self.left > bytes_max.saturating_sub(self.taken) {

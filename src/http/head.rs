@@ -128,9 +128,7 @@ refusals! {
 /// Parses the head at the start of `buffer`; `None` while it has not ended. Then it is called again with the same and
 /// more bytes, and reads all of them again: never more than [`HEAD_BYTES_MAX`], so a sender of single bytes has us do for
 /// a packet what a whole head in it would have us do.
-///
-/// # Errors
-/// What is wrong with the head, as soon as the bytes so far prove it.
+/// Errors: what is wrong with the head, as soon as the bytes so far prove it.
 pub fn parse(buffer: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
     match parse_from_start(buffer) {
         Ok(head) => Ok(Some(head)),

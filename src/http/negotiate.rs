@@ -71,10 +71,9 @@ pub enum ByteRange {
     Unsatisfiable,
 }
 
-/// The one range of bytes a GET asks for, of a representation of `length` bytes with the strong tag `etag`.
-/// `Range` is ignored for other methods (RFC 9110 §14.2), when `If-Range` does not hold (§13.1.5: by strong comparison;
-/// we send no dates, so a date never holds), when it is malformed, and when it asks for several ranges, which a server
-/// need not serve.
+/// The one range of bytes a GET asks for, of a representation of `length` bytes with the strong tag `etag`. `Range` is
+/// ignored for other methods (RFC 9110 §14.2), when `If-Range` does not hold (§13.1.5: by strong comparison; we send no
+/// dates, so a date never holds), when it is malformed, and when it asks for several ranges, which none need serve.
 pub fn byte_range(head: &Head<'_>, length: u64, etag: &str) -> ByteRange {
     if head.method != Method::Get {
         return ByteRange::Whole;

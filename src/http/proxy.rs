@@ -1,5 +1,4 @@
-//! The PROXY protocol, version 2: what a balancer says of its client before that client's bytes (HAProxy, "The PROXY
-//! protocol", 2020-03-05, §2.2).
+//! The PROXY protocol, version 2: what a balancer says of its client before its bytes (HAProxy, 2020-03-05, §2.2).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,9 +15,7 @@ pub struct Malformed;
 
 /// The length of the header that `data` begins with, and the client's address: none where the balancer speaks for itself
 /// (`LOCAL`) or does not know. `None`: more bytes must come.
-///
-/// # Errors
-/// No more bytes make a header of this.
+/// Errors: no more bytes make a header of this.
 pub fn parse(data: &[u8]) -> Result<Option<(usize, Option<IpAddr>)>, Malformed> {
     let known = data.len().min(SIGNATURE.len());
     if data[..known] != SIGNATURE[..known] {

@@ -80,9 +80,7 @@ pub fn read(folder: &Path, after: Option<u64>, mut each: impl FnMut(&Entry<'_>))
 
 /// [`read`] of all that is left of a journal: behind what is damaged it goes on with the next segment. Returns where the
 /// journal ends, if its last segment can be read, and what is damaged.
-///
-/// # Errors
-/// The journal is newer than this program, or the folder cannot be read.
+/// Errors: the journal is newer than this program, or the folder cannot be read.
 pub fn read_on(
     folder: &Path,
     mut each: impl FnMut(&Entry<'_>),

@@ -135,9 +135,7 @@ impl<'a> Record<'a> {
     }
 
     /// The record of these bytes, all of them, as [`encode`](Self::encode) makes them.
-    ///
-    /// # Errors
-    /// They are no record, or one of a kind to come.
+    /// Errors: they are no record, or one of a kind to come.
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, DecodeError> {
         let (&kind, payload) = bytes.split_first().ok_or(DecodeError::Empty)?;
         let mut fields = Fields(payload);

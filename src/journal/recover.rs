@@ -147,9 +147,7 @@ pub enum RecoverError {
 }
 
 /// Reads all records after sequence `after` and hands them to `each`, in order. `None`: from the oldest that is left.
-///
-/// # Errors
-/// The journal cannot be read, is damaged, or is newer than this program. `each` has then had what comes before.
+/// Errors: the journal cannot be read, is damaged, or newer than this program; `each` has then had what comes before.
 pub fn recover(
     source: &mut dyn Source,
     after: Option<u64>,

@@ -41,9 +41,7 @@ impl Segments for Folder {
 
 /// Writes anew, without them, all segments before `sealed` with test records from before the last removal of test data
 /// that is in those segments. Returns what is damaged: such a segment stays as it is.
-///
-/// # Errors
-/// A segment cannot be written; those before it are done, and the others as they were.
+/// Errors: a segment cannot be written; those before it are done, and the others as they were.
 pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<Vec<(u64, RecoverError)>> {
     let (names, mut bytes) = (segments.list()?, Vec::new());
     let (mut purge, mut holding, mut damaged) = (None, Vec::new(), Vec::new());
@@ -87,9 +85,7 @@ pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<
 }
 
 /// Deletes segments of which all records are folded and older than `until_unix_ms`, oldest first; says how many.
-///
-/// # Errors
-/// What the system said; newer ones are then still there.
+/// Errors: what the system said; newer ones are then still there.
 pub fn delete_old(segments: &mut dyn Segments, folded_to: u64, until_unix_ms: u64) -> io::Result<usize> {
     let (names, mut bytes, mut old) = (segments.list()?, Vec::new(), 0);
     for (index, name) in names.iter().enumerate().skip(1) {

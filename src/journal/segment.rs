@@ -165,9 +165,7 @@ impl Batch {
     }
 
     /// Adds a record, kind and payload, for which there is [room](Self::has_room).
-    ///
-    /// # Panics
-    /// When the record is empty or longer than `JOURNAL_RECORD_BYTES_MAX`: [`Record::encode`] makes none such.
+    /// Panics when the record is empty or longer than `JOURNAL_RECORD_BYTES_MAX`: [`Record::encode`] makes none such.
     ///
     /// [`Record::encode`]: super::Record::encode
     pub fn push(&mut self, segment: u64, sequence: u64, origin: u16, record: &[u8]) {

@@ -29,9 +29,7 @@ pub struct DataFolder {
 impl DataFolder {
     /// Makes the folder if it is missing (mode 0700, with its parents), and takes hold of it. `pid` and
     /// `command` are what a second opener is told, such as `onecode import`.
-    ///
-    /// # Errors
-    /// The folder cannot be made or written, others than its owner can write it, or another process holds it.
+    /// Errors: the folder cannot be made or written, others than its owner can write it, or another process holds it.
     pub fn open(path: &Path, pid: u32, command: &str) -> Result<DataFolder, Ended> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| File::open(path));
         let made = made.and_then(|folder| Ok((folder.metadata()?.mode() & 0o777, folder)));
@@ -46,9 +44,7 @@ impl DataFolder {
     }
 
     /// Takes hold of the folder by a descriptor of it, be it one by which another process holds it.
-    ///
-    /// # Errors
-    /// It cannot be written, or is held by other means.
+    /// Errors: it cannot be written, or is held by other means.
     pub fn hold(path: &Path, folder: File, pid: u32, command: &str) -> Result<DataFolder, Ended> {
         // Not truncated on opening: until the lock is ours the text in it is another's.
         let lock = regular_file::open_or_create(&path.join("lock"), 0o600);

@@ -22,9 +22,7 @@ pub struct IdNumber([u8; LENGTH]);
 
 impl IdNumber {
     /// Reads 17 digits and a check character (`0` to `9`, `X` or `x`).
-    ///
-    /// # Errors
-    /// Names the first rule that is broken, never the number.
+    /// Errors name the first rule that is broken, never the number.
     pub fn parse(text: &[u8]) -> Result<IdNumber, String> {
         let length = |_| format!("{} bytes, expected {LENGTH}", text.len());
         let mut characters: [u8; LENGTH] = text.try_into().map_err(length)?;

@@ -62,9 +62,7 @@ pub struct Report {
 /// Merges `input` into `held` and returns the registry that results. A row of which `updated_at` is not within
 /// `versions`, in Unix milliseconds, is wrong. `rows_expected` need not be right. Wrong rows go to `reject`: the
 /// line of the file, from 1, the column (empty when it is the row), and why, which has no text of the file in it.
-///
-/// # Errors
-/// The file is refused as a whole, and `held` is to be taken as unchanged: load it again.
+/// Errors: the file is refused as a whole, and `held` is to be taken as unchanged: load it again.
 pub fn import(
     input: impl Read,
     held: Table,

@@ -110,9 +110,7 @@ impl Snapshot {
 
     /// Reads and checks every row into a new table for `capacity` residents, or for all rows if there are more.
     /// `everywhere` runs what it is given, on as many threads as it likes; each holds one segment in memory.
-    ///
-    /// # Errors
-    /// The file cannot be read or is damaged, or there is no memory for the table.
+    /// Errors: the file cannot be read or is damaged, or there is no memory for the table.
     pub fn load(&self, capacity: usize, everywhere: impl FnOnce(&(dyn Fn() + Sync))) -> Result<Table, Ended> {
         let capacity = capacity.max(usize::try_from(self.rows).unwrap_or(usize::MAX));
         let table = Table::new(capacity)?;
@@ -203,9 +201,7 @@ impl Snapshot {
 /// The table may be written meanwhile: everything that was applied before the call is in the file, and each row is
 /// whole. Memory is bounded by two segments, and so is what is not yet on disk. `pause` is told after each segment how
 /// many bytes that was: it may wait there, so that others get at the disk, or end it by an error.
-///
-/// # Errors
-/// What the system said, a full disk above all, or `pause`; the old file then stands.
+/// Errors: what the system said, a full disk above all, or `pause`; the old file then stands.
 pub fn store(
     path: &Path,
     meta: &Meta,

@@ -92,9 +92,7 @@ struct Counts {
 impl Table {
     /// A table for `capacity` residents, in 8/7 as many cells: at most 87.5 % of them are ever used, where a resident
     /// is found in 4.5 cells on average (Knuth, volume 3, section 6.4, linear probing), mostly of one or two fetches.
-    ///
-    /// # Errors
-    /// The system has no memory for it.
+    /// Errors: the system has no memory for it.
     pub fn new(capacity: usize) -> Result<Table, Ended> {
         let no_memory = format_args!("the system has no memory for a registry of {capacity} residents");
         // In an address space there are fewer cells than this.
@@ -158,8 +156,7 @@ impl Table {
         unpack(resident, self.find(resident)?.read(), REMOVED)
     }
 
-    /// Sees to it that a statement about this resident can be applied whenever it comes to that; a new one may not fit.
-    /// Owner only.
+    /// Sees to it that a statement about this resident can be applied at any time; a new one may not fit. Owner only.
     pub fn reserve(&self, resident: ResidentNumber) -> Result<Place, Full> {
         if self.find(resident).is_some() {
             return Ok(Place(false));
@@ -178,9 +175,7 @@ impl Table {
 
     /// Applies a statement in the place that was reserved for it, and says whether it stands: one that is no newer than
     /// what is held changes nothing. Owner only.
-    ///
-    /// # Panics
-    /// When the place is another resident's.
+    /// Panics when the place is another resident's.
     pub fn apply(&self, statement: &Statement, place: Place) -> bool {
         let resident = statement.resident;
         let cell = self.claim_in(resident, place);
@@ -199,12 +194,8 @@ impl Table {
     }
 
     /// Writes a whole record, new or not, whatever is held. Owner only.
-    ///
-    /// # Errors
-    /// [`Full`] when a new resident does not fit; nothing was changed.
-    ///
-    /// # Panics
-    /// When two threads are caught writing one record: the contract above is broken.
+    /// Errors: [`Full`] when a new resident does not fit; nothing was changed.
+    /// Panics when two threads are caught writing one record: the contract above is broken.
     pub fn write(&self, record: &Record) -> Result<(), Full> {
         let cell = self.claim_in(record.resident, self.reserve(record.resident)?);
         self.put(cell, cell.read(), pack(record, PRESENT));

@@ -23,9 +23,7 @@ pub struct Ahead(Cells<WORDS>);
 
 impl Ahead {
     /// Room for so many signatures, each 128 bytes; 0 to make none.
-    ///
-    /// # Errors
-    /// The system has no memory for them.
+    /// Errors: the system has no memory for them.
     pub fn new(signatures: usize) -> io::Result<Ahead> {
         Cells::new(signatures).map(Ahead)
     }

@@ -7,9 +7,7 @@ use crate::journal::Record;
 use crate::registry::table::{Full, Statement, Table};
 
 /// Applies a record of the journal at start, when one thread owns all residents; says whether it changed anything.
-///
-/// # Errors
-/// The table has no room for a resident whose write was acknowledged: it was made too small.
+/// Errors: the table has no room for a resident whose write was acknowledged: it was made too small.
 pub fn replay(table: &Table, record: &Record<'_>) -> Result<bool, Full> {
     match *record {
         Record::Status { resident, check, version, status, remove, test, region, .. } => {

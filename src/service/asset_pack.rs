@@ -45,9 +45,7 @@ pub struct Encoded {
 }
 
 /// Packs a body in every encoding that makes it smaller.
-///
-/// # Errors
-/// A page that is not UTF-8.
+/// Errors: a page that is not UTF-8.
 pub fn pack(
     route: &str,
     language: Option<&str>,

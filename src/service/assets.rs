@@ -37,9 +37,7 @@ pub struct Library {
 
 impl Library {
     /// Our own pages, and over them an operator's.
-    ///
-    /// # Errors
-    /// When the system has no memory.
+    /// Errors when the system has no memory.
     pub fn new(operators: Vec<Packed>) -> io::Result<Library> {
         let mut assets = embedded();
         assets.retain(|asset| operators.iter().all(|theirs| theirs.route != asset.route));

@@ -61,8 +61,7 @@ impl PayloadCache {
         }
     }
 
-    /// Has what a refresh of this resident will read fetched from memory: the tags, and the payload where one of two
-    /// mostly lies.
+    /// Has what a refresh of this resident will read fetched from memory: the tags, and the likelier payload of two.
     pub fn prefetch(&self, resident: ResidentNumber) {
         let set = self.set_of(resident);
         prefetch(&self.sets[set]);

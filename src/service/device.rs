@@ -49,9 +49,7 @@ impl DeviceKey {
     }
 
     /// The device that `token` names, if the token is ours and not over at `now_unix_s`.
-    ///
-    /// # Errors
-    /// A token that is not ours, of which nothing about time is said, or one that is over.
+    /// Errors: a token that is not ours, of which nothing about time is said, or one that is over.
     pub fn check(&self, token: &[u8], now_unix_s: u64) -> Result<Device, Problem> {
         let token = Token::read(token, VERSION).filter(|token| token.is_of(&self.0)).ok_or(TOKEN_INVALID)?;
         let kind = Kind::from_repr((token.about >> 112) as u8).ok_or(TOKEN_INVALID)?;

@@ -1,5 +1,4 @@
-//! How an answer is written: status line and fields into the send slot, a small body behind them, a large one beside
-//! them.
+//! How an answer is written: status line and fields into the send slot, a small body behind, a large one beside them.
 
 use std::sync::Arc;
 

@@ -129,9 +129,7 @@ pub struct Claimed(Token);
 
 impl Claimed {
     /// Reads a token.
-    ///
-    /// # Errors
-    /// It is not 48 base64url characters, or of another version.
+    /// Errors: it is not 48 base64url characters, or of another version.
     pub fn read(token: &[u8]) -> Result<Claimed, Problem> {
         Token::read(token, VERSION).map(Claimed).ok_or(SESSION_INVALID)
     }
@@ -142,10 +140,8 @@ impl Claimed {
     }
 
     /// The session, if it is ours and not over at `now_unix_s`.
-    ///
-    /// # Errors
-    /// It is of another epoch, which grants nothing and only tells the page to sign in again: the key of an ended epoch
-    /// is gone. Else it is not ours, or it is over; nothing about time is said of one that is not ours.
+    /// Errors: it is of another epoch, which grants nothing and only tells the page to sign in again: the key of an
+    /// ended epoch is gone. Else it is not ours, or it is over; nothing about time is said of one that is not ours.
     pub fn check(&self, key: &SessionKey, now_unix_s: u64) -> Result<Session, Problem> {
         if (self.0.about >> 96) as u32 & EPOCH_MAX != key.epoch {
             return Err(SESSION_ENDED);

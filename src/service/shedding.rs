@@ -59,9 +59,7 @@ impl Service {
     }
 
     /// Counts a request of a session or of a device.
-    ///
-    /// # Errors
-    /// It is one too many.
+    /// Errors: it is one too many.
     pub(super) fn limit(&mut self, now: Now, caller: Caller) -> Result<(), Problem> {
         if self.parts.admission.rates.allows(now, caller) {
             return Ok(());

@@ -2,8 +2,7 @@
 //!
 //! A [`Verifier`] holds the provider's public keys and checks one assertion by itself; whether it was used before is
 //! for [`super::used_assertions`] to say. It reads no clock: the JWT library's own clock checks are off and all times
-//! are compared here with the instant that is handed in. Nothing of an assertion, its claims or its signature is ever
-//! part of an error.
+//! are compared here with the instant that is handed in. Nothing of an assertion is ever part of an error.
 //!
 //! Which algorithm a signature is checked by follows from the key alone (RFC 8725 section 3.1): an Ed25519 key takes
 //! EdDSA, a P-256 key ES256, an RSA key RS256, and an assertion that claims another one meets no key.
@@ -55,9 +54,7 @@ pub struct Verifier {
 impl Verifier {
     /// Takes the usable keys of a JWKS (RFC 7517). `issuer` and `audience` are the exact `iss` and `aud` to expect,
     /// `id_claim` is the name of the claim with the ID number.
-    ///
-    /// # Errors
-    /// Why the set is refused as a whole, in words. Keys of other kinds and uses are passed over and are no error.
+    /// Errors: why the set is refused as a whole, in words; keys of other kinds and uses are passed over.
     pub fn from_jwks(json: &str, issuer: &str, audience: &str, id_claim: &str) -> Result<Verifier, String> {
         // Or a member that we read is of another kind, or stands twice in one object (RFC 7517 section 4).
         let set: KeySet = serde_json::from_str(json)
@@ -80,9 +77,7 @@ impl Verifier {
     }
 
     /// Checks an assertion at `now`, in a process that took its first assertion at `started_unix_ms` or later.
-    ///
-    /// # Errors
-    /// The first thing that is wrong with it; the signature comes before everything that the claims say.
+    /// Errors: the first thing that is wrong with it; the signature comes before everything that the claims say.
     pub fn verify(&self, assertion: &str, now: Now, started_unix_ms: u64) -> Result<SignIn, Problem> {
         if assertion.len() > ASSERTION_BYTES_MAX {
             return Err(ASSERTION_MALFORMED);

@@ -39,9 +39,7 @@ impl UsedAssertions {
     }
 
     /// Claims the assertion `once`, which was found good until `expires_unix_s`; from then on it is known.
-    ///
-    /// # Errors
-    /// It was claimed before, or there is no room to remember it, so it cannot count now.
+    /// Errors: it was claimed before, or there is no room to remember it, so it cannot count now.
     pub fn claim(&mut self, once: [u8; 16], expires_unix_s: u64, now_unix_s: u64) -> Result<(), Problem> {
         if self.current.seen.contains(&once) || self.previous.seen.contains(&once) {
             return Err(ASSERTION_REPLAYED);

@@ -1,5 +1,4 @@
-//! One pinned thread's share of the server, as a state machine: its connections, their deadlines, its mailbox, and the
-//! end of it all.
+//! One pinned thread's share of the server, as a state machine: its connections, their deadlines, its mailbox, its end.
 //!
 //! A driver owns a [`Shard`] and calls it from one thread. It never waits, reads no clock and touches no socket:
 //! `handle_*` take what happened, [`poll`](Shard::poll) says what to do next for a connection, to be asked after each

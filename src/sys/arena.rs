@@ -24,9 +24,7 @@ pub struct Pages {
 impl Pages {
     /// At least `bytes` of zeroed memory, from 2 MiB on aligned to that: out of the huge pages that the operator has set
     /// aside (`vm.nr_hugepages`) if they suffice, else with the advice to use them. It is not touched yet.
-    ///
-    /// # Errors
-    /// When the system has no memory for it.
+    /// Errors when the system has no memory for it.
     pub fn zeroed(bytes: usize) -> io::Result<Pages> {
         if bytes < HUGE_PAGE_BYTES {
             return Ok(Pages { mapping: MmapOptions::new().len(bytes.max(1)).map_anon()?.into(), skip: 0, bytes });
@@ -69,9 +67,7 @@ pub struct Array<T> {
 
 impl<T: Copy> Array<T> {
     /// So many times `value`.
-    ///
-    /// # Panics
-    /// When the system has no memory for it.
+    /// Panics when the system has no memory for it.
     pub fn filled(count: usize, value: T) -> Array<T> {
         const { assert!(align_of::<T>() <= 4_096) }
         let bytes = size_of::<T>().checked_mul(count).expect("an array fits into the address space");
@@ -104,9 +100,7 @@ impl<T> DerefMut for Array<T> {
 
 /// Copies `pieces` one behind the other, each aligned to a cache line, into memory that is never freed nor written
 /// again, and says where each of them lies, and what memory that is in all: for everything that is sent as it is.
-///
-/// # Errors
-/// When the system has no memory.
+/// Errors when the system has no memory.
 pub fn keep(pieces: &[impl AsRef<[u8]>]) -> io::Result<(Vec<&'static [u8]>, &'static [u8])> {
     let aligned = |length: usize| length.next_multiple_of(64);
     let total: usize = pieces.iter().map(|piece| aligned(piece.as_ref().len())).sum();

@@ -96,9 +96,7 @@ impl<W: Word, const WORDS: usize> Cell<W, WORDS> {
     }
 
     /// Writes the data as a whole.
-    ///
-    /// # Panics
-    /// When two threads are caught writing one cell.
+    /// Panics when two threads are caught writing one cell.
     pub fn write(&self, data: [u64; WORDS]) {
         assert!(self.try_write(data), "two threads write one record");
     }

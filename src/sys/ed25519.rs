@@ -30,9 +30,7 @@ impl Signer {
     }
 
     /// Signs `message`. The same message always has the same signature.
-    ///
-    /// # Panics
-    /// When AWS-LC reports a failure. Its Ed25519 has none but the want of memory, and this version asks for none.
+    /// Panics when AWS-LC fails: its Ed25519 does so for want of memory alone, and this version asks for none.
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let mut signature = [0; SIGNATURE_BYTES];
         let (out, key) = (signature.as_mut_ptr(), self.private_key.as_ptr());

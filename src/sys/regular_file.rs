@@ -34,10 +34,8 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
 }
 
 /// Makes a new file of the given mode (such as 0o600), and syncs it.
-///
-/// # Errors
-/// There is something of that name, be it a link, which stays as it is; or what the system or `write` said, and then no
-/// part of a file is left.
+/// Errors: there is something of that name, be it a link, which stays as it is; or what the system or `write` said, and
+/// then no part of a file is left.
 pub fn create<T, E: From<io::Error>>(
     path: &Path,
     mode: u32,
@@ -52,10 +50,8 @@ pub fn create<T, E: From<io::Error>>(
 
 /// Replaces a file as a whole, with the given mode: after a crash or a failure, there is the old file or the new one.
 /// The new one is written aside, synced and renamed, and its folder synced.
-///
-/// # Errors
-/// What the system or `write` said; the old file then stands and nothing is left beside it. (Only when the very last
-/// step fails, the sync of the folder, the new file is in place and it is not known whether a crash would undo it.)
+/// Errors: what the system or `write` said; the old file then stands and nothing is left beside it. (Only when the very
+/// last step fails, the sync of the folder, is the new one in place, and it is not known whether a crash undoes that.)
 pub fn replace<T, E: From<io::Error>>(
     path: &Path,
     mode: u32,

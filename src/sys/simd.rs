@@ -45,9 +45,7 @@ impl Pick {
     }
 
     /// Lets bit `to` of the output follow bit `from` of the input, both counted from the most significant of byte 0.
-    ///
-    /// # Panics
-    /// When `to` lies outside the output.
+    /// Panics when `to` lies outside the output.
     pub fn follow(&mut self, to: usize, from: u16) {
         let slot = to ^ 7;
         let [index, bit] = (from << 5).to_be_bytes();

@@ -71,9 +71,7 @@ impl Symbol {
 
     /// Appends characters; an odd number of them only at the end of the symbol. `None` where one is not of the
     /// alphanumeric set.
-    ///
-    /// # Panics
-    /// When the symbol is full.
+    /// Panics when the symbol is full.
     pub fn push_text(&mut self, text: &[u8]) -> Option<()> {
         let value = |character: u8| base45::value(character).map(u64::from);
         let (pairs, rest) = text.as_chunks::<2>();
@@ -88,9 +86,7 @@ impl Symbol {
 
     /// Appends `bytes` in Base45, writes the same characters at the start of `text` and returns how many they are.
     /// An even number of characters must stand before them.
-    ///
-    /// # Panics
-    /// When `text` is shorter than [`base45::encoded_len`], or the symbol is full; callers' lengths are constants.
+    /// Panics when `text` is shorter than [`base45::encoded_len`] or the symbol full; callers' lengths are constants.
     pub fn push_base45(&mut self, bytes: &[u8], text: &mut [u8]) -> usize {
         let length = base45::encoded_len(bytes.len());
         let (sixes, tail) = text[..length].as_chunks_mut::<6>();

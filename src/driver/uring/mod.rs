@@ -90,8 +90,7 @@ pub(super) fn run(seat: Seat) -> io::Result<()> {
     };
     let served = worker.serve(&seat.bells);
     if !worker.sockets.is_empty() {
-        // The time to drain is over and operations are still in flight: their memory stays until the process ends,
-        // which is next.
+        // The time to drain is over and operations are still in flight: their memory stays until the process ends, now.
         std::mem::forget(worker);
     }
     served
@@ -269,8 +268,7 @@ impl Worker<'_> {
     }
 
     fn accepted(&mut self, now: Now, completion: &cqueue::Entry) {
-        // Without F_MORE the accept is over. It is armed again with the next tick, so that want of descriptors does
-        // not spin.
+        // Without F_MORE the accept is over. The next tick arms it again, so that want of descriptors does not spin.
         self.accepting &= cqueue::more(completion.flags());
         if completion.result() >= 0 {
             self.open_socket(now, completion.result());

@@ -23,8 +23,7 @@ const REPORT_USAGE: u16 = 1 << 3;
 const COPIED: u32 = 1 << 31;
 
 impl ZeroCopy {
-    /// Registers the pages with the ring. `None`: the kernel does not want them, most likely for `RLIMIT_MEMLOCK`, and
-    /// they are sent with a copy.
+    /// Registers the pages with the ring. `None`: the kernel refuses, mostly for `RLIMIT_MEMLOCK`, and they are copied.
     pub(super) fn register(
         submitter: &Submitter<'_>,
         arena: &'static [u8],

@@ -29,8 +29,7 @@ pub struct Certificate {
 }
 
 impl Chain {
-    /// # Errors
-    /// In words for an operator: it cannot be read, is too long, or not good now.
+    /// Errors, in words for an operator: it cannot be read, is too long, or not good now.
     pub fn from_pem(pem: &[u8], now_unix_s: u64) -> Result<Chain, String> {
         let certificates = certificates(pem)?;
         if certificates.iter().map(|one| one.len()).sum::<usize>() > TLS_CHAIN_BYTES_MAX {
@@ -51,8 +50,7 @@ impl Chain {
 }
 
 impl Certificate {
-    /// # Errors
-    /// In words for an operator: the key cannot be read, is encrypted, or another's.
+    /// Errors, in words for an operator: the key cannot be read, is encrypted, or another's.
     pub fn new(chain: Chain, key: &[u8]) -> Result<Certificate, String> {
         let is_marked = |mark: &[u8]| key.windows(mark.len()).any(|window| window == mark);
         if is_marked(b"BEGIN ENCRYPTED PRIVATE KEY") || is_marked(b"Proc-Type: 4,ENCRYPTED") {

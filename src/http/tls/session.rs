@@ -52,9 +52,7 @@ impl Session {
     }
 
     /// Takes sealed bytes. What they held is added to `plain`, what is to be sent for them to `wire`.
-    ///
-    /// # Errors
-    /// The connection is over; an alert that says why is in `wire`, if one can be sent.
+    /// Errors: the connection is over; an alert that says why is in `wire`, if one can be sent.
     pub fn receive(&mut self, bytes: &[u8], plain: &mut Vec<u8>, wire: &mut ResponseBuffer) -> Result<Received, Error> {
         self.pending.extend_from_slice(bytes);
         let received = self.read(plain, wire);

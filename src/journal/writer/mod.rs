@@ -65,8 +65,7 @@ pub fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Starts the journal's thread, which goes on at `end` and rings by `ring` the bell of a shard whose lane has changed.
-/// Of `cpu` only glommio knows. A disk that refuses from the start is no error here: the lanes are then told, as after
-/// any failed write.
+/// Of `cpu` only glommio knows. A disk that refuses from the start is told to the lanes, as any failed write.
 pub fn start(
     folder: &Path,
     writer: &Writer,
@@ -117,8 +116,7 @@ impl Handle {
 
 /// A file of the journal, as one of the writers writes it.
 trait File: Sized {
-    /// Whether a write goes to the page cache: all of a new segment would else go to the disk with the sync of some
-    /// batch, which then waits.
+    /// Whether a write goes to the page cache: a whole new segment would else go to disk with the sync of some batch.
     const IS_BUFFERED: bool;
 
     async fn create(path: &Path) -> io::Result<Self>;
