@@ -46,9 +46,9 @@ pub const HEAD_MS_MAX: u64 = 5_000;
 pub const BODY_MS_MAX: u64 = 5_000;
 /// The least rate of a body.
 pub const BODY_LEAST_BYTES_PER_S: u64 = 500;
-/// A send that does not end, besides the time its bytes earn at the least rate: the connection is closed.
-pub const SEND_STALL_MS_MAX: u64 = 5_000;
-/// The least rate of a reader.
+/// A reader who takes nothing; the connection is reset. Longer than a window stays closed at the least rate.
+pub const SEND_STALL_MS_MAX: u64 = 10_000;
+/// The least rate of a reader, of all that is sent to him.
 pub const SEND_LEAST_BYTES_PER_S: u64 = 500;
 /// Deadlines that have passed and are looked at in one turn, some 20 µs each where a refusal is written.
 pub const DEADLINES_A_TURN: usize = 32;
@@ -161,10 +161,13 @@ pub const DELAY_INTERVAL_MS: u64 = 100;
 pub const SERVED_A_REFUSAL: u64 = 4;
 /// The longest that a connection is not read after a refusal.
 pub const PAUSE_US_MAX: u64 = 8_000_000;
-/// Connections that may wait to be accepted, of each listener; the kernel lowers it to `net.core.somaxconn`.
-pub const BACKLOG: u32 = 65_535;
-/// The same while new connections come faster than they are served: what a shard serves in a few milliseconds.
-pub const CROWDED_BACKLOG: u32 = 64;
+/// Connections that may wait to be accepted, of each listener: what a shard serves in a tenth of a second where each
+/// begins with a handshake. Behind more of them people wait who have gone when their turn comes.
+pub const BACKLOG: u32 = 1_024;
+/// The same while new connections come faster than they are served, at most and at least: what was served in 20 ms.
+pub const CROWDED_BACKLOG_MAX: u32 = 512;
+/// Enough that a turn of the shard finds some.
+pub const CROWDED_BACKLOG_MIN: u32 = 16;
 /// Intervals without a queue that stands, or a full one of new connections, until as many may wait as before.
 pub const CALM_INTERVALS: u32 = 20;
 /// How often a driver calls while requests are held or a governor refuses.
@@ -173,6 +176,8 @@ pub const ACTIVE_TICK_MS: u64 = 5;
 pub const UNSENT_BYTES_MAX: u32 = 128 << 10;
 /// A page that finds no room in the egress budget waits unread for so long, then it is refused.
 pub const HELD_MS_MAX: u64 = 300;
+/// A part of a long body, each of which waits for room.
+pub const EGRESS_PIECE_BYTES: usize = 64 << 10;
 /// What may be sent at once after a pause, at the budget's rate: 1 % of a second.
 pub const EGRESS_BURST_US: u64 = 10_000;
 /// What refreshes may owe the budget, at its rate; half of it asks for longer windows.
@@ -194,7 +199,7 @@ pub const EGRESS_AUTO_PERCENT: u64 = 90;
 /// The most that a limit on requests a minute can say: a thousand a second.
 pub const RATE_PER_MINUTE_MAX: u32 = 60_000;
 /// The least that `admission.deadline_ms` can say: a queue must be able to stand and be shed before it.
-pub const DEADLINE_MS_MIN: u32 = 100;
+pub const DEADLINE_MS_MIN: u32 = 500;
 /// The most that it can say: longer than anybody waits.
 pub const DEADLINE_MS_MAX: u32 = 60_000;
 

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -69,6 +71,44 @@ fn pages_keep_to_the_budget_and_refreshes_go_first() {
     let refused = statuses.iter().filter(|status| **status == 503).count();
     assert!(refused > 0 && statuses.iter().all(|status| matches!(status, 200 | 503)));
     assert_eq!(shed(&server, "bytes"), refused as f64);
+}
+
+#[test]
+fn a_long_file_costs_what_was_sent_of_it_when_it_was() {
+    const BYTES: usize = 4_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("long.txt"), "x".repeat(BYTES)).unwrap();
+    // A megabyte a second.
+    let pages = folder.path().to_str().unwrap();
+    let server = demo(&[
+        ("BANDWIDTH_EGRESS_BITS_PER_S", "8000000"),
+        ("ASSETS_DIR", pages),
+        ("ASSETS_FILE_BYTES_MAX", "8000000"),
+    ]);
+    let long = get("/long.txt", "Accept-Encoding: identity\r\n");
+    // Who asks for it and goes away has cost nobody four seconds.
+    for _ in 0..3 {
+        let mut gone = TcpStream::connect(server.public).unwrap();
+        gone.write_all(long.as_bytes()).unwrap();
+        sleep(Duration::from_millis(20));
+    }
+    sleep(Duration::from_millis(900));
+    assert_eq!(client_of(&server).ask(get("/", "")).status, 200);
+    // Nor may many who have not read have it all at once.
+    let mut readers: Vec<TcpStream> = (0..6).map(|_| TcpStream::connect(server.public).unwrap()).collect();
+    readers.iter_mut().for_each(|reader| reader.write_all(long.as_bytes()).unwrap());
+    sleep(Duration::from_secs(2));
+    let (sent, began) = (server.metric("onecode_sent_bytes_total"), Instant::now());
+    std::thread::scope(|scope| {
+        for reader in &mut readers {
+            scope.spawn(|| {
+                let (mut buffer, end) = (vec![0; 65_536], began + Duration::from_secs(3));
+                while Instant::now() < end && reader.read(&mut buffer).is_ok_and(|length| length > 0) {}
+            });
+        }
+    });
+    let rate = (server.metric("onecode_sent_bytes_total") - sent) / began.elapsed().as_secs_f64();
+    assert!((300_000.0..=1_250_000.0).contains(&rate), "{rate}");
 }
 
 #[test]
@@ -187,7 +227,7 @@ fn limits_that_cannot_be_kept_are_refused_by_name() {
         ("BANDWIDTH_EGRESS_BITS_PER_S", "0", "bandwidth.egress_bits_per_s"),
         ("BANDWIDTH_EGRESS_BITS_PER_S", "fast", "nor \"auto\""),
         ("BANDWIDTH_EGRESS_BITS_PER_S", "auto", "the kernel knows no speed of the link of 127.0.0.1"),
-        ("ADMISSION_DEADLINE_MS", "0", "admission.deadline_ms"),
+        ("ADMISSION_DEADLINE_MS", "499", "admission.deadline_ms"),
         ("ADMISSION_SESSION_REQUESTS_PER_MINUTE", "1", "is less than the 4 that code.window_s = 45 needs"),
         ("ADMISSION_DEVICE_REQUESTS_PER_MINUTE", "-1", "admission.device_requests_per_minute"),
     ];

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustls::version::{TLS12, TLS13};
 use support::process::{Server, Under};
-use support::secured::{self, Secured};
+use support::secured::{self, Secured, SecuredLine};
 use support::simulated::{Simulated, settings_with_tls};
 use support::{Answer, Client, Host, Line, REFRESH, SESSION, Socket, bearer, get, post};
 
@@ -44,6 +44,7 @@ macro_rules! suite {
             #[test] fn slow_requests_and_idle_connections_end_in_their_time() {
                 for case in super::SLOW_CASES { super::under_tls_sim(|host| case(host)); }
             }
+            #[test] fn records_without_a_request_keep_no_connection() { super::records_keep_no_connection(); }
         }
         mod sim {
             $(#[test] fn $case() { super::$case(&super::Simulated::new(1)); })+
@@ -414,6 +415,18 @@ fn an_idle_connection_ends_after_15_s(host: &dyn Host) {
     let start_ms = host.elapsed_ms();
     client.assert_ended(17_000);
     assert_within(host, "the end", host.elapsed_ms() - start_ms, 14_900..16_000);
+}
+
+fn records_keep_no_connection() {
+    let (settings, pem) = settings_with_tls();
+    let host = Simulated::with(1, settings, 2, 4_096);
+    let mut line = SecuredLine::over(host.connect(), &Arc::new(secured::client(&pem, &[&TLS13], None)));
+    let start_ms = host.elapsed_ms();
+    while !line.is_over(2_000) {
+        assert!(host.elapsed_ms() - start_ms < 16_000);
+        line.renew_keys();
+    }
+    assert!(host.elapsed_ms() - start_ms > 14_000);
 }
 
 fn a_deadline_counts_from_the_first_byte_of_its_own_request(host: &dyn Host) {

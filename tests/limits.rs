@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::process::Server;
@@ -149,10 +152,38 @@ fn the_scheme_that_a_balancer_forwards_is_believed_of_a_trusted_one_only() {
     assert!(trusted.starts_with("__Host-oc=") && trusted.ends_with("; Secure"), "{trusted}");
     assert!(stranger.starts_with("oc=") && !stranger.contains("Secure"), "{stranger}");
     let absolute = |fields: &str| format!("GET https://test/healthz HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
-    let status = |from, fields| client_from(from, &server).ask(absolute(fields)).status;
+    let status = |from, fields: &str| client_from(from, &server).ask(absolute(fields)).status;
     assert_eq!(status([127, 0, 0, 2], "X-Forwarded-Proto: https\r\n"), 200);
     assert_eq!(status([127, 0, 0, 3], "X-Forwarded-Proto: https\r\n"), 421);
     assert_eq!(status([127, 0, 0, 2], "X-Forwarded-Proto: http\r\n"), 421);
+    // What stands before the balancer's own word, its client has sent.
+    for (client, balancer, expected) in [("https", "http", 421), ("http", "https", 200)] {
+        let lines = format!("X-Forwarded-Proto: {client}\r\nX-Forwarded-Proto: {balancer}\r\n");
+        assert_eq!(status([127, 0, 0, 2], &lines), expected);
+        assert_eq!(status([127, 0, 0, 2], &format!("X-Forwarded-Proto: {client}, {balancer}\r\n")), expected);
+    }
+}
+
+#[test]
+fn who_takes_nothing_of_his_answers_is_ended_with_all_that_waits_for_him() {
+    let server = demo(&[]);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&server.public.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let mut sent = 0;
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    while sent < 20_000 && stream.write_all(get("/.well-known/jwks.json", "").as_bytes()).is_ok() {
+        sent += 1;
+    }
+    let of = |shard| server.metric(&format!("onecode_connections_open{{shard=\"{shard}\"}}"));
+    let (start, open) = (Instant::now(), || of(0) + of(1));
+    assert!(open() >= 1.0);
+    wait_until("it is ended", || open() == 0.0);
+    assert!(start.elapsed() < Duration::from_secs(14), "{:?}", start.elapsed());
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let ended = std::io::copy(&mut stream, &mut std::io::sink());
+    assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "nothing of it is left in the kernel");
 }
 
 #[test]

@@ -234,6 +234,16 @@ fn sighup_takes_other_certificates_and_drops_nobody() {
 }
 
 #[test]
+fn no_sighup_makes_a_plain_listener_of_a_secured_one() {
+    let (site, outer) = (Site::new(), tempfile::tempdir().unwrap());
+    let config = site.config("");
+    let server = Server::over(&outer.path().join("data"), |command| _ = command.arg("--config").arg(config));
+    site.put("onecode.toml", "");
+    server.reload("stay as they were: tls.certificates: TLS begins and ends with a restart");
+    assert_eq!(client_over(connect(&server, &site.client(None))).ask(get("/healthz", "")).status, 200);
+}
+
+#[test]
 fn a_certificate_that_ends_soon_is_warned_of_at_start() {
     let site = Site::new();
     let end =
@@ -371,6 +381,14 @@ fn the_admin_listener_asks_for_a_certificate_where_it_is_told_to() {
         let other = site.authority.sign("operator", false, |_| {});
         assert!(ask(&Arc::new(secured::client(&site.authority.pem, &[version], Some(&other)))).is_err());
     }
+    // Where there are no tokens, a certificate says who it was.
+    let own = operators.sign("operator", false, |_| {});
+    let config = Arc::new(secured::client(&site.authority.pem, &[&TLS13], Some(&own)));
+    let mut client = client_over(SecuredLine::over(Box::new(Socket::connect(server.admin)), &config));
+    let lookup = post("/admin/residents/lookup", "{\"id_number\":\"11010119900307803X\"}");
+    client.ask(lookup.replace("Host: test", "Host: localhost"));
+    let audit = client.ask(get("/admin/audit", "").replace("Host: test", "Host: localhost"));
+    assert!(String::from_utf8_lossy(&audit.body).contains("\"author\":\"cert:operator\""), "{audit:?}");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use strum::EnumCount;
 
 use super::Class;
 use crate::limits::{
-    CALM_INTERVALS, CROWDED_BACKLOG, DELAY_INTERVAL_MS, DELAY_TARGET_MS, PAUSE_US_MAX, SERVED_A_REFUSAL,
+    CALM_INTERVALS, CROWDED_BACKLOG_MAX, CROWDED_BACKLOG_MIN, DELAY_INTERVAL_MS, DELAY_TARGET_MS, PAUSE_US_MAX,
+    SERVED_A_REFUSAL,
 };
 use crate::words::Now;
 
@@ -39,6 +40,8 @@ pub struct Delay {
     /// Connections that wait to be accepted, and intervals since work waited or those were too many.
     queued: u32,
     calm: u32,
+    /// How many may wait to be accepted while they are too many.
+    pub(super) queue_max: u32,
 }
 
 impl Default for Delay {
@@ -54,6 +57,7 @@ impl Default for Delay {
             next_us: 0,
             step_us: 0,
             queued: 0,
+            queue_max: CROWDED_BACKLOG_MAX,
             calm: CALM_INTERVALS,
         }
     }
@@ -108,7 +112,7 @@ impl Delay {
         let interval_us = (now.mono_ms() - self.ends_ms).min(DELAY_INTERVAL_MS) * 1_000 + DELAY_INTERVAL_MS * 1_000;
         let is_idle = self.least_ms == u64::MAX;
         let waits = !is_idle && self.least_ms >= DELAY_TARGET_MS;
-        let is_full = self.is_crowded() && std::mem::take(&mut self.queued) >= CROWDED_BACKLOG;
+        let is_full = self.is_crowded() && std::mem::take(&mut self.queued) >= self.queue_max;
         self.calm = if waits || is_full { 0 } else { (self.calm + 1).min(CALM_INTERVALS) };
         let above: u64 = self.came[self.level..].iter().map(|count| u64::from(*count)).sum();
         self.level = match self.level {
@@ -119,6 +123,7 @@ impl Delay {
         if !waits {
             self.age_ms = 0;
         }
+        self.queue_max = (self.served as u32 / 5).clamp(CROWDED_BACKLOG_MIN, CROWDED_BACKLOG_MAX);
         self.step_us = interval_us * SERVED_A_REFUSAL / self.served.max(1);
         (self.came, self.served, self.least_ms) = ([0; PRIORITIES], 0, u64::MAX);
         self.ends_ms = now.mono_ms() + DELAY_INTERVAL_MS;

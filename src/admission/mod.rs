@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
-use crate::limits::{BACKLOG, CROWDED_BACKLOG, DELAY_TARGET_MS, HELD_MS_MAX};
+use crate::limits::{BACKLOG, DELAY_TARGET_MS, HELD_MS_MAX};
 use crate::words::{Now, mix};
 use brownout::Brownout;
 use bytes::{Account, Egress};
@@ -74,12 +74,14 @@ pub struct Shared {
     pub egress: Egress,
     /// How much longer windows are than they were set.
     pub brownout: Brownout,
+    /// Of the hash by which some come first.
+    key: u64,
 }
 
 impl Shared {
-    /// With so many bits a second to send; none: no bound.
-    pub fn new(egress_bits_per_s: Option<u64>) -> Shared {
-        Shared { egress: Egress::new(egress_bits_per_s), brownout: Brownout::default() }
+    /// With so many bits a second to send; none: no bound. `key` is secret and random.
+    pub fn new(egress_bits_per_s: Option<u64>, key: u64) -> Shared {
+        Shared { egress: Egress::new(egress_bits_per_s), brownout: Brownout::default(), key }
     }
 }
 
@@ -109,7 +111,7 @@ impl Admission {
 
     /// Whether all that comes is served.
     pub fn is_open(&self) -> bool {
-        self.shared.egress.bytes_per_s() == 0 && !self.delay.is_active()
+        self.is_boundless() && !self.delay.is_active()
     }
 
     /// Whether a governor refuses, or has just refused.
@@ -137,8 +139,10 @@ impl Admission {
 
     /// What becomes of a request of this class that `who` makes, and that was first told to wait at `held_since_ms`.
     pub fn judge(&mut self, now: Now, class: Class, who: impl FnOnce() -> u64, held_since_ms: Option<u64>) -> Verdict {
-        // Another part of the city comes first with each hour.
-        if self.delay.is_active() && !self.delay.admits(class, mix(who() ^ mix(now.unix_s() / 3_600))) {
+        // Another part of the city comes first with each hour, and nobody knows which.
+        if self.delay.is_active()
+            && !self.delay.admits(class, mix(who() ^ mix(self.shared.key.wrapping_add(now.unix_s() / 3_600))))
+        {
             return Verdict::Refuse(Refuser::Delay);
         }
         if class > Class::Page || self.account.has_room(&self.shared.egress, now) {
@@ -156,7 +160,12 @@ impl Admission {
     /// How many connections may wait to be accepted, where so many do.
     pub fn backlog(&mut self, queued: u32) -> u32 {
         self.delay.handle_queue(queued);
-        if self.delay.is_crowded() { CROWDED_BACKLOG } else { BACKLOG }
+        if self.delay.is_crowded() { self.delay.queue_max } else { BACKLOG }
+    }
+
+    /// Whether nobody bounds what may be sent.
+    pub fn is_boundless(&self) -> bool {
+        self.shared.egress.bytes_per_s() == 0
     }
 
     /// Whether there is room for a page.
@@ -168,8 +177,10 @@ impl Admission {
     #[inline]
     pub fn handle_turn(&mut self, now: Now, window_s: impl Fn(u32) -> u32) {
         if self.delay.handle_turn(now) {
-            let pressed = self.delay.sheds(Class::Refresh) || self.account.is_overdrawn(&self.shared.egress, now);
+            let waits = self.delay.sheds(Class::Refresh) || self.delay.is_crowded();
+            let pressed = waits || self.account.is_overdrawn(&self.shared.egress, now);
             self.shared.brownout.steer(now, pressed, window_s);
+            self.account.is_short = self.account.is_short && !self.account.has_room(&self.shared.egress, now);
         }
     }
 }
@@ -177,6 +188,6 @@ impl Admission {
 impl Default for Admission {
     /// One that refuses nobody for want of room or of right.
     fn default() -> Admission {
-        Admission::new(Arc::new(Shared::new(None)), 1, u64::MAX, Rates::new(0, 0))
+        Admission::new(Arc::new(Shared::new(None, 0)), 1, u64::MAX, Rates::new(0, 0))
     }
 }

@@ -297,7 +297,7 @@ fn start(
     let past = std::mem::take(&mut replayed.past);
     let keyed = (registry.clone(), settings.hash_key.id());
     let (durable, bells) = Durable::start(&config, keyed, replayed, lanes.clone(), bells)?;
-    let shared = Arc::new(Shared::new(link::budget(&config)?));
+    let shared = shared(&config)?;
     let observer = Arc::new(Observer {
         counters: counters.clone(),
         registry: registry.clone(),
@@ -347,6 +347,15 @@ fn start(
     // A driver that cannot begin ends the process.
     (0..count).for_each(|_| _ = begins.recv());
     Ok(Serving { config, settings, inboxes, bells, threads, durable, tls, held })
+}
+
+/// What all shards decide together; says what may be sent.
+fn shared(config: &Config) -> Result<Arc<Shared>, Ended> {
+    let (budget, mut key) = (link::budget(config)?, [0; 8]);
+    super::random(&mut key);
+    let told = budget.map_or("none, answers are not bounded".to_owned(), |bits| format!("{bits} bits a second"));
+    eprintln!("onecode: egress budget: {told}");
+    Ok(Arc::new(Shared::new(budget, u64::from_le_bytes(key))))
 }
 
 /// One public shard's part in admission; operators are no crowd. In a demo nobody's rate has a bound unless it was set:
@@ -467,7 +476,13 @@ impl Serving {
     fn read_again(&self, args: &Args) -> Result<(Config, Vec<&'static str>, Settings), Ended> {
         let mut config = self.config.clone();
         // The demo makes its own.
-        let later = if self.settings.demo_residents.is_some() { Vec::new() } else { config.adopt(&load(args)?) };
+        let fresh = if self.settings.demo_residents.is_some() { config.clone() } else { load(args)? };
+        link::budget(&fresh)?;
+        let later = config.adopt(&fresh);
+        if config.tls_certificates.is_empty() != self.config.tls_certificates.is_empty() {
+            let reason = "tls.certificates: TLS begins and ends with a restart, or clients would speak in the clear";
+            return Err((Fatal::Configuration, reason.to_owned()));
+        }
         super::check_keys_kept(&self.config)?;
         let keyring = Keyring::open(&self.config.keys_dir)?;
         let Settings { generation, started_unix_ms, demo_residents, hash_key, .. } = &*self.settings;

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use procfs::net::{TcpState, tcp, tcp6};
 use procfs::process::{FDTarget, Process, all_processes};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{BACKLOG, UNSENT_BYTES_MAX};
+use crate::limits::{BACKLOG, SEND_STALL_MS_MAX, UNSENT_BYTES_MAX};
 
 /// Binds `count` listeners to one address; port 0 takes a free one, the same for all. `pace_bytes_per_s` is the most that
 /// one connection sends in a second.
@@ -50,6 +51,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     set(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)?;
     // A reader who does not read keeps no more than this of ours in the kernel.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    // tcp(7), `TCP_USER_TIMEOUT`: who takes nothing at all for so long is gone, with all that the kernel keeps for it.
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(SEND_STALL_MS_MAX)))?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

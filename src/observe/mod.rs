@@ -55,7 +55,7 @@ pub struct Observer {
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 
 /// All else that is one number: name, help, which.
-const FIGURES: [Figure; 30] = [
+const FIGURES: [Figure; 31] = [
     ("onecode_egress_budget_bytes_per_second", "What may be sent; 0: no bound.", |all, _| {
         all.shared.egress.bytes_per_s() as f64
     }),
@@ -68,6 +68,9 @@ const FIGURES: [Figure; 30] = [
     }),
     ("onecode_tcp_retransmitted_segments_total", "TCP segments that the host sent again.", |_, _| {
         procfs::net::snmp().map_or(0, |counts| counts.tcp_retrans_segs) as f64
+    }),
+    ("onecode_listen_overflows_total", "Connections of the host that found an accept queue full.", |_, _| {
+        listen_overflows().unwrap_or(0.0)
     }),
     ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
     ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
@@ -211,4 +214,11 @@ fn cpu_s() -> f64 {
 /// `/proc/self/statm` (proc(5)).
 fn resident_bytes() -> f64 {
     Process::myself().and_then(|process| process.statm()).map_or(0, |sizes| sizes.resident * procfs::page_size()) as f64
+}
+/// From a line of names, and one of values (proc_pid_net(5), `netstat`).
+fn listen_overflows() -> Option<f64> {
+    let counts = std::fs::read_to_string("/proc/net/netstat").ok()?;
+    let mut lines = counts.lines().filter(|line| line.starts_with("TcpExt: ")).map(|line| line.split(' '));
+    let place = lines.next()?.position(|name| name == "ListenOverflows")?;
+    lines.next()?.nth(place)?.parse().ok()
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::Service;
 use super::problem::{self, Problem};
 use crate::http::field::Field;
 use crate::http::head::Head;
@@ -67,8 +68,8 @@ impl Callers {
         for (index, Token { name, scopes, hash }) in tokens.iter().enumerate() {
             let (wrong, before) = (|problem: &str| Err(format!("token {}: {problem}", index + 1)), &tokens[..index]);
             let named = (1..=CALLER_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
-            if !named || name == "local" {
-                return wrong("the name is not 1 to 64 visible ASCII characters, or it is local");
+            if !named || name == "local" || name.starts_with("cert:") {
+                return wrong("the name is not 1 to 64 visible ASCII characters, or it is local or cert:…");
             }
             if scopes.is_empty() {
                 return wrong("it has no scope: read, residents, devices, keys or trust");
@@ -80,10 +81,11 @@ impl Callers {
         Ok(Callers(tokens))
     }
 
-    /// The name of the caller of a request, and whether that one has `scope`.
-    pub(super) fn find(&self, head: &Head<'_>, scope: Scope) -> Result<(Arc<str>, bool), Problem> {
+    /// The name of the caller of a request, and whether that one has `scope`; where there are no tokens, that of its
+    /// certificate, if it has one.
+    fn find(&self, head: &Head<'_>, scope: Scope, client: Option<&Arc<str>>) -> Result<(Arc<str>, bool), Problem> {
         if self.0.is_empty() {
-            return Ok(("local".into(), true));
+            return Ok((client.map_or_else(|| "local".into(), Arc::clone), true));
         }
         let hash: [u8; 32] = Sha256::digest(token(head)?).into();
         // Every hash is compared, each in constant time, so that the time says nothing about which came close.
@@ -93,6 +95,13 @@ impl Callers {
             .fold(None, |found, token| if bool::from(token.hash.ct_eq(&hash)) { Some(token) } else { found });
         let token = found.ok_or(problem::TOKEN_INVALID)?;
         Ok((token.name.as_str().into(), token.scopes.contains(&scope)))
+    }
+}
+
+impl Service {
+    /// Who makes a request of the admin listener, and whether that one has `scope`.
+    pub(super) fn caller(&self, head: &Head<'_>, scope: Scope) -> Result<(Arc<str>, bool), Problem> {
+        self.parts.settings.callers.find(head, scope, self.client.as_ref())
     }
 }
 
@@ -124,7 +133,7 @@ mod tests {
         let admit = |field: &str, scope| {
             let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{field}\r\n");
             let head = parse(bytes.as_bytes()).unwrap().unwrap();
-            callers.find(&head, scope).map(|(name, may)| (name.to_string(), may)).map_err(|problem| problem.word)
+            callers.find(&head, scope, None).map(|(name, may)| (name.to_string(), may)).map_err(|problem| problem.word)
         };
         let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
         assert_eq!(admit(&bearer("secret-1"), Scope::Residents), Ok(("lab".to_owned(), true)));

@@ -284,7 +284,7 @@ impl Service {
 
     /// Whether the client speaks TLS, to us or to a trusted balancer.
     fn is_secure(&self, head: &Head<'_>) -> bool {
-        let forwarded = || head.get(Field::XForwardedProto).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"));
+        let forwarded = || forwarded(head, Field::XForwardedProto).is_some_and(|it| it.eq_ignore_ascii_case("https"));
         self.tls().is_some() || (self.is_proxied && forwarded())
     }
 
@@ -427,8 +427,13 @@ impl Service {
             _ if head.method == Method::Options => {
                 let methods = route.methods().1;
                 let (allowed, fields) = (("Access-Control-Allow-Methods", methods), ("Access-Control-Max-Age", "7200"));
-                let all = [("Allow", methods), allowed, (ALLOW_HEADERS, "Authorization, Content-Type"), fields];
-                reply.inline(204, &all[..if reply.origin.is_some() { 4 } else { 1 }], b"");
+                let mut all = vec![("Allow", methods), allowed, fields];
+                match route {
+                    Route::Jwks => all.extend([("Access-Control-Allow-Origin", "*"), (ALLOW_HEADERS, "If-None-Match")]),
+                    _ if reply.origin.is_some() => all.push((ALLOW_HEADERS, "Authorization, Content-Type")),
+                    _ => all.truncate(1),
+                }
+                reply.inline(204, &all, b"");
                 Ok(Outcome::Answered)
             }
             Route::Refresh => self.refresh(head, reply),
@@ -459,7 +464,7 @@ impl Service {
 
     /// What an operator's dashboard asks for.
     fn operator_reads(&self, route: Route, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let (_, may) = self.parts.settings.callers.find(head, Scope::Read)?;
+        let (_, may) = self.caller(head, Scope::Read)?;
         if !may {
             return Err(problem::SCOPE_MISSING);
         }
@@ -577,9 +582,10 @@ impl Service {
     fn jwks(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
         let settings = &self.parts.settings;
         let (etag, cached) = (("ETag", &*settings.jwks_etag), ("Cache-Control", "no-cache"));
-        let fields = [etag, cached, ("Access-Control-Allow-Origin", "*"), ("Content-Type", "application/json")];
+        let open = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "ETag")];
+        let fields = [etag, cached, open[0], open[1], ("Content-Type", "application/json")];
         if negotiate::is_none_match(head, &settings.jwks_etag) {
-            reply.inline(304, &fields[..3], b"");
+            reply.inline(304, &fields[..4], b"");
         } else {
             reply.shared(200, &fields, settings.jwks.clone());
         }
@@ -607,6 +613,13 @@ impl Service {
         }
         Outcome::Answered
     }
+}
+
+/// What a trusted balancer itself says in a field, last in the list and in the last line: what stands before it, its client
+/// may have sent.
+fn forwarded<'b>(head: &Head<'b>, field: Field) -> Option<&'b str> {
+    let list = std::str::from_utf8(head.all(field).last()?).ok()?;
+    list.rsplit(',').next().map(str::trim)
 }
 
 const ALLOW_HEADERS: &str = "Access-Control-Allow-Headers";

@@ -37,7 +37,7 @@ impl Service {
         action: &str,
         act: impl FnOnce(&mut Service, &Arc<str>) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        let (author, may) = self.parts.settings.callers.find(head, Scope::Residents)?;
+        let (author, may) = self.caller(head, Scope::Residents)?;
         let done = if may { act(self, &author) } else { Err(problem::SCOPE_MISSING) };
         if let Err(Problem { word, status: ..500, .. }) = done
             && let Some(unwritten) = self.writes.refused(reply.now, &author)

@@ -41,15 +41,12 @@ impl Service {
     /// Refuses what [`judge`](Self::judge) has refused.
     pub fn refuse_by(&mut self, refuser: Refuser, head: &Head<'_>, reply: &mut Reply<'_>) {
         self.parts.counters.shed[refuser as usize].add(1);
-        self.refuse_route(Route::of(self.parts.role, head.path), Problem::from_refuser(refuser), reply);
+        self.conclude(Route::of(self.parts.role, head.path), Err(Problem::from_refuser(refuser)), reply);
     }
 
     fn allows_address(&mut self, now: Now, head: &Head<'_>) -> bool {
-        // Of a trusted balancer, who it says that it heard from, last in the list; that one may have been told anything.
-        let forwarded = || {
-            let list = std::str::from_utf8(head.get(Field::XForwardedFor)?).ok()?;
-            list.rsplit(',').next()?.trim().parse().ok()
-        };
+        // Of a trusted balancer, who it says that it heard from.
+        let forwarded = || super::forwarded(head, Field::XForwardedFor)?.parse().ok();
         let address = self.address.or_else(forwarded).map_or(0, |address: IpAddr| match address {
             IpAddr::V4(address) => u64::from(address.to_bits()),
             // What counts as one address is a /64.

@@ -16,9 +16,10 @@ use crate::http::head::{self, Framing, Head};
 use crate::http::proxy;
 use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
-    BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, HEAD_BYTES_MAX, HEAD_MS_MAX,
-    IDLE_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX, SEND_LEAST_BYTES_PER_S,
-    SEND_SLOT_BYTES, SEND_STALL_MS_MAX, STREAM_INPUT_BYTES_MAX, TLS_WIRE_BYTES,
+    BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, CONNECTION_AGE_MS_MAX, CONNECTION_REQUESTS_MAX, EGRESS_PIECE_BYTES,
+    HEAD_BYTES_MAX, HEAD_MS_MAX, INLINE_ANSWER_BYTES_MAX, LINGER_BYTES_MAX, LINGER_MS_MAX, RECEIVE_BYTES_MAX,
+    SEND_LEAST_BYTES_PER_S, SEND_SLOT_BYTES, SEND_STALL_MS_MAX, STREAM_INPUT_BYTES_MAX, TLS_WIRE_BYTES,
+    UNSENT_BYTES_MAX,
 };
 use crate::service::counters::EndReason;
 use crate::service::problem::{self, Problem};
@@ -125,7 +126,7 @@ pub(super) struct Context<'a> {
 
 #[derive(Default)]
 pub(super) struct Connection {
-    opened_ms: u64,
+    pub(super) opened_ms: u64,
     requests: u32,
     /// TLS, where the listener speaks it.
     pub(super) secure: Option<Box<Secure>>,
@@ -161,8 +162,10 @@ pub(super) struct Connection {
     pub(super) held_since_ms: Option<u64>,
     /// Since when it is read, in monotonic milliseconds; 0 for a new one, which may have waited to be accepted.
     pub(super) reading_since_ms: Option<u64>,
-    /// What sealing has added to what was sent.
-    pub(super) unspent_bytes: i64,
+    /// What counts as sent already, so that those who ask next find less room.
+    pub(super) prepaid_bytes: usize,
+    /// What comes behind that which is being sent, or was: a long body goes out in pieces where there is a budget.
+    pub(super) rest: Option<Box<Output>>,
     /// The peer said that it sends no more.
     pub(super) peer_done: bool,
     pub(super) aborted: bool,
@@ -355,10 +358,10 @@ impl Connection {
         room && self.sending.is_none() && self.waiting.is_none() && self.ending.is_none() && !self.is_held
     }
 
-    /// Bytes of answers that wait to be sent.
+    /// Bytes that wait to be sent, of a long body those of its first piece.
     #[inline]
     pub(super) fn ready_bytes(&self) -> usize {
-        self.output.as_ref().map_or(0, Output::bytes)
+        self.output.as_ref().map_or(0, |output| output.head.len() + output.body.len().min(EGRESS_PIECE_BYTES))
     }
 
     pub(super) fn slot(&mut self, buffers: &mut Buffers) -> &mut Output {
@@ -510,7 +513,7 @@ impl Connection {
         if self.sending.is_some() {
             return Next::Wait;
         }
-        if let Some(output) = self.output.take() {
+        if let Some(output) = self.rest.take().map(|rest| *rest).or_else(|| self.output.take()) {
             // An answer that does not fit its slot is an error of ours, and none of it is sent.
             if output.head.bytes().is_none() {
                 self.output = Some(output);
@@ -543,7 +546,7 @@ impl Connection {
     }
 
     /// When, in monotonic milliseconds, [`handle_deadline`](Self::handle_deadline) is due.
-    pub(super) fn deadline_ms(&self, now: Now, idle_ms_max: u64) -> u64 {
+    pub(super) fn deadline_ms(&self, idle_until_ms: u64) -> u64 {
         let body_ms = |arriving: &Arriving| {
             BODY_MS_MAX + (arriving.bytes.len() as u64 + self.pending_bytes()) * 1_000 / BODY_LEAST_BYTES_PER_S
         };
@@ -560,7 +563,7 @@ impl Connection {
             })
             .or_else(|| self.arriving.as_ref().map(|arriving| arriving.started_ms + body_ms(arriving)))
             .or_else(|| self.head_started_ms.map(|started_ms| started_ms + HEAD_MS_MAX))
-            .unwrap_or_else(|| now.mono_ms() + idle_ms_max.min(IDLE_MS_MAX))
+            .unwrap_or(idle_until_ms)
     }
 
     /// The deadline has passed: a slow sender, and who waits for another shard, is told so; everything else ends.
@@ -602,14 +605,15 @@ impl Connection {
     /// Gives back what it borrowed and says why it ended.
     pub(super) fn retire(self, buffers: &mut Buffers) -> EndReason {
         buffers.give_tail(self.input);
-        if let Some(output) = self.output {
+        for output in self.rest.map(|rest| *rest).into_iter().chain(self.output) {
             buffers.give_slot(output);
         }
         self.ending.unwrap_or(EndReason::Closed)
     }
 }
 
-/// When a send of so many bytes must be done, in monotonic milliseconds.
+/// When a send of so many bytes must be done, behind those that the kernel holds, in monotonic milliseconds. Who takes
+/// nothing meanwhile is ended by the kernel before.
 pub(super) fn send_deadline_ms(now: Now, bytes: usize) -> u64 {
-    now.mono_ms() + SEND_STALL_MS_MAX + bytes as u64 * 1_000 / SEND_LEAST_BYTES_PER_S
+    now.mono_ms() + SEND_STALL_MS_MAX + (u64::from(UNSENT_BYTES_MAX) + bytes as u64) * 1_000 / SEND_LEAST_BYTES_PER_S
 }

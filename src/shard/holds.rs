@@ -20,6 +20,11 @@ pub(super) struct Holds {
 }
 
 impl Holds {
+    /// Has it wait for room.
+    pub(super) fn park(&mut self, now: Now, id: ConnectionId) {
+        self.parked.push_back((now.mono_ms(), id));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.parked.is_empty() && self.paused.is_empty()
     }
@@ -76,6 +81,9 @@ impl Connection {
     /// Reads on. What came meanwhile may be too old by now.
     fn resume(&mut self, context: &mut Context<'_>) {
         self.is_held = false;
+        if self.has_rest() {
+            return;
+        }
         let since_ms = self.held_since_ms.filter(|_| !self.input.is_empty());
         if since_ms.is_some_and(|since_ms| !context.service.admission().is_in_time(context.now, since_ms)) {
             return self.drop_overdue(context);

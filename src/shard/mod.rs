@@ -30,8 +30,8 @@ use thunderdome::Arena;
 use timers::Deadlines;
 
 use crate::limits::{
-    DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX, STREAM_SLICE_BYTES,
-    STREAM_SLICES_A_RING,
+    DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, EGRESS_PIECE_BYTES, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX,
+    STREAM_SLICE_BYTES, STREAM_SLICES_A_RING,
 };
 pub use crate::service::Output;
 use crate::service::counters::{Counters, EndReason};
@@ -174,13 +174,27 @@ impl Shard {
     /// What to do next for a connection; [`Next::Close`] for one that is not there any more.
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
+        if connection.has_rest() && !connection.aborted && !self.service.admission().has_room(now) {
+            if !std::mem::replace(&mut connection.is_held, true) {
+                self.holds.park(now, id);
+            }
+            self.rearm(now, id);
+            return Next::Wait;
+        }
         // What goes out plainly is moved no more often than it must be.
-        let next =
+        let mut next =
             if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
+        if let Next::Send(output) = &mut next {
+            if output.body.len() > EGRESS_PIECE_BYTES && !self.service.admission().is_boundless() {
+                let body = output.body.split_off(EGRESS_PIECE_BYTES);
+                connection.rest = Some(Box::new(Output { body, ..self.buffers.slot() }));
+            }
+            let paid_bytes = connection.prepaid_bytes.min(output.bytes());
+            connection.prepaid_bytes -= paid_bytes;
+            self.service.admission().spend(now, output.bytes() - paid_bytes);
+        }
         let is_reading = matches!(next, Next::Receive | Next::ReceiveOrWake);
         connection.reading_since_ms = is_reading.then(|| connection.reading_since_ms.unwrap_or(now.mono_ms()));
-        let sealing_bytes = std::mem::take(&mut connection.unspent_bytes);
-        self.service.admission().spend(now, usize::try_from(sealing_bytes).unwrap_or(0));
         self.rearm(now, id);
         next
     }
@@ -370,9 +384,9 @@ impl Shard {
     }
 
     /// Whether the driver need not come back before something happens.
-    pub fn is_timeless(&self) -> bool {
-        // Other shards tell nobody when they are done.
-        self.connections.is_empty() && !self.is_draining()
+    pub fn is_timeless(&mut self) -> bool {
+        // Other shards tell nobody when they are done, and a brown-out ends by itself.
+        self.connections.is_empty() && !self.is_draining() && self.service.admission().level(u64::MAX) == 0
     }
 
     fn with(&mut self, now: Now, id: ConnectionId, act: impl FnOnce(&mut Connection, &mut Context<'_>)) {
@@ -383,12 +397,14 @@ impl Shard {
         service.set_client(connection.client(), connection.address, connection.is_proxied);
         let (sliced, slice_bytes) = (&mut self.sliced, &mut self.slice_bytes);
         let (crowd, holds) = (&mut self.crowd, &mut self.holds);
-        let ready = connection.ready_bytes();
+        let ready_bytes = connection.ready_bytes();
         act(
             connection,
             &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, crowd, holds, draining },
         );
-        self.service.admission().spend(now, connection.ready_bytes().saturating_sub(ready));
+        let prepaid_bytes = connection.ready_bytes().saturating_sub(ready_bytes);
+        connection.prepaid_bytes += prepaid_bytes;
+        self.service.admission().spend(now, prepaid_bytes);
         if self.slice_bytes == 0 {
             self.mailbox.ring_own();
         }
@@ -428,8 +444,12 @@ impl Shard {
 
     /// Sets the deadline anew: after each event that no [`poll`](Self::poll) need follow, and with each of those.
     fn rearm(&mut self, now: Now, id: ConnectionId) {
-        let idle_ms_max = if self.is_draining() { DRAIN_IDLE_MS_MAX } else { IDLE_MS_MAX };
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        self.timers.set(id.slot(), connection.deadline_ms(now, idle_ms_max));
+        let Some(connection) = self.connections.get(id) else { return };
+        let idle_until_ms = if self.drain_deadline_ms.is_some() {
+            now.mono_ms() + DRAIN_IDLE_MS_MAX
+        } else {
+            connection.reading_since_ms.unwrap_or(now.mono_ms()).max(connection.opened_ms) + IDLE_MS_MAX
+        };
+        self.timers.set(id.slot(), connection.deadline_ms(idle_until_ms));
     }
 }

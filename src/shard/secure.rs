@@ -89,7 +89,6 @@ impl Secure {
         if let (Some((output, sealed)), Some(session)) = (&mut self.plain, &mut self.session) {
             let wire = self.wire.get_or_insert_with(|| buffers.wire());
             let piece_end = output.bytes().min(*sealed + TLS_RECORD_BYTES_MAX);
-            connection.unspent_bytes += *sealed as i64 - piece_end as i64;
             while *sealed < piece_end {
                 let head = output.head.bytes().unwrap_or_default();
                 let rest = head.get(*sealed..).filter(|rest| !rest.is_empty());
@@ -103,7 +102,6 @@ impl Secure {
         }
         match self.wire.take() {
             Some(wire) if !wire.is_empty() => {
-                connection.unspent_bytes += wire.bytes() as i64;
                 connection.sending = Some(send_deadline_ms(now, wire.bytes()));
                 Next::Send(wire)
             }
@@ -174,6 +172,13 @@ impl Connection {
         };
         self.secure = Some(secure);
         next
+    }
+
+    /// Whether a part of an answer was sent, and the next one is to be.
+    #[inline]
+    pub(super) fn has_rest(&self) -> bool {
+        let sealing = || self.secure.as_ref().is_some_and(|secure| secure.plain.is_some());
+        self.sending.is_none() && (self.rest.is_some() || sealing())
     }
 
     /// Whether what the network brings is HTTP as it is.

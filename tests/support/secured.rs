@@ -167,6 +167,20 @@ impl<'h> SecuredLine<'h> {
         taken
     }
 
+    /// Sends a record that asks for nothing (KeyUpdate, RFC 8446 §4.6.3).
+    pub fn renew_keys(&mut self) {
+        self.connection.refresh_traffic_keys().unwrap();
+        self.flush();
+    }
+
+    /// Whether the connection ends within the time.
+    pub fn is_over(&mut self, within_ms: u64) -> bool {
+        self.line.receive(within_ms).is_some_and(|bytes| {
+            let _ = self.take(&bytes);
+            bytes.is_empty() || self.connection.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+        })
+    }
+
     /// Seals bytes and sends only the first of what that makes.
     pub fn send_part(&mut self, bytes: &[u8], length: usize) {
         let mut sealed = Vec::new();

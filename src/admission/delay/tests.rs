@@ -103,7 +103,7 @@ fn the_queue_of_new_connections_is_short_until_it_is_not_full_for_a_while() {
     };
     assert!(!interval(0, 5_000, 1), "a long queue alone is none that stands");
     assert!(interval(DELAY_TARGET_MS, 0, 2));
-    assert!((3..60).all(|number| interval(0, CROWDED_BACKLOG, number)), "as long as it is full");
+    assert!((3..60).all(|number| interval(0, CROWDED_BACKLOG_MAX, number)), "as long as it is full");
     let calm = (60..200).take_while(|number| interval(0, 1, *number)).count();
     assert_eq!(calm + 1, CALM_INTERVALS as usize);
 }

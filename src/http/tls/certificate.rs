@@ -35,15 +35,19 @@ impl Chain {
         if certificates.iter().map(|one| one.len()).sum::<usize>() > TLS_CHAIN_BYTES_MAX {
             return Err(format!("the chain is longer than {TLS_CHAIN_BYTES_MAX} bytes: leave out what clients have"));
         }
-        let (_, own) = X509Certificate::from_der(&certificates[0]).map_err(|_| "is not an X.509 certificate")?;
         let told = |time: ASN1Time| time.to_rfc2822().unwrap_or_else(|_| time.timestamp().to_string());
-        let (begins, ends) = (own.validity().not_before, own.validity().not_after);
-        let expires_unix_s = u64::try_from(ends.timestamp()).unwrap_or(0);
-        if expires_unix_s < now_unix_s {
-            return Err(format!("expired on {}: renew it", told(ends)));
-        }
-        if u64::try_from(begins.timestamp()).is_ok_and(|begins| begins > now_unix_s) {
-            return Err(format!("is not good before {}: is the clock right?", told(begins)));
+        let mut expires_unix_s = u64::MAX;
+        for (index, certificate) in certificates.iter().enumerate() {
+            let (_, own) = X509Certificate::from_der(certificate).map_err(|_| "is not an X.509 certificate")?;
+            let which = if index == 0 { String::new() } else { format!("certificate {} of the chain: ", index + 1) };
+            let (begins, ends) = (own.validity().not_before, own.validity().not_after);
+            expires_unix_s = expires_unix_s.min(u64::try_from(ends.timestamp()).unwrap_or(0));
+            if expires_unix_s < now_unix_s {
+                return Err(format!("{which}expired on {}: renew it", told(ends)));
+            }
+            if u64::try_from(begins.timestamp()).is_ok_and(|begins| begins > now_unix_s) {
+                return Err(format!("{which}is not good before {}: is the clock right?", told(begins)));
+            }
         }
         Ok(Chain { certificates, expires_unix_s })
     }

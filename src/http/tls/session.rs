@@ -87,6 +87,8 @@ impl Session {
                 }
             }
             at += discard;
+            // Once the handshake is done, nothing comes of no bytes.
+            goes_on &= at < self.pending.len() || !self.established;
         }
         self.pending.drain(..at);
         if self.pending.len() > TLS_PENDING_BYTES_MAX {

@@ -328,6 +328,7 @@ fn certificates_that_cannot_serve_are_refused_by_name() {
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", key, false, "is not an X.509 certificate"),
         (&expired.0, &expired.1, false, "expired on Thu, 14 Jan 2027"),
         (&early.0, &early.1, false, "is not good before Sat, 16 Jan 2027"),
+        (&format!("{chain}{}", expired.0), key, false, "certificate 2 of the chain: expired on Thu, 14 Jan 2027"),
         (&long, key, false, "the chain is longer than 12288 bytes"),
         (chain, chain, true, "holds no private key"),
         (chain, &encrypted, true, "the key is encrypted"),
