@@ -55,7 +55,7 @@ const UNSET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Makes of each line, `"KEY" FIELD: TYPE, METHOD OF RAW`, a field of [`Config`] and a [`Key`].
 macro_rules! keys {
     ($($name:literal $field:ident: $kind:ty $(= $unset:expr)?, $read:ident($($with:expr),*);)*) => {
-        /// The effective configuration, checked as a whole. What each key means is said in [`DEFAULTS`].
+        /// The effective configuration, checked as a whole. What each key means is said in `contrib/onecode.toml`.
         #[derive(Clone, PartialEq, Eq, Debug)]
         #[allow(missing_docs, reason = "the file of defaults says it")]
         pub struct Config {
