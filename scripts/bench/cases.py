@@ -67,32 +67,28 @@ class Bench:
     def peer(self, kind, sessions):
         return servers.peer(self.bench, kind, self.port(), self.server_cpu, sessions)
 
-    def wrk(self, url, script, arguments, seconds=None, pin=True):
-        """One run of wrk: requests, rate, and how busy wrk itself was."""
-        seconds = seconds or self.options.seconds
+    def wrk_command(self, url, script, arguments, seconds, connections=CONNECTIONS, pin=True):
         command = ["taskset", "-c", str(self.client_cpu)] if pin else []
         # wrk counts whole seconds.
-        command += ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", f"scripts/wrk/{script}.lua", url, "--"]
+        command += ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", f"scripts/wrk/{script}.lua", url, "--"]
+        return command + [str(argument) for argument in arguments]
+
+    def wrk(self, url, script, arguments, seconds=None, pin=True, connections=CONNECTIONS):
+        """One run of wrk: requests, rate, and how busy wrk itself was."""
+        seconds = seconds or self.options.seconds
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        status, out, err = servers.run(command + [str(argument) for argument in arguments], seconds + 30)
+        _, out, err = servers.run(self.wrk_command(url, script, arguments, seconds, connections, pin), seconds + 30)
         after, elapsed_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
-        found = re.search(r"^json: (.*)$", out, re.M)
-        if not found:
-            raise Failed(f"wrk said nothing usable ({status}): {out} {err}")
-        result = json.loads(found[1])
+        result = wrk_result(out, err)
         used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         result["client_busy"] = used_s / elapsed_s
-        result["per_s"] = result["requests"] / (result["duration_us"] / 1e6)
         return result
 
     def load(self, url, arguments, timeout_s, pin=True):
         """One run of the open-loop generator."""
         command = ["taskset", "-c", str(self.client_cpu)] if pin else []
         command += [os.path.join(self.bench, "release", "load"), "--url", url] + [str(argument) for argument in arguments]
-        _, out, err = servers.run(command, timeout_s)
-        if not out.startswith("{"):
-            raise Failed(f"load: {err.strip()}")
-        return json.loads(out)
+        return servers.ended(servers.start_piped(command), timeout_s)
 
     def prefetch(self, url, sessions, pin=True):
         """Has the warm residents' payloads made."""
@@ -110,6 +106,16 @@ class Bench:
         if result["failed"] or not result["requests"]:
             result["void"] = f"{result['failed']} of {result['requests']} requests failed"
         return result
+
+
+def wrk_result(out, err):
+    """What our scripts for wrk have said at its end."""
+    found = re.search(r"^json: (.*)$", out, re.M)
+    if not found:
+        raise Failed(f"wrk said nothing usable: {out} {err}")
+    result = json.loads(found[1])
+    result["per_s"] = result["requests"] / (result["duration_us"] / 1e6)
+    return result
 
 
 class Case:

@@ -1,6 +1,8 @@
 """Statistics: medians, paired ratios, bootstrap intervals. No normal distribution is assumed anywhere."""
 
+import json
 import random
+import re
 import statistics
 
 RESAMPLES = 10_000
@@ -8,6 +10,10 @@ RESAMPLES = 10_000
 
 def median(values):
     return statistics.median(values)
+
+
+def mean(values):
+    return statistics.fmean(values)
 
 
 def interval(values, seed=1):
@@ -33,3 +39,10 @@ def paired(ours, theirs):
 def palindrome(names, rounds):
     """The order of runs: A B C, C B A, A B C, …: what drifts with time falls on all alike (ABBA for two)."""
     return [(index, list(names) if index % 2 == 0 else list(reversed(names))) for index in range(rounds)]
+
+
+def write_json(path, results):
+    """With a line for every second of a run, not for each of its figures."""
+    text = re.sub(r"\{[^{}\[\]]*\}", lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(results, indent=1))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text + "\n")

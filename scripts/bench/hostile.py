@@ -12,15 +12,9 @@ what is left of the server, against as many good ones. One shard on CPU 0, all c
 benches/README.md. Writes benches/results/hostile.json and hostile.md.
 """
 
-import argparse
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 
 import cases
@@ -28,8 +22,9 @@ import figures
 import main as bench_main
 import report
 import servers
+import stage
 import tls
-from servers import ROOT, Failed
+from servers import ROOT
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 BENCH = os.path.join(ROOT, "target", "bench")
@@ -70,56 +65,34 @@ class Bench:
         return ["taskset", "-c", "1", os.path.join(BENCH, "release", "load"), "--url", url, *(str(each) for each in arguments)]
 
     def load(self, url, arguments, timeout_s):
-        _, out, err = servers.run(self.command(url, arguments), timeout_s)
-        if not out.startswith("{"):
-            raise Failed(f"load: {err.strip()}")
-        return json.loads(out)
+        return servers.ended(servers.start_piped(self.command(url, arguments)), timeout_s)
 
     def beside(self, url, arguments):
         """Starts those who mean harm. They share a CPU with whoever measures, so they have it whenever they want it, for some microseconds, and
         not a slice of the scheduler's now and then, which would be in the p99; without the right to that they are like any other."""
         first = ["chrt", "-f", "1"] if os.geteuid() == 0 else []
-        return servers.start(first + self.command(url, arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return servers.start_piped(first + self.command(url, arguments))
 
 
-def ended(process, timeout_s):
-    try:
-        out, err = process.communicate(timeout=timeout_s)
-    finally:
-        servers.stop(process)
-    if not out.startswith("{"):
-        raise Failed(f"load: {err.strip()}")
-    return json.loads(out)
-
-
-class Watch:
-    """Counts beside a run how many the server has closed for being slow; a client that does not read is not told of it."""
+class Closings(stage.Watcher):
+    """How many the server has closed for being slow; a client that does not read is not told of it."""
 
     def __init__(self, server, expected):
-        self.server, self.expected, self.over, self.failed = server, expected, threading.Event(), None
-        self.before, self.began, self.closed, self.first_s, self.all_s = self.count(), time.monotonic(), 0, None, None
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
+        self.server, self.expected, self.began, self.closed, self.first_s, self.all_s = server, expected, time.monotonic(), 0, None, None
+        self.before = self.count()
+        super().__init__(0.2)
 
     def count(self):
         return self.server.metric('onecode_connections_ended_total{reason="slow"}')
 
-    def run(self):
-        try:
-            while not self.over.wait(0.2) and self.all_s is None:
-                self.closed, elapsed_s = self.count() - self.before, time.monotonic() - self.began
-                if self.closed and self.first_s is None:
-                    self.first_s = elapsed_s
-                if self.closed >= self.expected:
-                    self.all_s = elapsed_s
-        except (Failed, OSError) as error:
-            self.failed = error
-
-    def stop(self):
-        self.over.set()
-        self.thread.join(10)
-        if self.failed:
-            raise Failed(f"watching: {self.failed}")
+    def look(self):
+        if self.all_s is not None:
+            return
+        self.closed, elapsed_s = self.count() - self.before, time.monotonic() - self.began
+        if self.closed and self.first_s is None:
+            self.first_s = elapsed_s
+        if self.closed >= self.expected:
+            self.all_s = elapsed_s
 
 
 def kernel_tcp():
@@ -140,7 +113,7 @@ def held(bench, kind):
             cases.wait_for_window(seconds + 4)
             bench.load(url + cases.REFRESH, ["--sessions", server.sessions, "--residents", cases.WARM_RESIDENTS, "--requests",
                                              cases.WARM_RESIDENTS, "--rate", 10_000, "--duration", 5], 20)
-            before, watch = server.resident_bytes(), Watch(server, bench.options.connections) if name == "beside" else None
+            before, watch = server.resident_bytes(), Closings(server, bench.options.connections) if name == "beside" else None
             harm = name == "beside" and bench.beside(url + cases.REFRESH, [
                 "--hostile", kind, "--connections", bench.options.connections, "--rate", OPENED_PER_S[kind], "--duration", BEGIN_S[kind] + RUN_S[kind] + 6,
                 "--sessions", server.sessions])
@@ -154,7 +127,7 @@ def held(bench, kind):
             if harm:
                 run["memory_bytes"] = server.resident_bytes() - before
                 run["orphans"], run["kernel_bytes"] = kernel_tcp()
-                run["harm"] = ended(harm, BEGIN_S[kind] + 30)
+                run["harm"] = servers.ended(harm, BEGIN_S[kind] + 30)
                 watch.stop()
                 # Of the last one, which came this long after the first.
                 opening_s = bench.options.connections / OPENED_PER_S[kind]
@@ -195,7 +168,7 @@ def handshakes(bench):
     costs, runs, all_of_it = {}, {name: {} for name in ["none", *floods]}, {}
     for name, arguments in floods.items():
         before = server.cpu_s()
-        result = ended(bench.beside(url, arguments), FLOOD_S + 40)
+        result = servers.ended(bench.beside(url, arguments), FLOOD_S + 40)
         costs[name] = (server.cpu_s() - before) * 1e6 / result.get("begun", result.get("answered"))
         print(f"  {name:8} alone: {costs[name]:6.1f} µs of server CPU each", flush=True)
     loops = [servers.start(["taskset", "-c", "0", sys.executable, "-c", "while True: pass"]) for _ in range(LOOPS)]
@@ -204,7 +177,7 @@ def handshakes(bench):
             flood = name in floods and bench.beside(url, floods[name])
             time.sleep(0.5)
             result = bench.load(url, honest, FLOOD_S + 40)
-            told = ended(flood, FLOOD_S + 40) if flood else {}
+            told = servers.ended(flood, FLOOD_S + 40) if flood else {}
             seconds = result["seconds"][1:FLOOD_S]
             runs[name][index] = {"per_s": sum(second["served"] for second in seconds) / len(seconds), "p99_us": result["latency_us"]["p99"],
                                  "failed": result["refused"] + result["broken"], "flood_per_s": told.get("per_s", told.get("answered_per_s", 0)),
@@ -217,7 +190,7 @@ def handshakes(bench):
         flood = name in BAD and bench.beside(url, bad(name, FLOOD_ALL_PER_S))
         time.sleep(0.5)
         result = bench.load(url, [*trust, *sessions, "--new-connections", "--rate", HONEST_PER_S, "--duration", FLOOD_S, "--connections", 256], FLOOD_S + 40)
-        told = ended(flood, FLOOD_S + 40) if flood else {}
+        told = servers.ended(flood, FLOOD_S + 40) if flood else {}
         all_of_it[name] = {"flood_per_s": told.get("per_s", 0), "answered_share": result["answered"] / result["planned"], "failed": result["failed"],
                            "p99_us": result["latency_us"]["p99"]}
         print(f"  beside {all_of_it[name]['flood_per_s']:7,.0f}/s {name:8} {all_of_it[name]['answered_share']:.1%} of {HONEST_PER_S}/s answered, p99 "
@@ -281,37 +254,22 @@ def options():
     return chosen
 
 
-def main():
-    chosen = options()
-    # Ctrl-C and a kill end it as any error does: everything that was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder = tempfile.mkdtemp(prefix="onecode-hostile-")
-    servers.LOGS.folder = folder
+def measure(chosen, folder):
     path = os.path.join(chosen.out, "hostile.json")
-    try:
-        bench_main.raise_files()
-        os.makedirs(chosen.out, exist_ok=True)
-        results = json.load(open(path, encoding="utf-8")) if os.path.exists(path) else {}
-        results["machine"] = bench_main.machine(chosen)
-        bench = Bench(chosen, folder)
-        for part in chosen.parts:
-            print(f"{part}:", flush=True)
-            results[part] = handshakes(bench) if part == "handshakes" else held(bench, part)
-        for name, content in {"hostile.json": json.dumps(results, indent=1) + "\n", "hostile.md": markdown(results)}.items():
-            with open(os.path.join(chosen.out, name), "w", encoding="utf-8") as file:
-                file.write(content)
-        print("\n" + markdown(results))
-        return 0
-    except (Failed, OSError, subprocess.TimeoutExpired) as error:
-        print(f"onecode: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("onecode: interrupted, nothing is written", file=sys.stderr)
-        return 130
-    finally:
-        servers.stop_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    bench_main.raise_files()
+    os.makedirs(chosen.out, exist_ok=True)
+    results = json.load(open(path, encoding="utf-8")) if os.path.exists(path) else {}
+    results["machine"] = bench_main.machine(chosen)
+    bench = Bench(chosen, folder)
+    for part in chosen.parts:
+        print(f"{part}:", flush=True)
+        results[part] = handshakes(bench) if part == "handshakes" else held(bench, part)
+    for name, content in {"hostile.json": json.dumps(results, indent=1) + "\n", "hostile.md": markdown(results)}.items():
+        with open(os.path.join(chosen.out, name), "w", encoding="utf-8") as file:
+            file.write(content)
+    print("\n" + markdown(results))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = options()
+    sys.exit(stage.perform("hostile", lambda folder: measure(asked, folder)))

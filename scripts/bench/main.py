@@ -6,11 +6,8 @@ import os
 import platform
 import re
 import resource
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import ahead
@@ -19,6 +16,7 @@ import elsewhere
 import instructions
 import report
 import servers
+import stage
 import tls
 from servers import ROOT, Failed
 
@@ -133,14 +131,14 @@ def machine(chosen):
     }
 
 
-def raise_files():
+def raise_files(least=FILES_MIN):
     """Two CPUs and as many open files as connections are held."""
     if not {0, 1} <= os.sched_getaffinity(0):
         raise Failed("CPUs 0 and 1 are needed: one for the servers, one for the load")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and hard < FILES_MIN:
-        raise Failed(f"{FILES_MIN} open files are needed for 10,000 connections; here are {hard} (ulimit -Hn)")
+    if hard != resource.RLIM_INFINITY and hard < least:
+        raise Failed(f"{least} open files are needed for so many connections; here are {hard} (ulimit -Hn)")
 
 
 def check_host(chosen):
@@ -223,40 +221,21 @@ def check(chosen):
     return 0
 
 
-def main():
-    chosen = options()
-    if chosen.check:
-        return check(chosen)
-    # Ctrl-C and a kill end it as any error does: everything that was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = tempfile.mkdtemp(prefix="onecode-bench-")
-    # nginx's worker runs as another user and must find its files; what is secret in here has modes of its own.
-    os.chmod(folder, 0o711)
-    servers.LOGS.folder = folder
+def perform(chosen, folder):
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
     bench = cases.Bench(chosen, folder, target, os.path.join(ROOT, "target", "bench"))
     results = {"machine": machine(chosen), "notes": bench.notes}
     began = time.monotonic()
-    try:
-        if chosen.target:
-            return 1 if elsewhere.measure(bench) else 0
-        check_host(chosen)
-        failed = measure(bench, chosen, results)
-        check_steal(results)
-        write(results, chosen.out)
-        print(f"took {time.monotonic() - began:.0f} s")
-        return 1 if failed else 0
-    except (Failed, OSError) as error:
-        print(f"onecode: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("onecode: interrupted, nothing is written", file=sys.stderr)
-        return 130
-    finally:
-        servers.stop_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    if chosen.target:
+        return 1 if elsewhere.measure(bench) else 0
+    check_host(chosen)
+    failed = measure(bench, chosen, results)
+    check_steal(results)
+    write(results, chosen.out)
+    print(f"took {time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = options()
+    sys.exit(check(asked) if asked.check else stage.perform("bench", lambda folder: perform(asked, folder)))

@@ -8,6 +8,7 @@ process dies. CPU time is what the kernel charges the processes themselves: the 
 import ctypes
 import glob
 import http.client
+import json
 import os
 import re
 import signal
@@ -54,16 +55,34 @@ def stop_all():
         stop(process)
 
 
-def run(command, timeout_s, **options):
-    """Runs a process to its end, with a bound, and returns its output; it may fail."""
-    process = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def start_piped(command, **options):
+    """One whose output is read at its end."""
+    return start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def output(process, timeout_s):
+    """What it has said at its end, for which there is a bound."""
     try:
-        out, err = process.communicate(timeout=timeout_s)
+        return process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise Failed(f"{command[0]}: no end after {timeout_s:.0f} s") from None
+        raise Failed(f"{process.args[0]}: no end after {timeout_s:.0f} s") from None
     finally:
         stop(process)
+
+
+def run(command, timeout_s, **options):
+    """Runs a process to its end, with a bound, and returns its output; it may fail."""
+    process = start_piped(command, **options)
+    out, err = output(process, timeout_s)
     return process.returncode, out, err
+
+
+def ended(process, timeout_s):
+    """The report of a load generator at its end."""
+    out, err = output(process, timeout_s)
+    if not out.startswith("{"):
+        raise Failed(f"load: {err.strip()}")
+    return json.loads(out)
 
 
 def user_s():
@@ -253,6 +272,7 @@ class Onecode(Server):
             return next((line.strip() for line in file if "driver" in line), "")
 
     def metric(self, name):
+        """The sum over its labels, unless it is named with them."""
         return metrics(self.admin_url, [name])[0]
 
 

@@ -4,7 +4,6 @@ import html
 import json
 import math
 import os
-import re
 
 import figures
 from report import svg, table, text
@@ -19,12 +18,6 @@ OTHERS_MAX = 0.05
 # To reach: first visits and returns, to those of the others.
 FIRST_TO_OLD_MIN, FIRST_TO_INFORMED_MIN, CPU_TO_INFORMED_MAX = 30, 1.0, 0.5
 RETURN_TO_OLD_MIN, RETURN_TO_INFORMED_MIN, BOUND_BUSY_MIN = 200, 2.0, 0.95
-
-
-def write_json(folder, name, results):
-    with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
-        # A line for every second, not for each of its figures.
-        file.write(re.sub(r"\{[^{}\[\]]*\}", lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(results, indent=1)) + "\n")
 
 
 def read_json(folder, name):

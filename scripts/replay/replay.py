@@ -3,11 +3,7 @@
 import argparse
 import json
 import os
-import shutil
-import signal
 import sys
-import tempfile
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "bench"))
@@ -16,6 +12,7 @@ import cases
 import figures
 import main as bench_main
 import servers
+import stage
 import tls as bench_tls
 from servers import ROOT, Failed
 
@@ -88,39 +85,14 @@ def plan(seconds, base):
     return ",".join(f"{second:g}:{rate:g}" for second, rate in points), starts
 
 
-class Sampler:
-    """Reads counters beside a run, twice a second: the wire, the server's CPU, both CPUs."""
+def sampler(line, contender):
+    """Counters beside a run, twice a second: the wire, the server's CPU, both CPUs."""
 
-    def __init__(self, line, contender):
-        self.line, self.contender, self.samples, self.over = line, contender, [], threading.Event()
-        self.failed = None
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
+    def read():
+        wire_bytes, drops = line.counters()
+        return wire_bytes * 8, drops, contender.cpu_s(), *busy_s(), servers.others_s()
 
-    def run(self):
-        try:
-            over = False
-            while not over:
-                # The last sample is of after the end.
-                over = self.over.wait(SAMPLE_S if self.samples else 0)
-                wire_bytes, drops = self.line.counters()
-                self.samples.append((time.time(), wire_bytes * 8, drops, self.contender.cpu_s(), *busy_s(), servers.others_s()))
-        except (Failed, OSError, ValueError, KeyError, IndexError) as error:
-            self.failed = error
-
-    def stop(self):
-        self.over.set()
-        self.thread.join(10)
-        if self.failed:
-            raise Failed(f"sampling: {self.failed}")
-
-    def at(self, when, column):
-        """A counter at a time, between two samples by a straight line."""
-        before = max((sample for sample in self.samples if sample[0] <= when), default=self.samples[0])
-        after = min((sample for sample in self.samples if sample[0] > when), default=self.samples[-1])
-        if after[0] <= before[0]:
-            return before[column]
-        return before[column] + (after[column] - before[column]) * (when - before[0]) / (after[0] - before[0])
+    return stage.Samples(read, SAMPLE_S)
 
 
 def busy_s():
@@ -159,17 +131,17 @@ class Replay:
         asked, starts = plan(chosen.seconds, base)
         try:
             found = contender.check()
-            sampler = Sampler(self.line, contender)
+            samples = sampler(self.line, contender)
             kept = ["--page-cached"] if contenders.PAGES_KEPT[name] else []
             result = self.crowd(["--plan", asked, "--page", "/", *kept, "--connections", CONNECTIONS, "--patience", PATIENCE_S,
                                  "--reloads", RELOADS, "--pause", PAUSE_S], chosen.seconds + PATIENCE_S * (RELOADS + 1) + 30)
             time.sleep(SAMPLE_S)
-            sampler.stop()
+            samples.stop()
         finally:
             contender.stop()
         for number, second in enumerate(result["seconds"]):
             since, until = result["started_unix_s"] + number, result["started_unix_s"] + number + 1
-            of = lambda column: sampler.at(until, column) - sampler.at(since, column)
+            of = lambda column: samples.at(until, column) - samples.at(since, column)
             second.update(wire_bits=round(of(1)), wire_drops=round(of(2)), server_cpu=round(of(3), 4),
                           server_cpu_all=round(of(4), 4), crowd_cpu_all=round(of(5), 4), others=round(max(of(6), 0), 4))
         found.update(result, phases=starts, **summary(result["seconds"], starts, chosen.seconds))
@@ -250,11 +222,11 @@ def maximum(replay, name, arguments, seconds, tls_files):
     contender = replay.cast.start(name, tls_files)
     try:
         resumed = lambda: contender.servers[0].metric(bench_tls.RESUMED) if name == "onecode" else 0
-        sampler, resumed_before = Sampler(replay.line, contender), resumed()
+        samples, resumed_before = sampler(replay.line, contender), resumed()
         arguments = ["--closed", "--duration", seconds, "--connections", CLOSED_CONNECTIONS, "--patience", 20, "--reloads", 0, *arguments]
         trust = ["--trust", tls_files[0]] if tls_files else []
         result = replay.crowd(arguments + trust, seconds + 40, "https" if tls_files else "http")
-        sampler.stop()
+        samples.stop()
         if "--resume" in arguments and name == "onecode" and resumed() - resumed_before < 0.9 * result["served"]:
             raise Failed(f"{resumed() - resumed_before:.0f} of {result['served']} handshakes were resumed")
     finally:
@@ -262,7 +234,7 @@ def maximum(replay, name, arguments, seconds, tls_files):
     # The first second has the start of all connections at once, the last is not whole.
     since = result["started_unix_s"] + (1 if seconds > 2 else 0)
     until = result["started_unix_s"] + seconds
-    of = lambda column: sampler.at(until, column) - sampler.at(since, column)
+    of = lambda column: samples.at(until, column) - samples.at(since, column)
     served = sum(second["served"] for second in result["seconds"][1 if seconds > 2 else 0:seconds])
     length_s = until - since
     return {"per_s": served / length_s, "cpu_us": of(3) * 1e6 / max(served, 1), "busy_us": of(4) * 1e6 / max(served, 1), "wire_bits_per_s": of(1) / length_s,
@@ -287,7 +259,7 @@ def measure(chosen, folder):
              "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("ONECODE_")}}
     if chosen.only == ["maxima"]:
         results = {**about, "rows": maxima(replay)}
-        page.write_json(chosen.out, "replay-maxima.json", results)
+        figures.write_json(os.path.join(chosen.out, "replay-maxima.json"), results)
         print("\n" + "\n".join(page.maxima_table(results)))
     else:
         crowd = {"connections": CONNECTIONS, "patience_s": PATIENCE_S, "reloads": RELOADS, "pause_s": PAUSE_S,
@@ -297,39 +269,18 @@ def measure(chosen, folder):
             print(f"{base:,} people a second, {base * PEAK:,} at the peak; {about['link']}:", flush=True)
             days = {name: replay.day(name, base) for name in NAMES if name in chosen.only}
             results["crowds"].append({"base_per_s": base, "peak_per_s": base * PEAK, "plan": plan(chosen.seconds, base)[0], "days": days})
-        page.write_json(chosen.out, "replay.json", results)
+        figures.write_json(os.path.join(chosen.out, "replay.json"), results)
     page.write(chosen.out)
     print(f"\nresults: {os.path.relpath(chosen.out, os.getcwd())}")
 
 
-def main():
-    chosen = options()
-    # Ctrl-C and a kill end it as any error does: everything that was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = None
-    try:
-        check_host()
-        os.makedirs(chosen.out, exist_ok=True)
-        if chosen.check:
-            return 0
-        folder = tempfile.mkdtemp(prefix="onecode-replay-")
-        # nginx's worker runs as another user and must find its files; what is secret in here has modes of its own.
-        os.chmod(folder, 0o711)
-        servers.LOGS.folder = folder
+def perform(chosen, folder):
+    check_host()
+    os.makedirs(chosen.out, exist_ok=True)
+    if not chosen.check:
         measure(chosen, folder)
-        return 0
-    except (Failed, OSError) as error:
-        print(f"onecode: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("onecode: interrupted, nothing is written", file=sys.stderr)
-        return 130
-    finally:
-        servers.stop_all()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    asked = options()
+    sys.exit(stage.perform("replay", lambda folder: perform(asked, folder)))
