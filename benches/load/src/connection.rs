@@ -60,6 +60,8 @@ pub struct Connection {
     head: Option<Head>,
     /// When the request in progress was due.
     due: Option<Instant>,
+    /// When the last one was all sent.
+    sent: Option<Instant>,
 }
 
 /// What is kept of an answer whose length is known: thousands of pages may be on their way at once.
@@ -89,7 +91,7 @@ impl Connection {
     /// A connection to be opened with its first request.
     pub fn new(dial: Dial) -> Connection {
         let (request, answer) = (Vec::new(), Vec::new());
-        Connection { dial, stream: None, request, written: 0, answer, dropped: 0, head: None, due: None }
+        Connection { dial, stream: None, request, written: 0, answer, dropped: 0, head: None, due: None, sent: None }
     }
 
     /// Begins a request; `advance` carries it on.
@@ -108,7 +110,7 @@ impl Connection {
         self.written = 0;
         self.answer.clear();
         (self.dropped, self.head) = (0, None);
-        self.due = Some(due);
+        (self.due, self.sent) = (Some(due), None);
         Ok(())
     }
 
@@ -127,6 +129,9 @@ impl Connection {
         let Some(stream) = &mut self.stream else { return Ok(Event::Pending) };
         while self.due.is_some() && self.written < self.request.len() {
             self.written += stream.write(&self.request[self.written..])?;
+            if self.written == self.request.len() {
+                self.sent = Some(Instant::now());
+            }
         }
         let mut buffer = [0; 16_384];
         loop {
@@ -164,6 +169,11 @@ impl Connection {
         let was_busy = self.due.is_some();
         self.close();
         if was_busy { Event::Failed(failure) } else { Event::Ended }
+    }
+
+    /// When the last request was all sent, as far as it was.
+    pub fn sent(&self) -> Option<Instant> {
+        self.sent
     }
 
     /// When the last answer says to come back, in Unix seconds.

@@ -4,7 +4,8 @@
 //!
 //! They come by a plan of so many a second (`--plan`), at times that are random and the same in every run, whatever
 //! became of those before, and their time runs from then until they have the code, through all that they try. Or, to find a maximum
-//! (`--closed`), as many at once as there are connections, the next when one is done.
+//! (`--closed`), as many at once as there are connections, the next when one is done. They are drawn at random, or come one after
+//! the other (`--in-order`), so that nobody comes twice; and they may keep their connection for a while (`--stay`), as a browser does.
 //!
 //! One thread, one epoll loop, no more connections than asked for: who finds none waits here, and both time and patience
 //! run. The report is one JSON object with a line for every second.
@@ -117,6 +118,8 @@ struct Second {
     late_us: u64,
     /// Of those who came in this second, who were served in the end.
     served_of_arrived: u64,
+    /// Of those served in it, whose answer was out past the deadline.
+    overdue: u64,
 }
 
 /// A crowd on its way.
@@ -131,14 +134,22 @@ struct Crowd<'a> {
     pausing: VecDeque<(Instant, Person)>,
     /// When the patience with each try ends.
     patience: VecDeque<(Instant, usize, u64)>,
+    /// People who have their code and keep their connection, until when.
+    staying: VecDeque<(Instant, usize)>,
     requests: Requests,
     residents: u64,
+    /// Whose turn it is where they come in order.
+    next_resident: u64,
     chance: Chance,
+    /// When the last poll ended, and for how long nobody had looked at its events.
+    polled: Instant,
+    unseen: Duration,
     started: Instant,
     seconds: Vec<Second>,
-    /// Of the second in progress, and of all.
+    /// Of the second in progress, of all, and of those served.
     times: Histogram<u64>,
     all_times: Histogram<u64>,
+    served_times: Histogram<u64>,
     statuses: BTreeMap<u16, u64>,
 }
 
@@ -169,12 +180,17 @@ impl<'a> Crowd<'a> {
             waiting: VecDeque::new(),
             pausing: VecDeque::new(),
             patience: VecDeque::new(),
+            staying: VecDeque::new(),
             requests,
             residents,
+            next_resident: 0,
             chance: Chance(1),
+            polled: Instant::now(),
+            unseen: Duration::ZERO,
             started: Instant::now(),
             seconds: vec![Second::default()],
             all_times: times.clone(),
+            served_times: times.clone(),
             times,
             statuses: BTreeMap::new(),
         })
@@ -218,7 +234,9 @@ impl<'a> Crowd<'a> {
             let ahead = Duration::from_secs_f64(ahead.min(0.01));
             let sleep = if ahead >= SLEEP_LEAST { ahead - Duration::from_millis(1) } else { Duration::ZERO };
             let before = Instant::now();
+            let looked_away = before - self.polled;
             self.poll.poll(&mut events, Some(sleep))?;
+            (self.polled, self.unseen) = (Instant::now(), looked_away);
             // A turn in which nothing happens is one of waiting, as is sleep.
             if events.is_empty() && turn == 0 {
                 idle = now.elapsed();
@@ -257,7 +275,8 @@ impl<'a> Crowd<'a> {
     /// Someone comes.
     fn arrive(&mut self, due_s: f64, now: Instant) {
         let due = self.started + Duration::from_secs_f64(due_s);
-        let resident = self.chance.next() % self.residents;
+        let resident = if self.options.in_order { self.next_resident } else { self.chance.next() } % self.residents;
+        self.next_resident += 1;
         self.waiting.push_back((now, Person { due, resident, reloads: 0, has_page: false }));
         // Who is noticed late counts where they belong.
         self.seconds[due_s as usize].arrived += 1;
@@ -292,6 +311,13 @@ impl<'a> Crowd<'a> {
         {
             self.pausing.pop_front();
             self.waiting.push_back((now, person));
+        }
+        while let Some((until, index)) = self.staying.front().copied()
+            && until <= now
+        {
+            self.staying.pop_front();
+            self.lines[index].connection.close();
+            self.idle.push(index);
         }
     }
 
@@ -395,15 +421,29 @@ impl<'a> Crowd<'a> {
         }
     }
 
+    /// Whether the last answer was out past the deadline after its request was, however late it was noticed here.
+    fn is_overdue(&self, index: usize) -> bool {
+        let late = self.unseen + self.polled.elapsed();
+        let sent = self.lines[index].connection.sent();
+        sent.is_some_and(|sent| sent.elapsed().saturating_sub(late) > self.options.deadline)
+    }
+
     /// Someone is done with their connection.
     fn leave(&mut self, index: usize, served: bool) {
+        let is_overdue = served && self.is_overdue(index);
         let line = &mut self.lines[index];
-        line.connection.close();
         let Some(person) = line.person.take() else { return };
-        self.idle.push(index);
+        if served && !self.options.stay.is_zero() {
+            self.staying.push_back((Instant::now() + self.options.stay, index));
+        } else {
+            line.connection.close();
+            self.idle.push(index);
+        }
         if !served {
             return self.refused(person);
         }
+        self.served_times.saturating_record(person.due.elapsed().as_micros() as u64);
+        self.second().overdue += u64::from(is_overdue);
         self.second().served += 1;
         let arrived = (person.due - self.started).as_secs() as usize;
         self.seconds[arrived].served_of_arrived += 1;
@@ -418,24 +458,29 @@ impl<'a> Crowd<'a> {
         let _ = write!(
             text,
             "\"arrived\": {}, \"served\": {}, \"gave_up\": {}, \"reloads\": {}, \"refused\": {}, \"broken\": {}, \
-             \"statuses\": {{{}}}, \"latency_us\": {{\"p50\": {}, \"p99\": {}, \"max\": {}}}, \"seconds\": [",
+             \"overdue\": {}, \"statuses\": {{{}}}, \"latency_us\": {{\"p50\": {}, \"p99\": {}, \"max\": {}}}, \
+             \"served_latency_us\": {{\"p50\": {}, \"p99\": {}, \"max\": {}}}, \"seconds\": [",
             sum(|second| second.arrived),
             sum(|second| second.served),
             sum(|second| second.gave_up),
             sum(|second| second.reloads),
             sum(|second| second.refused),
             sum(|second| second.broken),
+            sum(|second| second.overdue),
             statuses.join(", "),
             self.all_times.value_at_quantile(0.5),
             self.all_times.value_at_quantile(0.99),
             self.all_times.max(),
+            self.served_times.value_at_quantile(0.5),
+            self.served_times.value_at_quantile(0.99),
+            self.served_times.max(),
         );
         for (number, second) in self.seconds.iter().enumerate() {
             let _ = write!(
                 text,
                 "{}{{\"arrived\": {}, \"served\": {}, \"served_of_arrived\": {}, \"gave_up\": {}, \"reloads\": {}, \
                  \"refused\": {}, \"broken\": {}, \"bytes\": {}, \"open\": {}, \"waiting\": {}, \"p50_us\": {}, \
-                 \"p99_us\": {}, \"idle_us\": {}, \"late_us\": {}}}",
+                 \"p99_us\": {}, \"idle_us\": {}, \"late_us\": {}, \"overdue\": {}}}",
                 if number > 0 { ", " } else { "" },
                 second.arrived,
                 second.served,
@@ -451,6 +496,7 @@ impl<'a> Crowd<'a> {
                 second.p99_us,
                 second.idle_us,
                 second.late_us,
+                second.overdue,
             );
         }
         text + "]}"

@@ -1,8 +1,8 @@
 //! `--hostile KIND`: connections that mean harm, for an honest client beside them to be measured.
 //!
 //! `heads`, `bodies` and `readers` are opened all at once and held: the first two send one byte a second, the last asks for
-//! more than the kernel's buffers take and reads 64 bytes a second. The others come at a rate (`--rate`), and do to a TLS
-//! listener: `silent` nothing; `garbage` no TLS; `half` the first half of a hello; `cut` a good hello, for which the server makes
+//! more than the kernel's buffers take and reads 64 bytes a second. The others come at a rate (`--rate`): `begun` sends half a
+//! head, and nothing more. The rest do to a TLS listener: `silent` nothing; `garbage` no TLS; `half` the first half of a hello; `cut` a good hello, for which the server makes
 //! its keys and its signature, and away; `junk` the same, then a record that nobody can open. All hellos are one, made
 //! once: an attacker does not work where their victim does.
 //!
@@ -47,15 +47,16 @@ pub enum Kind {
     Half,
     Cut,
     Junk,
+    Begun,
 }
 
 impl FromStr for Kind {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Kind, ()> {
-        use Kind::{Bodies, Cut, Garbage, Half, Heads, Junk, Readers, Silent};
-        let names = ["heads", "bodies", "readers", "silent", "garbage", "half", "cut", "junk"];
-        let kinds = [Heads, Bodies, Readers, Silent, Garbage, Half, Cut, Junk];
+        use Kind::{Begun, Bodies, Cut, Garbage, Half, Heads, Junk, Readers, Silent};
+        let names = ["heads", "bodies", "readers", "silent", "garbage", "half", "cut", "junk", "begun"];
+        let kinds = [Heads, Bodies, Readers, Silent, Garbage, Half, Cut, Junk, Begun];
         names.iter().position(|name| *name == text).map(|index| kinds[index]).ok_or(())
     }
 }
@@ -124,6 +125,7 @@ fn words(options: &Options, kind: Kind) -> io::Result<Vec<u8>> {
             one.repeat(options.pipelined)
         }
         Kind::Silent => Vec::new(),
+        Kind::Begun => format!("GET / HTTP/1.1\r\nHost: {host}\r\nA").into_bytes(),
         Kind::Garbage => (0..200_u8).map(|byte| byte.wrapping_mul(37) | 1).collect(),
         Kind::Half | Kind::Cut | Kind::Junk => {
             let hello = options.dial.hello()?;

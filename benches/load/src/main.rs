@@ -77,8 +77,8 @@ struct Load<'a> {
     options: &'a Options,
     poll: Poll,
     connections: Vec<Connection>,
-    /// Connections without a request.
-    idle: Vec<usize>,
+    /// Connections without a request, the one that has been so for the longest first.
+    idle: VecDeque<usize>,
     /// When the requests were due that wait for a connection, and whose they are where that is settled.
     waiting: VecDeque<(Instant, Option<u64>)>,
     /// Residents who will come back, by when.
@@ -96,7 +96,8 @@ impl<'a> Load<'a> {
     fn new(options: &'a Options) -> io::Result<Load<'a>> {
         let requests = Requests::open(options)?;
         let poll = Poll::new()?;
-        let connections = (0..options.connections).map(|_| Connection::new(options.dial.clone())).collect();
+        let dial = |number| if options.dial.has_sources() { options.dial.of(number) } else { options.dial.clone() };
+        let connections = (0..options.connections).map(|number| Connection::new(dial(number))).collect();
         let idle = (0..options.connections).rev().collect();
         let (waiting, returning, report) = (VecDeque::new(), BinaryHeap::new(), Report::new());
         let (residents, steps) = (vec![0; options.connections], vec![0; options.connections]);
@@ -176,7 +177,8 @@ impl<'a> Load<'a> {
     fn dispatch(&mut self) -> io::Result<()> {
         while !self.idle.is_empty() {
             let Some((due, resident)) = self.waiting.pop_front() else { break };
-            let Some(index) = self.idle.pop() else { break };
+            let next = if self.options.in_turn { self.idle.pop_front() } else { self.idle.pop_back() };
+            let Some(index) = next else { break };
             let requests = &mut self.requests;
             let (whose, opened) = (&mut self.residents[index], &mut self.opened);
             let (opening, host, residents) = (self.options.opening, &*self.options.host, self.options.residents);
@@ -196,7 +198,7 @@ impl<'a> Load<'a> {
                 // No address or descriptor is left for another connection.
                 Err(_) => {
                     self.report.failures[Failure::Broken as usize] += 1;
-                    self.idle.push(index);
+                    self.idle.push_back(index);
                 }
             }
         }
@@ -245,7 +247,7 @@ impl<'a> Load<'a> {
         if self.options.new_connections || self.options.opening {
             connection.close();
         }
-        self.idle.push(index);
+        self.idle.push_back(index);
     }
 
     /// Gives up on answers that take too long.
@@ -254,7 +256,7 @@ impl<'a> Load<'a> {
             if connection.has_waited(now, ANSWER_TIMEOUT) {
                 connection.close();
                 self.report.failures[Failure::Timeout as usize] += 1;
-                self.idle.push(index);
+                self.idle.push_back(index);
             }
         }
     }

@@ -13,11 +13,11 @@ use crate::stream::{Dial, Wishes};
 const USAGE: &str = "usage: load --url http[s]://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
                      [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
                      [--returning]] [--field 'Name: value']... [--post FILE | --scans N] \
-                     [--opening] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]] \
+                     [--opening] [--in-turn] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]] \
                      [--sources ADDRESS/COUNT] \
                      | load --crowd --url URL {--plan S:RATE,S:RATE,... | --closed --duration S} [--page PATH \
-                     [--page-cached]] [--patience S] [--reloads N] [--pause S] and as above \
-                     | load --hostile {heads|bodies|readers [--pipelined N]|silent|garbage|half|cut|junk} --url URL \
+                     [--page-cached]] [--patience S] [--reloads N] [--pause S] [--stay S] [--in-order] [--deadline S] and as above \
+                     | load --hostile {heads|bodies|readers [--pipelined N]|silent|garbage|half|cut|junk|begun} --url URL \
                      --duration S and as above";
 
 /// What was asked for.
@@ -58,6 +58,8 @@ pub struct Options {
     pub scans: u32,
     /// Each request is an opening: page, session and refresh of the next demo resident, over one new connection.
     pub opening: bool,
+    /// Connections take turns: else the one that was used last is used next.
+    pub in_turn: bool,
     /// Sleep to the millisecond between requests, to leave the CPU to another generator whose latencies count.
     pub coarse: bool,
     /// Hold the connections open instead of asking at a rate.
@@ -80,6 +82,12 @@ pub struct Options {
     pub reloads: u32,
     /// How long they look at a refusal before they do.
     pub pause: Duration,
+    /// How long they keep their connection once they have their code.
+    pub stay: Duration,
+    /// They are the residents in the order of the file.
+    pub in_order: bool,
+    /// Answers that are out longer than this after their request are counted.
+    pub deadline: Duration,
 }
 
 impl Options {
@@ -110,6 +118,7 @@ impl Options {
                 "--post" => options.post = Some(value()?.into()),
                 "--scans" => options.scans = number(&name, &value()?)?,
                 "--opening" => options.opening = true,
+                "--in-turn" => options.in_turn = true,
                 "--coarse" => options.coarse = true,
                 "--hold" => options.hold = true,
                 "--crowd" => options.crowd = true,
@@ -127,6 +136,9 @@ impl Options {
                 "--patience" => options.patience = seconds(&name, &value()?)?,
                 "--reloads" => options.reloads = number(&name, &value()?)?,
                 "--pause" => options.pause = seconds(&name, &value()?)?,
+                "--stay" => options.stay = seconds(&name, &value()?)?,
+                "--in-order" => options.in_order = true,
+                "--deadline" => options.deadline = seconds(&name, &value()?)?,
                 "--sources" => sources = Some(range(&name, &value()?)?),
                 _ => return Err(format!("no option {name}\n{USAGE}")),
             }
@@ -168,6 +180,7 @@ impl Options {
             post: None,
             scans: 0,
             opening: false,
+            in_turn: false,
             coarse: false,
             hold: false,
             crowd: false,
@@ -179,6 +192,9 @@ impl Options {
             patience: Duration::from_secs(3),
             reloads: 3,
             pause: Duration::from_secs(1),
+            stay: Duration::ZERO,
+            in_order: false,
+            deadline: Duration::from_secs(1),
         }
     }
 

@@ -73,6 +73,11 @@ impl Dial {
         Dial { sources: Some((first, count)), ..self }
     }
 
+    /// Whether it was told where from.
+    pub fn has_sources(&self) -> bool {
+        self.sources.is_some()
+    }
+
     /// With TLS to a server whose certificate is for `host` and from an authority in the file `trust` (PEM).
     pub fn tls(address: SocketAddr, host: &str, trust: &Path, wishes: Wishes) -> Result<Dial, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", trust.display());
