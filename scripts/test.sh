@@ -155,6 +155,13 @@ replay() {
     python3 scripts/replay/check.py "$scratch/replay"
 }
 
+# Small steps against a demo of its own: all of its test residents are gone again, and the limits are there.
+capacity() {
+    (cd benches/load && CARGO_TARGET_DIR=$root/target/bench cargo build --locked --quiet)
+    python3 scripts/bench/capacity.py --profile debug --peak 5 --p99-ms 2000 --seconds 1 --residents 1000 >"$scratch/limits"
+    grep "^limit_req_zone .*rate=[0-9]*r/s;  # 80%" "$scratch/limits"
+}
+
 need_cargo
 need git git have git
 need "a C compiler" "gcc libc6-dev make" have cc
@@ -203,4 +210,5 @@ step "load" load
 stop
 step "browser" browser
 step "replay" replay
+step "capacity" capacity
 printf '\n== all passed in %d s\n' "$SECONDS"
