@@ -162,10 +162,15 @@ impl Server {
 
     /// The demo, with changes to its command.
     pub fn demo_with(change: impl FnOnce(&mut Command)) -> Server {
+        Server::demo_of(200, change)
+    }
+
+    /// The demo with so many residents.
+    pub fn demo_of(residents: u32, change: impl FnOnce(&mut Command)) -> Server {
         let outer = tempfile::tempdir().unwrap();
         let data = outer.path().join("data");
         let mut command = serve(&data, "127.0.0.1:0");
-        command.args(["--demo", "--residents", "200", "--shards", "2"]);
+        command.args(["--demo", "--residents", &residents.to_string(), "--shards", "2"]);
         change(&mut command);
         Server::start(command, &data, Some(outer))
     }
