@@ -58,7 +58,9 @@ impl Dial {
         let loopback = self.address.ip().is_loopback() && self.address.is_ipv4();
         let sources = self.sources.or(loopback.then_some((Ipv4Addr::new(127, 0, 0, 2), 4)));
         let source = sources.map(|(first, count)| first.to_bits().wrapping_add((number % count as usize) as u32));
-        let mut dial = Dial { source: source.map(Ipv4Addr::from_bits), ..self.clone() };
+        // From there the kernel comes by itself, and finds a port sooner among those that it remembers.
+        let source = source.map(Ipv4Addr::from_bits).filter(|source| *source != Ipv4Addr::LOCALHOST);
+        let mut dial = Dial { source, ..self.clone() };
         if self.resumes
             && let Some((config, _)) = &mut dial.tls
         {
@@ -116,9 +118,8 @@ impl Dial {
 
 /// Begins to connect without TLS, whatever the server speaks, for `--hostile`; one that reads slowly offers a small window.
 pub fn connect_plain(dial: &Dial, registry: &Registry, token: Token, reads_slowly: bool) -> io::Result<TcpStream> {
-    let source = dial.source.unwrap_or(Ipv4Addr::UNSPECIFIED);
     let receive_bytes = reads_slowly.then_some(SLOW_RECEIVE_BYTES);
-    let mut stream = connect_from(source, dial.address, receive_bytes)?;
+    let mut stream = connect_from(dial.source, dial.address, receive_bytes)?;
     stream.set_nodelay(true)?;
     registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
     Ok(stream)
@@ -137,7 +138,7 @@ impl Stream {
     pub fn connect(dial: &Dial, registry: &Registry, token: Token) -> io::Result<Stream> {
         let mut stream = match dial.source {
             None => TcpStream::connect(dial.address)?,
-            Some(source) => connect_from(source, dial.address, None)?,
+            source => connect_from(source, dial.address, None)?,
         };
         stream.set_nodelay(true)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -163,14 +164,16 @@ impl Stream {
     }
 }
 
-fn connect_from(source: Ipv4Addr, address: SocketAddr, receive_bytes: Option<usize>) -> io::Result<TcpStream> {
+fn connect_from(source: Option<Ipv4Addr>, address: SocketAddr, receive_bytes: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     if let Some(bytes) = receive_bytes {
         socket.set_recv_buffer_size(bytes)?;
         // On loopback, too, the server then keeps no more for it than on a line.
         socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
     }
-    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
         _ => Ok(TcpStream::from_std(socket.into())),
