@@ -101,11 +101,10 @@ fn replay(table: &Table, folder: &Path, after: u64, replayed: &mut Replayed, in_
         let reason = format!("registry.capacity: {full}, fewer than were accepted: raise it");
         return Err((Fatal::Configuration, reason));
     }
-    let added = replayed.records - before;
-    let (records, ms) = (counted(added, "record"), began.elapsed().as_millis());
+    let (added, ms) = (replayed.records - before, began.elapsed().as_millis());
     let torn = replayed.end.torn.map_or_else(String::new, |torn| format!("; {}", told_torn(&torn)));
     if added > 0 || replayed.end.torn.is_some() {
-        eprintln!("onecode: journal: {records} applied after {after} in {ms} ms{torn}");
+        eprintln!("onecode: journal: {} applied after {after} in {ms} ms{torn}", counted(added, "record"));
     }
     Ok(())
 }

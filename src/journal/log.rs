@@ -205,9 +205,7 @@ impl Log {
             }
             done => self.spare = done?,
         }
-        if matches!(self.spare, Spare::Ready) {
-            counters.spare_refused.store(false, Ordering::Relaxed);
-        }
+        counters.spare_refused.fetch_and(!matches!(self.spare, Spare::Ready), Ordering::Relaxed);
         Ok(true)
     }
 

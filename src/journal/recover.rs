@@ -54,8 +54,11 @@ impl Source for Folder {
     }
 
     fn read(&mut self, name: u64, bytes: u64, into: &mut Vec<u8>) -> io::Result<()> {
+        let file = regular_file::open(&segment_path(&self.0, name))?;
         into.clear();
-        regular_file::open(&segment_path(&self.0, name))?.take(bytes).read_to_end(into).map(drop)
+        // At once: what grows is copied, and writes may wait for this.
+        into.reserve(file.metadata()?.len().min(bytes) as usize);
+        file.take(bytes).read_to_end(into).map(drop)
     }
 }
 
