@@ -144,7 +144,7 @@ fn part_base45(bench: &mut Bench, calls: u32) {
 #[inline(never)]
 fn part_matrix(bench: &mut Bench, calls: u32) {
     for _ in 0..calls {
-        bench.settings.painter.paint(black_box(bench.code.symbol()), &mut bench.matrix);
+        bench.settings.painter.paint(black_box(&bench.code.symbol), &mut bench.matrix);
         black_box(&bench.matrix);
     }
 }
@@ -233,7 +233,7 @@ impl Bench {
             next: 1,
             now: NOW,
             session: sessions[0].1.clone(),
-            key: keyring.signing_keys()[0].signer(),
+            key: keyring.signing_keys[0].signer(),
             signed: [0x5a; 125],
             request,
             code,

@@ -75,7 +75,7 @@ fn main() {
         let painter = Painter::at(level);
         let mut matrix = Matrix::blank();
         bench.case(&format!("matrix of a code, {level:?}"), |call| {
-            painter.paint(code(call).symbol(), &mut matrix);
+            painter.paint(&code(call).symbol, &mut matrix);
             matrix.bits()[150]
         });
         bench.case(&format!("matrix of any text, {level:?}"), |call| {
@@ -89,7 +89,7 @@ fn main() {
     });
 
     let mut matrix = Matrix::blank();
-    painter.paint(code(0).symbol(), &mut matrix);
+    painter.paint(&code(0).symbol, &mut matrix);
     let mut chars = [0; MATRIX_CHARS];
     bench.case("base64 of a matrix", |_| matrix.base64(&mut chars));
 
@@ -118,7 +118,7 @@ fn main() {
     });
     bench.case("cold refresh: code, matrix, body", |call| {
         issuer.write(&request(call), &issuer.sign(&request(call)), &mut issued);
-        painter.paint(issued.symbol(), &mut matrix);
+        painter.paint(&issued.symbol, &mut matrix);
         write(&issued, &matrix)
     });
 }

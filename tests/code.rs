@@ -113,7 +113,7 @@ fn codes_under_our_mask_and_under_the_best_one_for_a_reader() {
             let request = CodeRequest { resident, version: 1, status: Status::Green, iat, exp, test: false };
             issuer.write(&request, &issuer.sign(&request), &mut code);
             let mut matrix = Matrix::blank();
-            Painter::default().paint(code.symbol(), &mut matrix);
+            Painter::default().paint(&code.symbol, &mut matrix);
             let best = under_the_best_mask(code.as_bytes());
             ours_is_best += usize::from(best[..] == matrix.bits()[..]);
             let (ours, best) = (STANDARD.encode(matrix.bits()), STANDARD.encode(best));

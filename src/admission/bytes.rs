@@ -11,7 +11,7 @@ use crate::words::Now;
 /// What the node may send.
 pub struct Egress {
     /// Bytes a second; 0: there is no bound.
-    bytes_per_s: u64,
+    pub bytes_per_s: u64,
     /// Up to when, in nanoseconds of the monotonic clock, what was sent has taken the budget.
     spent_until_ns: AtomicU64,
 }
@@ -20,11 +20,6 @@ impl Egress {
     /// A budget in bits a second; none: no bound.
     pub fn new(bits_per_s: Option<u64>) -> Egress {
         Egress { bytes_per_s: bits_per_s.map_or(0, |bits| (bits / 8).max(1)), spent_until_ns: AtomicU64::new(0) }
-    }
-
-    /// Bytes a second; 0: there is no bound.
-    pub fn bytes_per_s(&self) -> u64 {
-        self.bytes_per_s
     }
 
     fn duration_ns(&self, bytes: u64) -> u64 {

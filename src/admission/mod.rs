@@ -165,7 +165,7 @@ impl Admission {
 
     /// Whether nobody bounds what may be sent.
     pub fn is_boundless(&self) -> bool {
-        self.shared.egress.bytes_per_s() == 0
+        self.shared.egress.bytes_per_s == 0
     }
 
     /// Whether there is room for a page.

@@ -131,7 +131,7 @@ pub(super) fn check_empty(folder: &Path, allowed: &[&Path]) -> Result<(), Ended>
 
 fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
     let files = copy_all(&config.data, into)?;
-    let kids = |keyring: &Keyring| keyring.signing_keys().iter().map(|key| key.kid.to_string()).collect();
+    let kids = |keyring: &Keyring| keyring.signing_keys.iter().map(|key| key.kid.to_string()).collect();
     let (key_id, signing_keys) = match (state::key_needed(&into.join(SNAPSHOT_FILE))?, Keyring::open(&config.keys_dir))
     {
         (needed, Ok(keyring)) => (needed.unwrap_or_else(|| hash_key_id(&keyring)), kids(&keyring)),

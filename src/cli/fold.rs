@@ -214,7 +214,7 @@ impl Folder {
                 "onecode: warning: the registry is over {REGISTRY_WARNING_PERCENT} % full, {} of {}: raise \
                  registry.capacity and start again; when it is full, new residents are refused",
                 self.table.used(),
-                self.table.capacity()
+                self.table.capacity
             );
         }
         let disk_bytes = disk_bytes(&self.journal);

@@ -130,7 +130,7 @@ fn print(keyring: &Keyring, now: u64, as_json: bool) -> Result<(), Ended> {
             json!({ "kid": key.kid, "env": key.env, "state": keyring.state(key, now), "created": key.created,
                 "not_before": key.not_before, "not_after": keyring.not_after(key), "revoked": key.revoked })
         };
-        let keys: Vec<_> = keyring.signing_keys().iter().map(listed).collect();
+        let keys: Vec<_> = keyring.signing_keys.iter().map(listed).collect();
         json!({ "keys": keys, "session_epoch": epoch }).to_string()
     } else {
         let at = |word: &str, unix_s: Option<u64>| {
@@ -142,7 +142,7 @@ fn print(keyring: &Keyring, now: u64, as_json: bool) -> Result<(), Ended> {
             let (state, created) = (keyring.state(key, now), rfc3339(key.created));
             format!("{} {} {state} created {created}{from}{until}{revoked}\n", key.kid, key.env)
         };
-        let lines: String = keyring.signing_keys().iter().map(line).collect();
+        let lines: String = keyring.signing_keys.iter().map(line).collect();
         format!("{lines}session epoch {epoch}")
     };
     super::print(format!("{text}\n").as_bytes())
@@ -231,8 +231,8 @@ mod tests {
         assert_eq!(run(parsed(&["rotate", "--data", data])), ExitCode::SUCCESS);
         assert_eq!(run(parsed(&["rotate", "session", "--data", data])), ExitCode::SUCCESS);
         let keyring = Keyring::open(&keys).unwrap();
-        assert_eq!((keyring.signing_keys().len(), keyring.session_key().epoch), (3, 2));
-        let kid = keyring.signing_keys()[0].kid.to_string();
+        assert_eq!((keyring.signing_keys.len(), keyring.session_key().epoch), (3, 2));
+        let kid = keyring.signing_keys[0].kid.to_string();
         assert_eq!(run(parsed(&["revoke", &kid, "--data", data])), ExitCode::SUCCESS);
         assert_eq!(run(parsed(&["revoke", "AAAAAAAAAAA", "--data", data])), ExitCode::from(1));
         assert!(!folder.path().join("none").exists());

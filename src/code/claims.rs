@@ -72,7 +72,8 @@ pub struct CodeBuffer {
     /// Invariant: the first `length` bytes are ASCII.
     text: [u8; CODE_CHARS_MAX],
     length: usize,
-    symbol: Symbol,
+    /// The data of its symbol.
+    pub symbol: Symbol,
 }
 
 #[allow(missing_docs, reason = "where the name says it")]
@@ -83,10 +84,6 @@ impl CodeBuffer {
 
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).expect("the prefix and Base45 are ASCII")
-    }
-
-    pub fn symbol(&self) -> &Symbol {
-        &self.symbol
     }
 }
 
@@ -119,7 +116,7 @@ impl Issuer {
         }
         let templates = |env: Env| {
             let usable = |key: &&SigningKey| key.env == env && key.revoked.is_none();
-            let mut keys: Vec<_> = keyring.signing_keys().iter().filter(usable).collect();
+            let mut keys: Vec<_> = keyring.signing_keys.iter().filter(usable).collect();
             keys.sort_by_key(|key| std::cmp::Reverse(key.age()));
             if keys.is_empty() {
                 return Err(format!("no {env} key is left to sign with: run `onecode keys generate`"));

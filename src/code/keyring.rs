@@ -179,7 +179,7 @@ pub struct Keyring {
     /// Invariant: [`FORMAT`].
     format: u32,
     /// In the order in which they were made.
-    signing_keys: Vec<SigningKey>,
+    pub signing_keys: Vec<SigningKey>,
     /// The key of the hash that makes a resident number of an ID number.
     pub hash_key: Secret<32>,
     pub cti_key: Secret<16>,
@@ -237,11 +237,6 @@ impl Keyring {
         key.revoked.get_or_insert(now_unix_s);
         self.complete(now_unix_s, random);
         true
-    }
-
-    /// All signing keys, oldest first.
-    pub fn signing_keys(&self) -> &[SigningKey] {
-        &self.signing_keys
     }
 
     /// The key that signs a code of that `iat`: the newest that is not revoked and has begun.
@@ -512,7 +507,7 @@ pub(super) mod tests {
         let mut keyring = keyring();
         let old = keyring.active(NOW, Env::Prod).unwrap().kid;
         let new = keyring.rotate_signing(NOW, 86_400, counting_random);
-        let find = |kid| keyring.signing_keys().iter().find(|key| key.kid == kid).unwrap();
+        let find = |kid| keyring.signing_keys.iter().find(|key| key.kid == kid).unwrap();
         assert_eq!(keyring.active(NOW + 86_399, Env::Prod).unwrap().kid, old);
         assert_eq!(keyring.active(NOW + 86_400, Env::Prod).unwrap().kid, new);
         assert_eq!(keyring.state(find(new), NOW), "next");
@@ -531,7 +526,7 @@ pub(super) mod tests {
         let other = keyring.active(NOW - 45, Env::Prod).unwrap().kid;
         assert_ne!(other, kid);
         assert!(keyring.revoke(kid, NOW + 1, counting_random));
-        assert_eq!(keyring.signing_keys().len(), 3);
+        assert_eq!(keyring.signing_keys.len(), 3);
         let jwks = keyring.jwks_json("CN-610100");
         assert!(!jwks.contains(&kid.to_string()) && jwks.contains(&other.to_string()));
     }

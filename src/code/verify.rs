@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(outcome(&trust, &code, IAT), Outcome::Revoked);
         assert_eq!(outcome(&trust, &code, IAT + 1_000), Outcome::Revoked, "revoked comes before expired");
         // The same id twice: each key is tried.
-        let revoked = keyring.signing_keys().iter().find(|key| key.kid == active).unwrap().public_key();
+        let revoked = keyring.signing_keys.iter().find(|key| key.kid == active).unwrap().public_key();
         let mut revoked = TrustedKey::ed25519(DEFAULT_ISSUER, &active.0, &revoked, Env::Prod).unwrap();
         revoked.revoked = true;
         for both in [vec![other.clone(), revoked.clone()], vec![revoked, other]] {

@@ -133,7 +133,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 /// Takes the connections that the kernel has completed already, so that closing the listener resets none of them; where
 /// another process has it, they are that one's.
 fn stop_accepting(worker: &Rc<Worker>, listening: &net::TcpListener) {
-    if worker.shard.borrow().is_handed_on() {
+    if worker.shard.borrow().handed_on {
         return drop(worker.canceller.take().map(Canceller::cancel));
     }
     while let Ok((stream, peer)) = listening.accept() {

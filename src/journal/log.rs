@@ -165,7 +165,7 @@ impl Log {
                 continue;
             }
             self.gather();
-            if self.batch.records() > 0 {
+            if self.batch.records > 0 {
                 self.commit(files).await?;
                 owes_spare = true;
             } else if self.unmarked && (stopping || waited) {
@@ -255,7 +255,7 @@ impl Log {
         while empty < lanes {
             let lane = self.turn % lanes;
             self.turn = (lane + 1) % lanes;
-            let before = self.batch.records();
+            let before = self.batch.records;
             for _ in 0..JOURNAL_TURN_RECORDS {
                 if !self.batch.has_room(self.room()) {
                     return;
@@ -265,13 +265,13 @@ impl Log {
                 self.taken[lane] += 1;
                 self.next += 1;
             }
-            empty = if self.batch.records() == before { empty + 1 } else { 0 };
+            empty = if self.batch.records == before { empty + 1 } else { 0 };
         }
     }
 
     /// Has the batch, or a mark, on disk, and says so.
     async fn commit(&mut self, files: &mut impl Files) -> io::Result<()> {
-        let (counters, records) = (&self.parts.counters, self.batch.records());
+        let (counters, records) = (&self.parts.counters, self.batch.records);
         let bytes = self.batch.close();
         if let Some(current) = &mut self.current {
             write_all(files, Target::Current, current.offset, bytes).await?;

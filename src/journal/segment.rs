@@ -140,7 +140,7 @@ impl Header {
 pub struct Batch {
     bytes: Vec<u8>,
     last_at: usize,
-    records: u64,
+    pub records: u64,
 }
 
 impl Batch {
@@ -158,10 +158,6 @@ impl Batch {
     pub fn has_room(&self, bytes: usize) -> bool {
         let longest = RECORD_HEADER_BYTES + JOURNAL_RECORD_BYTES_MAX;
         self.bytes.len() + longest <= bytes.min(JOURNAL_BATCH_BYTES_MAX)
-    }
-
-    pub fn records(&self) -> u64 {
-        self.records
     }
 
     /// Adds a record, kind and payload, for which there is [room](Self::has_room).

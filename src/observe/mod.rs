@@ -57,7 +57,7 @@ type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 /// All else that is one number: name, help, which.
 const FIGURES: [Figure; 31] = [
     ("onecode_egress_budget_bytes_per_second", "What may be sent; 0: no bound.", |all, _| {
-        all.shared.egress.bytes_per_s() as f64
+        all.shared.egress.bytes_per_s as f64
     }),
     ("onecode_brownout_level", "How many times windows are doubled.", |all, now| {
         f64::from(all.shared.brownout.level(now.unix_s()))
@@ -75,7 +75,7 @@ const FIGURES: [Figure; 31] = [
     ("onecode_residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
     ("onecode_residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
     ("onecode_residents_used", "Places taken, by those removed, too.", |all, _| all.registry.used() as f64),
-    ("onecode_residents_max", "Residents for whom there is room.", |all, _| all.registry.capacity() as f64),
+    ("onecode_residents_max", "Residents for whom there is room.", |all, _| all.registry.capacity as f64),
     ("onecode_journal_records_total", "Records on disk, by this process.", |all, _| of(&all.journal().records)),
     ("onecode_journal_batches_total", "Batches that they were written in.", |all, _| of(&all.journal().batches)),
     ("onecode_journal_bytes_total", "Bytes written, padding included.", |all, _| of(&all.journal().bytes)),

@@ -176,8 +176,8 @@ impl Merger {
     }
 
     fn make_room(&mut self) -> Result<(), Ended> {
-        if self.table.used() == self.table.capacity() {
-            let larger = Table::new(self.table.capacity() * 2 + 1_000)?;
+        if self.table.used() == self.table.capacity {
+            let larger = Table::new(self.table.capacity * 2 + 1_000)?;
             larger.fill(self.table.rows());
             self.table = larger;
         }
@@ -188,7 +188,7 @@ impl Merger {
         let Merger { table, newest, mut report, .. } = self;
         let Some(mut seen) = self.seen else { return Ok((table, report)) };
         seen.sort_unstable();
-        let whole = Table::new(table.capacity())?;
+        let whole = Table::new(table.capacity)?;
         whole.fill(table.rows().filter(|[number, _, version, ..]| {
             let is_gone = seen.binary_search(number).is_err() && table.read(ResidentNumber(*number)).is_some();
             report.kept += u64::from(is_gone && *version > newest);

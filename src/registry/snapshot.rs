@@ -344,7 +344,7 @@ mod tests {
             let snapshot = Snapshot::open(&path).unwrap();
             assert_eq!((snapshot.rows, snapshot.meta), (u64::from(rows), META));
             let loaded = load_into(&snapshot, 10).unwrap();
-            assert_eq!(loaded.capacity(), (rows as usize).max(10));
+            assert_eq!(loaded.capacity, (rows as usize).max(10));
             assert!(loaded.sorted().eq(table.sorted()));
         }
     }

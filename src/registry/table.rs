@@ -74,7 +74,8 @@ pub struct Full {
 pub struct Table {
     /// Invariant: the last cell is the home of number 0 alone, which elsewhere marks an empty cell.
     cells: Cells,
-    capacity: usize,
+    /// Residents for whom there is room.
+    pub capacity: usize,
     /// Apart from what every read reads.
     counts: CachePadded<Counts>,
 }
@@ -99,10 +100,6 @@ impl Table {
         let slots = capacity.div_ceil(7).saturating_mul(8).saturating_add(1);
         let cells = Cells::new(slots.saturating_add(1)).map_err(Fatal::System.at(no_memory))?;
         Ok(Table { cells, capacity, counts: CachePadded::default() })
-    }
-
-    pub fn capacity(&self) -> usize {
-        self.capacity
     }
 
     pub fn len(&self) -> usize {

@@ -199,14 +199,16 @@ pub struct Parts {
 
 /// One shard's endpoints.
 pub struct Service {
-    parts: Parts,
+    /// What it was made of; its shard counts there, asks the admission, and replaces the settings.
+    pub parts: Parts,
     writes: Writes,
     date: DateCache,
     payloads: PayloadCache,
     expected: Expected,
     /// `None` once another process has them.
     used: Option<UsedAssertions>,
-    draining: bool,
+    /// `/readyz` says no.
+    pub draining: bool,
     random: fastrand::Rng,
     /// The name in the certificate of the client at hand.
     client: Option<Arc<str>>,
@@ -234,26 +236,6 @@ impl Service {
         }
     }
 
-    /// What this shard counts.
-    pub fn counters(&self) -> &Counters {
-        &self.parts.counters
-    }
-
-    /// Other settings from here on.
-    pub fn set(&mut self, settings: Arc<Settings>) {
-        self.parts.settings = settings;
-    }
-
-    /// Which listener's requests it answers.
-    pub fn role(&self) -> Role {
-        self.parts.role
-    }
-
-    /// How many shards own residents.
-    pub fn owners(&self) -> usize {
-        self.parts.shards
-    }
-
     /// What this listener's connections are opened with, where it speaks TLS.
     pub fn tls(&self) -> Option<&Arc<Server>> {
         match self.parts.role {
@@ -277,11 +259,6 @@ impl Service {
         self.parts.role != Role::Admin && trusted.iter().any(|net| net.contains(&peer.to_canonical()))
     }
 
-    /// Whether a trusted balancer says it by the PROXY protocol.
-    pub fn expects_proxy(&self) -> bool {
-        self.parts.settings.proxy_protocol
-    }
-
     /// Whether the client speaks TLS, to us or to a trusted balancer.
     fn is_secure(&self, head: &Head<'_>) -> bool {
         let forwarded = || forwarded(head, Field::XForwardedProto).is_some_and(|it| it.eq_ignore_ascii_case("https"));
@@ -303,11 +280,6 @@ impl Service {
     #[inline]
     pub fn handle_turn(&mut self, now: Now) {
         self.parts.admission.handle_turn(now, |level| self.parts.settings.window.lengthened(level).seconds());
-    }
-
-    /// `/readyz` says no from here on.
-    pub fn set_draining(&mut self) {
-        self.draining = true;
     }
 
     /// Which shard must do this; `None`: every owner.
@@ -572,7 +544,7 @@ impl Service {
         };
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };
-        let (residents, epoch) = (registry.len(), settings.session_key.epoch());
+        let (residents, epoch) = (registry.len(), settings.session_key.epoch);
         format!(
             "registry: ok, residents {residents}\nkeys: ok, session epoch {epoch}\nsign-in: {sign_in}\n\
              journal: {journal}\nshards: {serving}, {shards}\n{ready}\n"

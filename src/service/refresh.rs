@@ -132,7 +132,7 @@ fn make(settings: &Settings, request: &CodeRequest, ahead: Option<[u8; SIGNATURE
     let (mut code, mut matrix) = (CodeBuffer::default(), Matrix::blank());
     let signature = ahead.unwrap_or_else(|| settings.issuer.sign(request));
     settings.issuer.write(request, &signature, &mut code);
-    settings.painter.paint(code.symbol(), &mut matrix);
+    settings.painter.paint(&code.symbol, &mut matrix);
     (code, matrix)
 }
 

@@ -101,7 +101,8 @@ impl Token {
 /// The key of all sessions of one epoch. A new epoch, which has a new key, ends all sessions at once.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct SessionKey {
-    epoch: u32,
+    /// 0..=[`EPOCH_MAX`].
+    pub epoch: u32,
     mac: MacKey,
 }
 
@@ -109,11 +110,6 @@ impl SessionKey {
     /// The key of `epoch`; `None` if the epoch is above [`EPOCH_MAX`].
     pub fn new(epoch: u32, key: [u8; 32]) -> Option<SessionKey> {
         (epoch <= EPOCH_MAX).then(|| SessionKey { epoch, mac: MacKey::new(key) })
-    }
-
-    /// The epoch, 0..=[`EPOCH_MAX`].
-    pub const fn epoch(&self) -> u32 {
-        self.epoch
     }
 }
 

@@ -5,17 +5,12 @@ use std::net::IpAddr;
 use super::problem::{self, Problem};
 use super::{ConnectionId, Reply, Role, Route, Service, refresh};
 use crate::admission::rate::Caller;
-use crate::admission::{Admission, Class, Refuser, Verdict};
+use crate::admission::{Class, Refuser, Verdict};
 use crate::http::field::Field;
 use crate::http::head::Head;
 use crate::words::{Now, mix};
 
 impl Service {
-    /// This shard's part in what is served when not all can be.
-    pub fn admission(&mut self) -> &mut Admission {
-        &mut self.parts.admission
-    }
-
     /// What becomes of a request, before its body is read; `held_since_ms` is when it was first told to wait.
     #[inline]
     pub fn judge(&mut self, now: Now, head: &Head<'_>, id: ConnectionId, held_since_ms: Option<u64>) -> Verdict {

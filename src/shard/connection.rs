@@ -375,7 +375,7 @@ impl Connection {
     /// Whether the answer to this request is to be the connection's last.
     pub(super) fn is_spent(&self, context: &Context<'_>) -> bool {
         context.draining
-            || context.service.role() == Role::Redirect
+            || context.service.parts.role == Role::Redirect
             || self.requests >= CONNECTION_REQUESTS_MAX
             || context.now.mono_ms().saturating_sub(self.opened_ms) >= CONNECTION_AGE_MS_MAX
     }

@@ -65,7 +65,7 @@ impl Connection {
         let target = context.service.target(head, has_body || self.is_spent(context));
         let mut reply = self.reply(context, target);
         context.service.refuse_by(by, head, &mut reply);
-        let until_us = (by == Refuser::Delay).then(|| context.service.admission().delay.pause_us(context.now));
+        let until_us = (by == Refuser::Delay).then(|| context.service.parts.admission.delay.pause_us(context.now));
         if target.closes {
             // RFC 9112 §9.3 (9.3b): its body is not read.
             self.end(context.now, EndReason::Closed, has_body);
@@ -85,7 +85,7 @@ impl Connection {
             return;
         }
         let since_ms = self.held_since_ms.filter(|_| !self.input.is_empty());
-        if since_ms.is_some_and(|since_ms| !context.service.admission().is_in_time(context.now, since_ms)) {
+        if since_ms.is_some_and(|since_ms| !context.service.parts.admission.is_in_time(context.now, since_ms)) {
             return self.drop_overdue(context);
         }
         self.consume_input(context);
@@ -93,7 +93,7 @@ impl Connection {
 
     /// Nobody waits for what it asked any more: there is no answer.
     pub(super) fn drop_overdue(&mut self, context: &mut Context<'_>) {
-        context.service.counters().shed[Refuser::Deadline as usize].add(1);
+        context.service.parts.counters.shed[Refuser::Deadline as usize].add(1);
         self.end_at_once(context.now, EndReason::Overdue);
     }
 }
@@ -104,7 +104,7 @@ impl Shard {
     pub fn handle_turn(&mut self, now: Now) {
         self.service.handle_turn(now);
         while !self.holds.is_empty()
-            && let Some(id) = self.holds.next(now, self.service.admission())
+            && let Some(id) = self.holds.next(now, &mut self.service.parts.admission)
         {
             self.with(now, id, |connection, context| connection.resume(context));
             self.settle(now, id);
@@ -115,11 +115,11 @@ impl Shard {
 
     /// How soon, in milliseconds, the driver is to begin another turn although nothing happens.
     pub fn turn_ms(&mut self) -> Option<u64> {
-        (!self.holds.is_empty() || self.service.admission().is_active()).then_some(ACTIVE_TICK_MS)
+        (!self.holds.is_empty() || self.service.parts.admission.is_active()).then_some(ACTIVE_TICK_MS)
     }
 
     /// How many new connections may wait to be accepted, where so many do.
     pub fn backlog(&mut self, queued: u32) -> u32 {
-        self.service.admission().backlog(queued)
+        self.service.parts.admission.backlog(queued)
     }
 }

@@ -43,7 +43,8 @@ pub type Inbox = ArrayQueue<Message>;
 
 /// One shard's side of all the queues.
 pub struct Mailbox {
-    own: usize,
+    /// This shard's number.
+    pub(super) own: usize,
     inboxes: Vec<Arc<Inbox>>,
     /// One bit a shard: something was put into its queue since its bell was last rung.
     rung: Vec<bool>,
@@ -58,11 +59,6 @@ impl Mailbox {
         let mailbox =
             |own| Mailbox { own, inboxes: inboxes.to_vec(), rung: vec![false; inboxes.len()], done: done.clone() };
         (0..inboxes.len()).map(mailbox).collect()
-    }
-
-    /// This shard's number.
-    pub fn own(&self) -> usize {
-        self.own
     }
 
     pub(super) fn shards(&self) -> usize {

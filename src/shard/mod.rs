@@ -63,14 +63,14 @@ pub struct Shard {
     unsent: VecDeque<(usize, Message)>,
     /// When the process ends whatever is in flight, in monotonic milliseconds.
     drain_deadline_ms: Option<u64>,
-    /// Another process has the listener, or is about to.
-    handed_on: bool,
+    /// Another process has the listener, or is about to: it is not to be shut down.
+    pub handed_on: bool,
 }
 
 impl Shard {
     /// A shard without connections that takes so many of them at once.
     pub fn new(service: Service, mailbox: Mailbox, connections_max: usize, now: Now) -> Shard {
-        let is_public = service.role() != Role::Admin;
+        let is_public = service.parts.role != Role::Admin;
         Shard {
             service,
             connections: Arena::with_capacity(connections_max + REFUSED_CONNECTIONS_MAX),
@@ -94,7 +94,7 @@ impl Shard {
 
     /// Where this shard counts, for what only its driver knows.
     pub fn counters(&self) -> &Counters {
-        self.service.counters()
+        &self.service.parts.counters
     }
 
     /// A connection from `peer` was accepted. `None`: all places are taken, close it.
@@ -103,37 +103,37 @@ impl Shard {
         let (mut connection, crowd) = (Connection::new(now), &mut self.crowd);
         connection.secure = self.service.tls().cloned().map(Secure::new);
         connection.is_proxied = self.service.trusts_proxy(peer);
-        connection.awaits_proxy = connection.is_proxied && self.service.expects_proxy();
+        connection.awaits_proxy = connection.is_proxied && self.service.parts.settings.proxy_protocol;
         if !((connection.is_proxied || connection.enter(crowd, peer))
             && (!is_full || connection.is_one_too_many(crowd, problem::CONNECTIONS_FULL)))
         {
             connection.leave(crowd);
-            self.service.counters().connections_refused.add(1);
+            self.service.parts.counters.connections_refused.add(1);
             return None;
         }
         let id = self.connections.insert(connection);
-        self.service.counters().connections_accepted.add(1);
-        self.service.counters().open.set(self.connections.len() as u64);
+        self.service.parts.counters.connections_accepted.add(1);
+        self.service.parts.counters.open.set(self.connections.len() as u64);
         Some(id)
     }
 
     /// Whether the driver is to tell how old what it has just received is, before it hands that in.
     pub fn wants_age(&mut self, now: Now) -> bool {
-        self.service.admission().wants_age(now)
+        self.service.parts.admission.wants_age(now)
     }
 
     /// That age. What came while the connection was not read, since it did not read itself, has not waited for us.
     pub fn handle_age(&mut self, now: Now, id: ConnectionId, age: Age) {
         let reading_since_ms = self.connections.get(id).and_then(|connection| connection.reading_since_ms);
         let waited_ms = reading_since_ms.map_or(0, |since_ms| now.mono_ms().saturating_sub(since_ms));
-        if !self.service.admission().handle_age(Age { ms: age.ms.min(waited_ms), ..age }) {
+        if !self.service.parts.admission.handle_age(Age { ms: age.ms.min(waited_ms), ..age }) {
             self.with(now, id, |connection, context| connection.drop_overdue(context));
         }
     }
 
     /// Bytes were received. They are only lent: what is needed later is copied.
     pub fn handle_received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) {
-        self.service.counters().received_bytes.add(bytes.len() as u64);
+        self.service.parts.counters.received_bytes.add(bytes.len() as u64);
         self.with(now, id, |connection, context| {
             if connection.is_plain() {
                 connection.handle_received(context, bytes);
@@ -152,7 +152,7 @@ impl Shard {
 
     /// A send has ended, all of it.
     pub fn handle_sent(&mut self, now: Now, id: ConnectionId, output: Output) {
-        self.service.counters().sent_bytes.add(output.bytes() as u64);
+        self.service.parts.counters.sent_bytes.add(output.bytes() as u64);
         self.with(now, id, |connection, context| connection.handle_wire_sent(context, output));
         self.settle(now, id);
     }
@@ -167,14 +167,14 @@ impl Shard {
         self.timers.clear(id.slot());
         let reason = connection.retire(&mut self.buffers);
         let reason = if failed && reason == EndReason::Closed { EndReason::Failed } else { reason };
-        self.service.counters().ended[reason as usize].add(1);
-        self.service.counters().open.set(self.connections.len() as u64);
+        self.service.parts.counters.ended[reason as usize].add(1);
+        self.service.parts.counters.open.set(self.connections.len() as u64);
     }
 
     /// What to do next for a connection; [`Next::Close`] for one that is not there any more.
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
-        if connection.has_rest() && !connection.aborted && !self.service.admission().has_room(now) {
+        if connection.has_rest() && !connection.aborted && !self.service.parts.admission.has_room(now) {
             if !std::mem::replace(&mut connection.is_held, true) {
                 self.holds.park(now, id);
             }
@@ -185,13 +185,13 @@ impl Shard {
         let mut next =
             if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
         if let Next::Send(output) = &mut next {
-            if output.body.len() > EGRESS_PIECE_BYTES && !self.service.admission().is_boundless() {
+            if output.body.len() > EGRESS_PIECE_BYTES && !self.service.parts.admission.is_boundless() {
                 let body = output.body.split_off(EGRESS_PIECE_BYTES);
                 connection.rest = Some(Box::new(Output { body, ..self.buffers.slot() }));
             }
             let paid_bytes = connection.prepaid_bytes.min(output.bytes());
             connection.prepaid_bytes -= paid_bytes;
-            self.service.admission().spend(now, output.bytes() - paid_bytes);
+            self.service.parts.admission.spend(now, output.bytes() - paid_bytes);
         }
         let is_reading = matches!(next, Next::Receive | Next::ReceiveOrWake);
         connection.reading_since_ms = is_reading.then(|| connection.reading_since_ms.unwrap_or(now.mono_ms()));
@@ -256,12 +256,12 @@ impl Shard {
                     }
                 }
                 Message::Answer { connection, answer } => self.handle_answer(now, connection, answer),
-                Message::Settings(settings) => self.service.set(settings),
+                Message::Settings(settings) => self.service.parts.settings = settings,
                 Message::Drain => self.drain(now),
                 Message::LetGo(told) => {
                     self.handed_on = true;
                     // Nobody hears it where the process is ending.
-                    let _ = told.send((self.mailbox.own(), self.service.let_go()));
+                    let _ = told.send((self.mailbox.own, self.service.let_go()));
                 }
             }
         }
@@ -271,7 +271,7 @@ impl Shard {
                 Due::Ask(ask) => self.ask_owners(asker, &ask),
             }
         }
-        if let Some((asker, answer)) = self.service.poll_purged(self.mailbox.own()) {
+        if let Some((asker, answer)) = self.service.poll_purged(self.mailbox.own) {
             self.reply(now, asker, answer);
         }
         self.read_on(now);
@@ -305,7 +305,7 @@ impl Shard {
     }
 
     fn reply(&mut self, now: Now, asker: Asker, answer: Answer) {
-        if asker.shard == self.mailbox.own() {
+        if asker.shard == self.mailbox.own {
             self.handle_answer(now, asker.connection, answer);
         } else {
             self.send(asker.shard, Message::Answer { connection: asker.connection, answer });
@@ -352,7 +352,7 @@ impl Shard {
     /// Each connection is closed as soon as it has its answer; new ones, see [`is_closed`](Self::is_closed).
     fn drain(&mut self, now: Now) {
         self.drain_deadline_ms.get_or_insert(now.mono_ms() + DRAIN_MS_MAX);
-        self.service.set_draining();
+        self.service.draining = true;
         let all: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
         all.into_iter().for_each(|id| self.rearm(now, id));
     }
@@ -362,16 +362,11 @@ impl Shard {
         self.drain_deadline_ms.is_some()
     }
 
-    /// Whether the listener is another process's, too, and so not to be shut down.
-    pub fn is_handed_on(&self) -> bool {
-        self.handed_on
-    }
-
     /// Whether the driver is to stop accepting. The admin listener is there until the others have ended or had their
     /// time, to say why they take no more.
     pub fn is_closed(&self, now: Now) -> bool {
         let Some(deadline_ms) = self.drain_deadline_ms else { return false };
-        let is_last = self.service.role() == Role::Admin && !self.handed_on;
+        let is_last = self.service.parts.role == Role::Admin && !self.handed_on;
         !is_last || self.mailbox.others_done() || now.mono_ms() >= deadline_ms
     }
 
@@ -386,13 +381,13 @@ impl Shard {
     /// Whether the driver need not come back before something happens.
     pub fn is_timeless(&mut self) -> bool {
         // Other shards tell nobody when they are done, and a brown-out ends by itself.
-        self.connections.is_empty() && !self.is_draining() && self.service.admission().level(u64::MAX) == 0
+        self.connections.is_empty() && !self.is_draining() && self.service.parts.admission.level(u64::MAX) == 0
     }
 
     fn with(&mut self, now: Now, id: ConnectionId, act: impl FnOnce(&mut Connection, &mut Context<'_>)) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let draining = self.drain_deadline_ms.is_some();
-        let asker = Asker { shard: self.mailbox.own(), connection: id };
+        let asker = Asker { shard: self.mailbox.own, connection: id };
         let (service, buffers, asks) = (&mut self.service, &mut self.buffers, &mut self.asks);
         service.set_client(connection.client(), connection.address, connection.is_proxied);
         let (sliced, slice_bytes) = (&mut self.sliced, &mut self.slice_bytes);
@@ -404,7 +399,7 @@ impl Shard {
         );
         let prepaid_bytes = connection.ready_bytes().saturating_sub(ready_bytes);
         connection.prepaid_bytes += prepaid_bytes;
-        self.service.admission().spend(now, prepaid_bytes);
+        self.service.parts.admission.spend(now, prepaid_bytes);
         if self.slice_bytes == 0 {
             self.mailbox.ring_own();
         }
@@ -412,7 +407,7 @@ impl Shard {
 
     /// Carries out what a request asked of the shards that own its residents.
     fn settle(&mut self, now: Now, id: ConnectionId) {
-        let asker = Asker { shard: self.mailbox.own(), connection: id };
+        let asker = Asker { shard: self.mailbox.own, connection: id };
         while let Some(ask) = self.asks.pop_front() {
             let Some(owner) = self.service.owner(&ask) else {
                 self.ask_owners(asker, &ask);
@@ -426,7 +421,7 @@ impl Shard {
 
     /// Asks one owner, which may be this shard. `Some`: the answer is there already.
     fn ask(&mut self, now: Now, owner: usize, asker: Asker, ask: Ask) -> Option<Answer> {
-        if owner == self.mailbox.own() {
+        if owner == self.mailbox.own {
             return self.service.answer(now, asker, ask);
         }
         match self.mailbox.send(owner, Message::Ask { asker, ask }) {
@@ -437,7 +432,7 @@ impl Shard {
 
     /// Asks every owner. The asker is on the admin shard, which is none.
     fn ask_owners(&mut self, asker: Asker, ask: &Ask) {
-        for owner in 0..self.service.owners() {
+        for owner in 0..self.service.parts.shards {
             self.send(owner, Message::Ask { asker, ask: ask.clone() });
         }
     }

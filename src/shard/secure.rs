@@ -42,7 +42,7 @@ impl Secure {
             session.pending = context.buffers.tail();
         }
         let wire = self.wire.get_or_insert_with(|| context.buffers.wire());
-        let was_handshaking = session.is_handshaking();
+        let was_handshaking = !session.established;
         let received = session.receive(bytes, plain, &mut wire.head);
         if session.pending.is_empty() {
             context.buffers.give_tail(mem::take(&mut session.pending));
@@ -56,7 +56,7 @@ impl Secure {
         let received = received.map_err(|_| reason)?;
         if let Some(kind) = received.established {
             self.client = session.client_name();
-            let counters = context.service.counters();
+            let counters = &context.service.parts.counters;
             let count = if kind == HandshakeKind::Resumed {
                 &counters.tls_resumed_handshakes
             } else {
@@ -190,7 +190,7 @@ impl Connection {
     /// Whether it speaks TLS and its handshake is not done.
     pub(super) fn is_handshaking(&self) -> bool {
         let secure = self.secure.as_ref();
-        secure.is_some_and(|secure| secure.session.as_ref().is_none_or(|session| session.is_handshaking()))
+        secure.is_some_and(|secure| secure.session.as_ref().is_none_or(|session| !session.established))
     }
 
     /// Bytes of a record that is not whole, which count as come.

@@ -161,7 +161,7 @@ pub(super) mod tests {
     #[test]
     fn the_first_row_begins_with_a_finder() {
         let mut matrix = Matrix::blank();
-        Painter::default().paint(some_code(1).symbol(), &mut matrix);
+        Painter::default().paint(&some_code(1).symbol, &mut matrix);
         let finder: Vec<_> = (0..8).map(|x| matrix.is_dark(x, 0)).collect();
         assert_eq!(finder, [true, true, true, true, true, true, true, false]);
         assert!(!matrix.is_dark(SIZE, 0) && !matrix.is_dark(0, SIZE));
@@ -171,7 +171,7 @@ pub(super) mod tests {
     fn a_code_of_every_issuer_has_the_matrix_of_the_crate() {
         for resident in 0..3 {
             for code in issued_by_every_length(resident) {
-                assert_is_drawn(code.symbol(), code.as_bytes());
+                assert_is_drawn(&code.symbol, code.as_bytes());
                 assert_is_drawn(&symbol_of(code.as_bytes()).unwrap(), code.as_bytes());
             }
         }

@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn the_printed_forms_show_every_module() {
         let mut matrix = Matrix::blank();
-        Painter::default().paint(some_code(2).symbol(), &mut matrix);
+        Painter::default().paint(&some_code(2).symbol, &mut matrix);
         let file = png(&matrix);
         let mut reader = ::png::Decoder::new(std::io::Cursor::new(&file)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];

@@ -179,7 +179,7 @@ impl Worker<'_> {
                     self.stop_accepting(now);
                 }
                 // A connection that is accepted while that is cancelled is still ours.
-                let is_accepting = self.accepting && self.shard.is_handed_on();
+                let is_accepting = self.accepting && self.shard.handed_on;
                 if self.shard.is_drained(now, is_accepting) {
                     return Ok(());
                 }
@@ -295,7 +295,7 @@ impl Worker<'_> {
             return;
         }
         self.open = false;
-        if self.shard.is_handed_on() {
+        if self.shard.handed_on {
             let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
             return self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
         }

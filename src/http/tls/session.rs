@@ -21,7 +21,8 @@ pub struct Session {
     /// The part of a record that waits for its rest. Whoever lends buffers puts one here before bytes are received, and
     /// takes it back when it is empty.
     pub pending: Vec<u8>,
-    established: bool,
+    /// The handshake is done.
+    pub established: bool,
     failed: bool,
 }
 
@@ -39,11 +40,6 @@ impl Session {
         // It fails for a fragment size out of range alone, and we set none.
         let connection = UnbufferedServerConnection::new(config).expect("the default fragment size is in range");
         Session { connection, pending: Vec::new(), established: false, failed: false }
-    }
-
-    /// Whether the handshake is not done.
-    pub fn is_handshaking(&self) -> bool {
-        !self.established
     }
 
     /// The name of the client, if it has shown a certificate.
