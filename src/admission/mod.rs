@@ -87,7 +87,8 @@ impl Shared {
 
 /// One shard's part.
 pub struct Admission {
-    shared: Arc<Shared>,
+    /// What it decides with the others.
+    pub shared: Arc<Shared>,
     account: Account,
     /// Whether and whom it sheds for want of time.
     pub delay: Delay,
@@ -102,11 +103,6 @@ impl Admission {
     pub fn new(shared: Arc<Shared>, shards: usize, deadline_ms: u64, rates: Rates) -> Admission {
         let account = Account::new(&shared.egress, shards);
         Admission { shared, account, delay: Delay::default(), rates, deadline_ms, sampled_ms: 0 }
-    }
-
-    /// How many times windows are doubled at `unix_s`.
-    pub fn level(&self, unix_s: u64) -> u32 {
-        self.shared.brownout.level(unix_s)
     }
 
     /// Whether all that comes is served.

@@ -8,10 +8,9 @@ use minicbor::decode::{Decoder, Error};
 /// How deep items may nest: a code needs 2, and the bound keeps recursion off a stranger's stack.
 const DEPTH_MAX: u8 = 8;
 
-/// A reader of the one item that `bytes` are.
-/// Errors: they are not one item and nothing behind it, or it is not in its deterministic encoding: shortest heads,
-/// definite lengths, map keys in bytewise order and so never twice. Floating-point numbers are refused because nothing
-/// of ours has one, and nesting beyond 8 levels.
+/// A reader of the one item that `bytes` are. Errors: they are not one item and nothing behind it, or it is not in its
+/// deterministic encoding: shortest heads, definite lengths, map keys in bytewise order and so never twice.
+/// Floating-point numbers are refused because nothing of ours has one, and nesting beyond 8 levels.
 pub fn only_item(bytes: &[u8]) -> Result<Decoder<'_>, Error> {
     let mut decoder = Decoder::new(bytes);
     item(&mut decoder, DEPTH_MAX)?;

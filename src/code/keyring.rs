@@ -5,7 +5,6 @@
 //! commands and the start of the server come here; a request never does. Randomness and time are handed in, and every
 //! change holds a lock on the folder, so that `import` and `serve`, started together, make one keyring and not two.
 
-use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -76,7 +75,8 @@ impl<const N: usize> Secret<N> {
 }
 
 /// A key id: the first 8 bytes of the RFC 9679 thumbprint of the public key; base64url in text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, derive_more::Display, Serialize, Deserialize)]
+#[display("{}", URL_SAFE_NO_PAD.encode(_0))]
 #[serde(transparent)]
 pub struct Kid(#[serde(with = "base64url")] pub [u8; 8]);
 
@@ -86,12 +86,6 @@ impl Kid {
         // RFC 9679 §3: SHA-256 of the deterministic encoding of {1: 1 (OKP), -1: 6 (Ed25519), -2: x}.
         let cose_key = [&[0xa3, 0x01, 0x01, 0x20, 0x06, 0x21, 0x58, 0x20], &public_key[..]].concat();
         Kid(*digest(&SHA256, &cose_key).as_ref().first_chunk().expect("32 bytes"))
-    }
-}
-
-impl fmt::Display for Kid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 

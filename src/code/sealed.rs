@@ -77,9 +77,8 @@ pub fn seal(keyring: &Keyring, passphrase: &[u8], random: Random) -> Result<Vec<
     Ok(format!("{json}\n").into_bytes())
 }
 
-/// Opens what [`seal`] made.
-/// Errors: another format or version, another passphrase or altered bytes (which cannot be told apart), or a keyring
-/// inside that this version does not read.
+/// Opens what [`seal`] made. Errors: another format or version, another passphrase or altered bytes (which cannot be
+/// told apart), or a keyring inside that this version does not read.
 pub fn open_sealed(sealed: &[u8], passphrase: &[u8]) -> Result<Keyring, String> {
     let damaged = || "this is not a sealed keyring, or it is damaged".to_owned();
     let envelope: Envelope = serde_json::from_slice(sealed).map_err(|_| damaged())?;

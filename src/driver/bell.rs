@@ -13,8 +13,7 @@ pub enum Bell {
     Journal(Thread),
 }
 
-/// A shard's bell, and the end that its driver reads.
-/// Errors when the process has no file descriptors left.
+/// A shard's bell, and the end that its driver reads. Errors when the process has no file descriptors left.
 pub fn bell() -> io::Result<(Bell, UnixStream)> {
     let (bell, pull) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;

@@ -10,7 +10,6 @@ mod listen;
 mod monoio;
 mod uring;
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -29,18 +28,13 @@ use crate::shard::mailbox::{Inbox, Message};
 use crate::shard::{Age, Shard};
 
 /// What runs, and why not something else: the one line of the log that makes a measurement evidence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, derive_more::Display)]
+#[display("{name} ({why})")]
 pub struct Taken {
     /// For the log and the metrics.
     pub name: &'static str,
     run: fn(Seat) -> io::Result<()>,
     why: String,
-}
-
-impl fmt::Display for Taken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.why)
-    }
 }
 
 /// Probes the host and settles which driver runs.

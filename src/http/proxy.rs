@@ -13,9 +13,8 @@ const FIXED_BYTES: usize = 16;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
 
-/// The length of the header that `data` begins with, and the client's address: none where the balancer speaks for itself
-/// (`LOCAL`) or does not know. `None`: more bytes must come.
-/// Errors: no more bytes make a header of this.
+/// The length of the header that `data` begins with, and the client's address: none where the balancer speaks for
+/// itself (`LOCAL`) or does not know. `None`: more bytes must come. Errors: no more bytes make a header of this.
 pub fn parse(data: &[u8]) -> Result<Option<(usize, Option<IpAddr>)>, Malformed> {
     let known = data.len().min(SIGNATURE.len());
     if data[..known] != SIGNATURE[..known] {

@@ -205,7 +205,7 @@ impl ResponseBuffer {
 /// An empty buffer of [`SEND_SLOT_BYTES`].
 impl Default for ResponseBuffer {
     fn default() -> ResponseBuffer {
-        ResponseBuffer { bytes: vec![0; SEND_SLOT_BYTES].into_boxed_slice(), length: 0, status: 0, spoiled: false }
+        ResponseBuffer::with_bytes(SEND_SLOT_BYTES)
     }
 }
 

@@ -171,8 +171,7 @@ impl Table {
     }
 
     /// Applies a statement in the place that was reserved for it, and says whether it stands: one that is no newer than
-    /// what is held changes nothing. Owner only.
-    /// Panics when the place is another resident's.
+    /// what is held changes nothing. Owner only. Panics when the place is another resident's.
     pub fn apply(&self, statement: &Statement, place: Place) -> bool {
         let resident = statement.resident;
         let cell = self.claim_in(resident, place);
@@ -190,9 +189,8 @@ impl Table {
         true
     }
 
-    /// Writes a whole record, new or not, whatever is held. Owner only.
-    /// Errors: [`Full`] when a new resident does not fit; nothing was changed.
-    /// Panics when two threads are caught writing one record: the contract above is broken.
+    /// Writes a whole record, new or not, whatever is held. Owner only. Errors: [`Full`] when a new resident does not
+    /// fit; nothing was changed. Panics when two threads are caught writing one record: the contract above is broken.
     pub fn write(&self, record: &Record) -> Result<(), Full> {
         let cell = self.claim_in(record.resident, self.reserve(record.resident)?);
         self.put(cell, cell.read(), pack(record, PRESENT));

@@ -22,8 +22,7 @@ const WORDS: usize = KEY_WORDS + SIGNATURE_BYTES / 8;
 pub struct Ahead(Cells<WORDS>);
 
 impl Ahead {
-    /// Room for so many signatures, each 128 bytes; 0 to make none.
-    /// Errors: the system has no memory for them.
+    /// Room for so many signatures, each 128 bytes; 0 to make none. Errors: the system has no memory for them.
     pub fn new(signatures: usize) -> io::Result<Ahead> {
         Cells::new(signatures).map(Ahead)
     }

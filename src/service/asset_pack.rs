@@ -44,8 +44,7 @@ pub struct Encoded {
     pub ends: [usize; 3],
 }
 
-/// Packs a body in every encoding that makes it smaller.
-/// Errors: a page that is not UTF-8.
+/// Packs a body in every encoding that makes it smaller. Errors: a page that is not UTF-8.
 pub fn pack(
     route: &str,
     language: Option<&str>,

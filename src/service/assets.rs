@@ -36,8 +36,7 @@ pub struct Library {
 }
 
 impl Library {
-    /// Our own pages, and over them an operator's.
-    /// Errors when the system has no memory.
+    /// Our own pages, and over them an operator's. Errors when the system has no memory.
     pub fn new(operators: Vec<Packed>) -> io::Result<Library> {
         let mut assets = embedded();
         assets.retain(|asset| operators.iter().all(|theirs| theirs.route != asset.route));

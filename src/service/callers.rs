@@ -55,8 +55,7 @@ struct TokensFile {
 }
 
 impl Callers {
-    /// The callers of a tokens file.
-    /// Errors: why it is refused: the place, and never a hash.
+    /// The callers of a tokens file. Errors: why it is refused: the place, and never a hash.
     pub fn from_toml(text: &str) -> Result<Callers, String> {
         let TokensFile { token: tokens } = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].split('\n').count());

@@ -112,7 +112,7 @@ impl Service {
     /// What is to be signed for a resident at a time, and what names it.
     fn request(&self, record: &Record, unix_s: u64) -> (Key, CodeRequest, Times) {
         let (&Record { resident, version, status, test, .. }, settings) = (record, &self.parts.settings);
-        let level = self.parts.admission.level(unix_s);
+        let level = self.parts.admission.shared.brownout.level(unix_s);
         let times = settings.window.lengthened(level).times(resident, unix_s);
         let said = settings.generation << 5 | level << 3 | u32::from(test) << 2 | status as u32;
         let key = Key { resident, version, window: times.iat, said };

@@ -124,8 +124,7 @@ pub fn mint(key: &SessionKey, session: &Session) -> String {
 pub struct Claimed(Token);
 
 impl Claimed {
-    /// Reads a token.
-    /// Errors: it is not 48 base64url characters, or of another version.
+    /// Reads a token. Errors: it is not 48 base64url characters, or of another version.
     pub fn read(token: &[u8]) -> Result<Claimed, Problem> {
         Token::read(token, VERSION).map(Claimed).ok_or(SESSION_INVALID)
     }

@@ -50,8 +50,7 @@ impl Service {
         self.parts.admission.rates.allows(now, Caller::Address(address))
     }
 
-    /// Counts a request of a session or of a device.
-    /// Errors: it is one too many.
+    /// Counts a request of a session or of a device. Errors: it is one too many.
     pub(super) fn limit(&mut self, now: Now, caller: Caller) -> Result<(), Problem> {
         if self.parts.admission.rates.allows(now, caller) {
             return Ok(());

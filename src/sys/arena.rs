@@ -66,8 +66,7 @@ pub struct Array<T> {
 }
 
 impl<T: Copy> Array<T> {
-    /// So many times `value`.
-    /// Panics when the system has no memory for it.
+    /// So many times `value`. Panics when the system has no memory for it.
     pub fn filled(count: usize, value: T) -> Array<T> {
         const { assert!(align_of::<T>() <= 4_096) }
         let bytes = size_of::<T>().checked_mul(count).expect("an array fits into the address space");

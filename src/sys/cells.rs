@@ -95,8 +95,7 @@ impl<W: Word, const WORDS: usize> Cell<W, WORDS> {
         (before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before).then_some(data)
     }
 
-    /// Writes the data as a whole.
-    /// Panics when two threads are caught writing one cell.
+    /// Writes the data as a whole. Panics when two threads are caught writing one cell.
     pub fn write(&self, data: [u64; WORDS]) {
         assert!(self.try_write(data), "two threads write one record");
     }

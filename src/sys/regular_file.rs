@@ -33,9 +33,8 @@ pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
 }
 
-/// Makes a new file of the given mode (such as 0o600), and syncs it.
-/// Errors: there is something of that name, be it a link, which stays as it is; or what the system or `write` said, and
-/// then no part of a file is left.
+/// Makes a new file of the given mode (such as 0o600), and syncs it. Errors: there is something of that name, be it a
+/// link, which stays as it is; or what the system or `write` said, and then no part of a file is left.
 pub fn create<T, E: From<io::Error>>(
     path: &Path,
     mode: u32,

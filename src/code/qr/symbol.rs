@@ -70,8 +70,7 @@ impl Symbol {
     }
 
     /// Appends characters; an odd number of them only at the end of the symbol. `None` where one is not of the
-    /// alphanumeric set.
-    /// Panics when the symbol is full.
+    /// alphanumeric set. Panics when the symbol is full.
     pub fn push_text(&mut self, text: &[u8]) -> Option<()> {
         let value = |character: u8| base45::value(character).map(u64::from);
         let (pairs, rest) = text.as_chunks::<2>();

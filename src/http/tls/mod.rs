@@ -65,9 +65,8 @@ impl TimeProvider for Clock {
 }
 
 impl Server {
-    /// For the listener of this name: tickets of one are worth nothing to another. With authorities (PEM) clients may show
-    /// a certificate of theirs, or must.
-    /// Errors, in words for an operator: the authorities cannot be read.
+    /// For the listener of this name: tickets of one are worth nothing to another. With authorities (PEM) clients may
+    /// show a certificate of theirs, or must. Errors, in words for an operator: the authorities cannot be read.
     pub fn new(
         name: &str,
         certificates: &[Certificate],
