@@ -12,6 +12,7 @@ mod link;
 mod privileges;
 mod restore;
 mod serve;
+mod sizing;
 mod state;
 mod takeover;
 mod tls;
@@ -157,6 +158,8 @@ enum Command {
     Backup(backup::Args),
     /// Make a data folder from a backup.
     Restore(restore::Args),
+    /// Say what a city needs: requests, bandwidth, cores, memory.
+    Sizing(sizing::Args),
     /// Verify codes offline.
     Verify(verify::Args),
 }
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Journal(args) => journal::run(&args).map_err(of("journal")),
         Command::Backup(args) => backup::run(&args).map_err(of("backup")),
         Command::Restore(args) => restore::run(&args).map_err(of("restore")),
+        Command::Sizing(args) => sizing::run(&args),
         Command::Verify(args) => verify::run(&args),
     })
 }

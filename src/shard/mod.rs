@@ -381,7 +381,9 @@ impl Shard {
     /// Whether the driver need not come back before something happens.
     pub fn is_timeless(&mut self) -> bool {
         // Other shards tell nobody when they are done, and a brown-out ends by itself.
-        self.connections.is_empty() && !self.is_draining() && self.service.parts.admission.level(u64::MAX) == 0
+        self.connections.is_empty()
+            && !self.is_draining()
+            && self.service.parts.admission.shared.brownout.level(u64::MAX) == 0
     }
 
     fn with(&mut self, now: Now, id: ConnectionId, act: impl FnOnce(&mut Connection, &mut Context<'_>)) {
