@@ -71,6 +71,8 @@ fn pages_keep_to_the_budget_and_refreshes_go_first() {
     let refused = statuses.iter().filter(|status| **status == 503).count();
     assert!(refused > 0 && statuses.iter().all(|status| matches!(status, 200 | 503)));
     assert_eq!(shed(&server, "bytes"), refused as f64);
+    assert_eq!(server.metric("onecode_requests_total{route=\"page\",result=\"5xx\"}"), refused as f64);
+    assert!(server.stderr().contains("egress budget: 2000000 bits a second"));
 }
 
 #[test]
@@ -213,6 +215,8 @@ fn windows_grow_while_refreshes_alone_take_more_than_the_budget_and_shrink_again
     }
     assert_eq!(life(&mut client), 40);
     assert_eq!(shed(&server, "bytes"), 0.0);
+    // And by itself, with nobody there to ask.
+    drop((crowd, client));
     let calm = Instant::now();
     while server.metric("onecode_brownout_level") > 0.0 {
         assert!(calm.elapsed() < Duration::from_secs(90));

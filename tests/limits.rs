@@ -201,6 +201,14 @@ fn pages_of_allowed_origins_call_by_authorization_only() {
         assert_eq!(answer.field("Access-Control-Allow-Headers"), Some("Authorization, Content-Type"));
         assert_eq!((answer.field("Vary"), answer.field("Access-Control-Allow-Credentials")), (Some("Origin"), None));
     }
+    // The key set is for everybody's pages, which may ask whether it has changed.
+    for origin in [page, "Origin: https://anybody.example\r\n"] {
+        let answer = client.ask(preflight("/.well-known/jwks.json", origin));
+        assert_eq!((answer.status, answer.field("Access-Control-Allow-Origin")), (204, Some("*")));
+        assert_eq!(answer.field("Access-Control-Allow-Headers"), Some("If-None-Match"));
+        let answer = client.ask(get("/.well-known/jwks.json", origin));
+        assert_eq!(answer.field("Access-Control-Expose-Headers"), Some("ETag"));
+    }
     let sign_in = post(SESSION, r#"{"demo_resident":1}"#);
     let answer = client.ask(sign_in.replacen("\r\n", &format!("\r\n{page}"), 1));
     assert_eq!((answer.status, answer.field("Set-Cookie")), (200, None));

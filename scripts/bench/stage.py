@@ -16,17 +16,18 @@ from servers import Failed
 CGROUP_V1, CGROUP_V2 = "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
 
 
-def perform(name, work):
-    """Calls `work` with a folder of its own and returns the exit status. However it ends, all that it started is stopped."""
+def perform(name, work, parent=None):
+    """Calls `work` with a folder of its own, in `parent` if not among the temporary ones, and returns the exit status. However it
+    ends, all that it started is stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    folder = tempfile.mkdtemp(prefix=f"onecode-{name}-")
+    folder = tempfile.mkdtemp(prefix=f"onecode-{name}-", dir=parent)
     # nginx's worker runs as another user and must find its files; what is secret in here has modes of its own.
     os.chmod(folder, 0o711)
     servers.LOGS.folder = folder
     try:
         return work(folder) or 0
-    except (Failed, OSError, subprocess.TimeoutExpired) as error:
+    except (Failed, OSError, subprocess.SubprocessError) as error:
         print(f"onecode: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

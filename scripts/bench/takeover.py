@@ -16,18 +16,18 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import cases
+import figures
 import main as bench_main
 import recovery
 import report
 import servers
+import stage
 from servers import ROOT, Failed
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
@@ -272,37 +272,23 @@ def options():
     return chosen
 
 
-def main():
-    chosen = options()
-    # Ctrl-C and a kill end it as any error does: everything that was started is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    os.makedirs(BENCH, exist_ok=True)
-    # Not in a temporary folder, which may be in memory: the journal is to be on a disk.
-    folder = tempfile.mkdtemp(prefix="takeover-", dir=BENCH)
-    try:
-        bench_main.raise_files()
-        os.makedirs(chosen.out, exist_ok=True)
-        programs, hashes = build(folder)
-        bench = Bench(chosen, folder, programs)
-        results = {"machine": bench_main.machine(chosen), "residents": chosen.residents, "programs": hashes}
-        bench.make()
-        results["kept"] = bench.round("kept", ["same", "other"])
-        results["new"] = bench.round("new", ["same", "other"])
-        for name, content in {"takeover.json": json.dumps(results, indent=1) + "\n", "takeover.md": markdown(results)}.items():
-            with open(os.path.join(chosen.out, name), "w", encoding="utf-8") as file:
-                file.write(content)
-        print("\n" + markdown(results))
-        return 0
-    except (Failed, OSError, subprocess.SubprocessError) as error:
-        print(f"onecode: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("onecode: interrupted, nothing is written", file=sys.stderr)
-        return 130
-    finally:
-        servers.stop_all()
-        shutil.rmtree(folder, ignore_errors=True)
+def measure(chosen, folder):
+    bench_main.raise_files()
+    os.makedirs(chosen.out, exist_ok=True)
+    programs, hashes = build(folder)
+    bench = Bench(chosen, folder, programs)
+    results = {"machine": bench_main.machine(chosen), "residents": chosen.residents, "programs": hashes}
+    bench.make()
+    results["kept"] = bench.round("kept", ["same", "other"])
+    results["new"] = bench.round("new", ["same", "other"])
+    figures.write_json(os.path.join(chosen.out, "takeover.json"), results)
+    with open(os.path.join(chosen.out, "takeover.md"), "w", encoding="utf-8") as file:
+        file.write(markdown(results))
+    print("\n" + markdown(results))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    chosen = options()
+    os.makedirs(BENCH, exist_ok=True)
+    # Not in a temporary folder, which may be in memory: the journal is to be on a disk.
+    sys.exit(stage.perform("takeover", lambda folder: measure(chosen, folder), BENCH))

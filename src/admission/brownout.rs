@@ -9,7 +9,7 @@ use crate::limits::BROWNOUT_AFTER_MS;
 use crate::words::Now;
 
 /// The highest level: eight times the window.
-pub const LEVEL_MAX: u32 = 3;
+const LEVEL_MAX: u32 = 3;
 const GAP_MS: u64 = 1_000;
 
 /// The level, the one before it, and when it begins; all shards read it, and any of them changes it.

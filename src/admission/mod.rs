@@ -176,7 +176,9 @@ impl Admission {
             let waits = self.delay.sheds(Class::Refresh) || self.delay.is_crowded();
             let pressed = waits || self.account.is_overdrawn(&self.shared.egress, now);
             self.shared.brownout.steer(now, pressed, window_s);
-            self.account.is_short = self.account.is_short && !self.account.has_room(&self.shared.egress, now);
+            if self.account.is_short {
+                self.account.has_room(&self.shared.egress, now);
+            }
         }
     }
 }
@@ -185,5 +187,25 @@ impl Default for Admission {
     /// One that refuses nobody for want of room or of right.
     fn default() -> Admission {
         Admission::new(Arc::new(Shared::new(None, 0)), 1, u64::MAX, Rates::new(0, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_of_newcomers_that_stands_asks_for_longer_windows_though_none_is_refused() {
+        let mut admission = Admission::default();
+        for ms in (0..8_000).step_by(10) {
+            let now = Now { unix_ms: 1_800_000_000_000 + ms, mono_us: (1_000_000 + ms) * 1_000 };
+            // Work is old for a moment; then the kernel's queue alone is full.
+            let age_ms = if ms < 300 { 2 * DELAY_TARGET_MS } else { 0 };
+            assert!(admission.handle_age(Age { ms: age_ms, is_gone: false }));
+            admission.backlog(BACKLOG);
+            admission.handle_turn(now, |_| 1);
+        }
+        assert!(!admission.delay.sheds(Class::Refresh));
+        assert!(admission.shared.brownout.level(u64::MAX) > 0);
     }
 }

@@ -153,6 +153,7 @@ mod tests {
             (good.replace("lab", "local"), "token 1: the name"),
             (good.replace("lab", ""), "token 1: the name"),
             (good.replace("lab", "a b"), "token 1: the name"),
+            (good.replace("lab", "cert:lab"), "token 1: the name"),
             (good.replace("\"read\"", ""), "token 1: it has no scope"),
             (good.replace("\"read\"", "\"write\""), "unknown variant"),
             (good.replace("sha256 = \"", "sha256 = \"0"), "line 4: "),

@@ -399,13 +399,12 @@ impl Service {
             _ if head.method == Method::Options => {
                 let methods = route.methods().1;
                 let (allowed, fields) = (("Access-Control-Allow-Methods", methods), ("Access-Control-Max-Age", "7200"));
-                let mut all = vec![("Allow", methods), allowed, fields];
-                match route {
-                    Route::Jwks => all.extend([("Access-Control-Allow-Origin", "*"), (ALLOW_HEADERS, "If-None-Match")]),
-                    _ if reply.origin.is_some() => all.push((ALLOW_HEADERS, "Authorization, Content-Type")),
-                    _ => all.truncate(1),
-                }
-                reply.inline(204, &all, b"");
+                let (asks_with, count) = match route {
+                    Route::Jwks => ("If-None-Match", 5),
+                    _ => ("Authorization, Content-Type", if reply.origin.is_some() { 4 } else { 1 }),
+                };
+                let all = [("Allow", methods), allowed, (ALLOW_HEADERS, asks_with), fields, ANYBODY];
+                reply.inline(204, &all[..count], b"");
                 Ok(Outcome::Answered)
             }
             Route::Refresh => self.refresh(head, reply),
@@ -467,11 +466,9 @@ impl Service {
 
     /// The route of a request, or why there is none for it.
     fn admit(&self, head: &Head<'_>) -> Result<Route, (Route, Problem)> {
-        let mut route = Route::of(self.parts.role, head.path);
+        let route = self.route(head.path);
         if self.parts.role == Role::Admin {
             admin::guard(head, &self.parts.settings.admin_host_names).map_err(|problem| (route, problem))?;
-        } else if route == Route::Unknown && ["", "/"].iter().any(|end| self.parts.library.has(head.path, end)) {
-            route = Route::Page;
         }
         if head.scheme.is_some_and(|scheme| (scheme == Scheme::Https) != self.is_secure(head)) {
             return Err((route, problem::SCHEME_WRONG));
@@ -484,6 +481,15 @@ impl Service {
             Route::Unknown => Err((route, problem::UNKNOWN_ROUTE)),
             _ if !route.methods().0.contains(&head.method) => Err((route, problem::METHOD_NOT_ALLOWED)),
             _ => Ok(route),
+        }
+    }
+
+    fn route(&self, path: &str) -> Route {
+        let is_page =
+            || self.parts.role != Role::Admin && ["", "/"].iter().any(|end| self.parts.library.has(path, end));
+        match Route::of(self.parts.role, path) {
+            Route::Unknown if is_page() => Route::Page,
+            route => route,
         }
     }
 
@@ -554,8 +560,8 @@ impl Service {
     fn jwks(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Outcome {
         let settings = &self.parts.settings;
         let (etag, cached) = (("ETag", &*settings.jwks_etag), ("Cache-Control", "no-cache"));
-        let open = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "ETag")];
-        let fields = [etag, cached, open[0], open[1], ("Content-Type", "application/json")];
+        let exposed = ("Access-Control-Expose-Headers", "ETag");
+        let fields = [etag, cached, ANYBODY, exposed, ("Content-Type", "application/json")];
         if negotiate::is_none_match(head, &settings.jwks_etag) {
             reply.inline(304, &fields[..4], b"");
         } else {
@@ -594,6 +600,8 @@ fn forwarded<'b>(head: &Head<'b>, field: Field) -> Option<&'b str> {
     list.rsplit(',').next().map(str::trim)
 }
 
+/// Pages of every origin may read it.
+const ANYBODY: (&str, &str) = ("Access-Control-Allow-Origin", "*");
 const ALLOW_HEADERS: &str = "Access-Control-Allow-Headers";
 /// Seconds that a refused client is asked to stay away.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 1..=8;

@@ -36,7 +36,7 @@ impl Service {
     /// Refuses what [`judge`](Self::judge) has refused.
     pub fn refuse_by(&mut self, refuser: Refuser, head: &Head<'_>, reply: &mut Reply<'_>) {
         self.parts.counters.shed[refuser as usize].add(1);
-        self.conclude(Route::of(self.parts.role, head.path), Err(Problem::from_refuser(refuser)), reply);
+        self.conclude(self.route(head.path), Err(Problem::from_refuser(refuser)), reply);
     }
 
     fn allows_address(&mut self, now: Now, head: &Head<'_>) -> bool {

@@ -174,7 +174,9 @@ impl Shard {
     /// What to do next for a connection; [`Next::Close`] for one that is not there any more.
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
-        if connection.has_rest() && !connection.aborted && !self.service.parts.admission.has_room(now) {
+        let admission = &mut self.service.parts.admission;
+        let is_bounded = !admission.is_boundless();
+        if is_bounded && connection.has_rest() && !connection.aborted && !admission.has_room(now) {
             if !std::mem::replace(&mut connection.is_held, true) {
                 self.holds.park(now, id);
             }
@@ -184,14 +186,14 @@ impl Shard {
         // What goes out plainly is moved no more often than it must be.
         let mut next =
             if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
-        if let Next::Send(output) = &mut next {
-            if output.body.len() > EGRESS_PIECE_BYTES && !self.service.parts.admission.is_boundless() {
+        if is_bounded && let Next::Send(output) = &mut next {
+            if output.body.len() > EGRESS_PIECE_BYTES {
                 let body = output.body.split_off(EGRESS_PIECE_BYTES);
                 connection.rest = Some(Box::new(Output { body, ..self.buffers.slot() }));
             }
             let paid_bytes = connection.prepaid_bytes.min(output.bytes());
             connection.prepaid_bytes -= paid_bytes;
-            self.service.parts.admission.spend(now, output.bytes() - paid_bytes);
+            admission.spend(now, output.bytes() - paid_bytes);
         }
         let is_reading = matches!(next, Next::Receive | Next::ReceiveOrWake);
         connection.reading_since_ms = is_reading.then(|| connection.reading_since_ms.unwrap_or(now.mono_ms()));
@@ -399,9 +401,11 @@ impl Shard {
             connection,
             &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, crowd, holds, draining },
         );
-        let prepaid_bytes = connection.ready_bytes().saturating_sub(ready_bytes);
-        connection.prepaid_bytes += prepaid_bytes;
-        self.service.parts.admission.spend(now, prepaid_bytes);
+        if !self.service.parts.admission.is_boundless() {
+            let prepaid_bytes = connection.ready_bytes().saturating_sub(ready_bytes);
+            connection.prepaid_bytes += prepaid_bytes;
+            self.service.parts.admission.spend(now, prepaid_bytes);
+        }
         if self.slice_bytes == 0 {
             self.mailbox.ring_own();
         }
