@@ -15,6 +15,7 @@ use onecode::code::base45;
 use onecode::code::claims::{CODE_CHARS_MAX, CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
 use onecode::code::keyring::Keyring;
 use onecode::code::qr::{Matrix, Painter};
+use onecode::code::verify::{LEEWAY_S, verify};
 use onecode::code::window::Window;
 use onecode::http::head;
 use onecode::journal::{Lane, Port};
@@ -44,38 +45,31 @@ const CALLS_COLD: u32 = 300;
 /// Of the default window, 45 s and 120 s.
 const WINDOW_S: u64 = 45;
 
+type Part = fn(&mut Bench, u32);
+
 fn main() {
     let mut bench = Bench::new();
-    if std::env::args().any(|argument| argument == "--once") {
-        part_head(&mut bench, CALLS_OF_A_PART);
-        part_session(&mut bench, CALLS_OF_A_PART);
-        part_sign(&mut bench, CALLS_OF_A_PART);
-        part_code(&mut bench, CALLS_OF_A_PART);
-        part_base45(&mut bench, CALLS_OF_A_PART);
-        part_matrix(&mut bench, CALLS_OF_A_PART);
-        // The first refresh is the cold one of the resident who is then warm.
-        bench.refresh(0);
-        part_warm(&mut bench, CALLS_WARM);
-        part_cold(&mut bench, CALLS_COLD);
-        return println!(
-            "{{\"head\": {CALLS_OF_A_PART}, \"session\": {CALLS_OF_A_PART}, \"sign\": {CALLS_OF_A_PART}, \
-             \"code\": {CALLS_OF_A_PART}, \"base45\": {CALLS_OF_A_PART}, \"matrix\": {CALLS_OF_A_PART}, \
-             \"warm\": {CALLS_WARM}, \"cold\": {CALLS_COLD}}}"
-        );
-    }
-    type Part = fn(&mut Bench, u32);
-    let parts: [(&str, Part); 8] = [
-        ("head", part_head),
-        ("session", part_session),
-        ("sign", part_sign),
-        ("code", part_code),
-        ("base45", part_base45),
-        ("matrix", part_matrix),
-        ("warm", part_warm),
-        ("cold", part_cold),
+    let parts: [(&str, Part, u32); 9] = [
+        ("head", part_head, CALLS_OF_A_PART),
+        ("session", part_session, CALLS_OF_A_PART),
+        ("sign", part_sign, CALLS_OF_A_PART),
+        ("code", part_code, CALLS_OF_A_PART),
+        ("verdict", part_verdict, CALLS_OF_A_PART),
+        ("base45", part_base45, CALLS_OF_A_PART),
+        ("matrix", part_matrix, CALLS_OF_A_PART),
+        ("warm", part_warm, CALLS_WARM),
+        ("cold", part_cold, CALLS_COLD),
     ];
-    let figures: Vec<String> =
-        parts.iter().map(|(name, part)| format!("\"{name}_ns\": {:.1}", time_ns(&mut bench, *part))).collect();
+    // The first refresh is the cold one of the resident who is then warm.
+    bench.refresh(0);
+    let once = std::env::args().any(|argument| argument == "--once");
+    let figures = parts.map(|(name, part, calls)| {
+        if once {
+            part(&mut bench, calls);
+            return format!("\"{name}\": {calls}");
+        }
+        format!("\"{name}_ns\": {:.1}", time_ns(&mut bench, part))
+    });
     println!("{{{}}}", figures.join(", "));
 }
 
@@ -129,6 +123,15 @@ fn part_code(bench: &mut Bench, calls: u32) {
         let (issuer, request) = (&bench.settings.issuer, black_box(&bench.request));
         issuer.write(request, &issuer.sign(request), &mut bench.code);
         black_box(&bench.code);
+    }
+}
+
+/// What a live code of ours is worth, from its text.
+#[inline(never)]
+fn part_verdict(bench: &mut Bench, calls: u32) {
+    for _ in 0..calls {
+        let verdict = verify(&bench.settings.trust, black_box(bench.code.as_bytes()), NOW.unix_s(), LEEWAY_S);
+        assert!(black_box(verdict).outcome.counts());
     }
 }
 

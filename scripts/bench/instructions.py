@@ -20,7 +20,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COMMITTED = os.path.join(ROOT, "benches", "results", "instructions.json")
-PARTS = ["head", "session", "sign", "code", "base45", "matrix", "warm", "cold"]
+PARTS = ["head", "session", "sign", "code", "verdict", "base45", "matrix", "warm", "cold"]
 GUARDED = ["warm", "cold"]
 RISE_MAX = 0.02
 CALLGRIND_S_MAX = 300

@@ -272,7 +272,8 @@ impl Keyring {
         let trusted = |key: &SigningKey| {
             let mut trusted = TrustedKey::ed25519(issuer, &key.kid.0, &key.public_key(), key.env)
                 .expect("a public key made from a seed is a point of the large subgroup")
-                .bounded(key.not_before, self.not_after(key));
+                .bounded(key.not_before, self.not_after(key))
+                .owned(key.signer());
             trusted.revoked = key.revoked.is_some();
             trusted
         };

@@ -98,15 +98,18 @@ pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verd
     if candidates.is_empty() {
         return without_claims(Outcome::UnknownIssuer);
     }
-    let Some(key) = code.signer(candidates) else { return without_claims(Outcome::BadSignature) };
+    let begin = code.claims.nbf.unwrap_or(0).max(code.claims.iat);
+    let (ends, has_begun) = (code.claims.exp.saturating_add(leeway_s), begin <= at_unix_s.saturating_add(leeway_s));
+    let Some(key) = code.signer(candidates, has_begun && at_unix_s < ends) else {
+        return without_claims(Outcome::BadSignature);
+    };
     let claims = code.claims;
-    let begin = claims.nbf.unwrap_or(0).max(claims.iat);
     let outcome = if key.revoked {
         Outcome::Revoked
-    } else if at_unix_s >= claims.exp.saturating_add(leeway_s) {
+    } else if at_unix_s >= ends {
         // RFC 7519 §4.1.4, to which RFC 8392 refers: not on or after exp.
         Outcome::Expired
-    } else if at_unix_s.saturating_add(leeway_s) < begin {
+    } else if !has_begun {
         Outcome::NotYetValid
     } else {
         Outcome::Valid
@@ -179,10 +182,10 @@ impl<'a> Code<'a> {
         if required == 5 { Ok(()) } else { Err(Error::message("a claim is missing")) }
     }
 
-    fn signer<'t>(&self, candidates: &'t [TrustedKey]) -> Option<&'t TrustedKey> {
+    fn signer<'t>(&self, candidates: &'t [TrustedKey], is_live: bool) -> Option<&'t TrustedKey> {
         let mut buffer = [0; TEXT_BYTES_MAX];
         let signed = self.signed(&mut buffer)?;
-        candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.claims.iat))
+        candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.claims.iat, is_live))
     }
 
     /// The Sig_structure of RFC 9052 §4.4, in `buffer`. It fits: a text's bytes are a third fewer than its characters,
