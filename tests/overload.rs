@@ -72,7 +72,7 @@ impl Node {
             sim.advance(1);
             // As a driver does.
             if self.backlog != BACKLOG || sim.shard(0).turn_ms().is_some() {
-                self.backlog = sim.shard(0).backlog(self.queue.len() as u32);
+                self.backlog = sim.shard(0).service.parts.admission.backlog(self.queue.len() as u32);
             }
         }
         waited

@@ -686,6 +686,16 @@ fn metrics_are_prometheus_text_and_count_what_was_done() {
     assert!(codes == 3.0);
     let status = server.ask_admin("/status.json").json();
     assert_eq!((&status["residents"], &status["requests"]["refresh"]["2xx"]), (&json!(200), &json!(3)));
+    // The chain, and what has labels.
+    assert!(value("onecode_thread_cpu_seconds_total", "thread=\"shard-0\"") > 0.0);
+    assert!(status["thread_wait_seconds_total"]["journal"].is_number() && status["shed_total"]["delay"] == 0);
+    assert!(status["connections_open"].as_array().is_some_and(|shards| shards.len() >= 2));
+    let age_s = value("process_clock_seconds", "") - value("onecode_snapshot_unix_seconds", "");
+    assert!((0.0..60.0).contains(&age_s), "{age_s}");
+    assert!(
+        value("onecode_sampled_waits_total", "") > 0.0 && value("onecode_interface_received_bytes_total", "") > 0.0
+    );
+    assert_eq!(server.client().ask(get("/ops", "")).status, 404, "the operators' page is not public");
 }
 
 #[test]

@@ -719,8 +719,8 @@ fn what_comes_again_after_test_data_went_is_shown_at_once_and_signed_anew() {
         process.sim.borrow_mut().advance(100);
     }
     let now = process.sim.borrow().now();
-    while process.sim.borrow_mut().shard(0).has_work_ahead(now) {
-        process.sim.borrow_mut().shard(0).work_ahead(now);
+    while process.sim.borrow_mut().shard(0).service.has_work_ahead(now) {
+        process.sim.borrow_mut().shard(0).service.work_ahead(now);
     }
     assert!(process.counters[0].ahead_signatures.get() > 0);
     assert_eq!(refreshed(1)["status"], "yellow");

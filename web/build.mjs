@@ -80,6 +80,12 @@ async function page(language, style) {
   );
 }
 
+/** The operator's page, in both languages: one reader, who has the time for it. */
+async function opsPage() {
+  const parts = { style: await bundle('ops/ops.css'), script: await bundle('ops/ops.ts', { target: 'es2022' }) };
+  return source('ops/ops.html').replace(/\{\{(style|script)\}\}/g, (_, name) => parts[name]);
+}
+
 const brotliBytes = (text) =>
   brotliCompressSync(Buffer.from(text), { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
 
@@ -111,6 +117,8 @@ async function main() {
     await bundle('worker.ts', { define: { VERSION: JSON.stringify(version.digest('hex').slice(0, 16)) } }),
   );
 
+  files.set('ops.html', await opsPage());
+
   const assets = [
     ...LANGUAGES.map((lang) => ({
       route: '/',
@@ -121,6 +129,7 @@ async function main() {
     })),
     { route: '/sw.js', file: 'sw.js', type: 'text/javascript; charset=utf-8', cache: 'revalidate' },
     { route: '/manifest.webmanifest', file: 'manifest.webmanifest', type: 'application/manifest+json', cache: 'day' },
+    { route: '/ops', file: 'ops.html', type: 'text/html; charset=utf-8', cache: 'revalidate' },
     { route: '/icon.svg', file: 'icon.svg', type: 'image/svg+xml', cache: 'day' },
   ];
   files.set('assets.json', `${JSON.stringify({ assets }, null, 2)}\n`);

@@ -124,7 +124,7 @@ impl Demo {
             format!(
                 "onecode demo: {residents}, test codes only\n\
                  \x20 page      {scheme}://{address}/\n\
-                 \x20 admin     {admin_scheme}://{admin}/status.json  and /metrics\n\
+                 \x20 admin     {admin_scheme}://{admin}/ops  (also /metrics and /status.json)\n\
                  \x20 sessions  {sessions}  (one a line)\n\
                  \x20 scanner   {scanner}  (the token of a door; a sampling post's is beside it)\n\
                  \x20 curl{trust} -H \"Authorization: Bearer $(head -n 1 {sessions})\" {scheme}://{address}/person/app/refreshQRCode\n"

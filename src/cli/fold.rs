@@ -146,6 +146,7 @@ impl Durable {
             .map_err(Fatal::System.ended())?;
         let pause = Arc::<Pause>::default();
         let folding = Arc::new(Folding { journal: handle.counters.clone(), ..Folding::default() });
+        folding.snapshot_unix_ms.store(replayed.folded_unix_ms, Relaxed);
         let folder = Folder {
             data: config.data.clone(),
             journal,
@@ -286,6 +287,7 @@ impl Folder {
         let rows = stored.map_err(|(_, reason)| reason)?;
         self.purges = Some(followed);
         self.folding.folded_to.store(folded_to, Relaxed);
+        self.folding.snapshot_unix_ms.store(created_unix_ms, Relaxed);
         self.folding.folds.fetch_add(1, Relaxed);
         let ms = began.elapsed().as_millis();
         eprintln!("onecode: journal: folded up to record {folded_to}, {rows} rows in {ms} ms");

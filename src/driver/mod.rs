@@ -129,7 +129,7 @@ fn hold_back(listener: &TcpListener, shard: &mut Shard, backlog: &mut u32) {
     }
     // Of a listener this is the length of its queue.
     let queued = tcp_info(listener.as_raw_fd()).map_or(0, |info| info.tcpi_unacked);
-    let wanted = shard.backlog(queued);
+    let wanted = shard.service.parts.admission.backlog(queued);
     if std::mem::replace(backlog, wanted) != wanted {
         let _ = SockRef::from(listener).listen(wanted as i32);
     }

@@ -122,7 +122,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             Err(_) if worker.shard.borrow().is_closed(now()) => return,
             Err(error) => {
                 if error.raw_os_error().is_some_and(super::is_want) {
-                    worker.shard.borrow().counters().connections_refused.add(1);
+                    worker.shard.borrow().service.parts.counters.connections_refused.add(1);
                 }
                 monoio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -214,7 +214,7 @@ async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: Conne
         Ok(0) => worker.shard.borrow_mut().handle_end(now, id),
         Ok(length) => {
             let mut shard = worker.shard.borrow_mut();
-            if shard.wants_age(now)
+            if shard.service.parts.admission.wants_age(now)
                 && let Some(age) = super::age(desk.descriptor)
             {
                 shard.handle_age(now, id, age);

@@ -87,6 +87,8 @@ counts! {
     ahead_signatures "Of the signatures, those made before they were asked for.";
     ahead_hits "Refreshes that found their signature made.";
     payload_hits "Refreshes answered from this window's payload.";
+    sampled_waits "Receives of which it was asked how long they had waited for the shard.";
+    sampled_wait_ms "Milliseconds that these had waited, to within a tick of the kernel's.";
     received_bytes "Bytes received.";
     sent_bytes "Bytes handed to the kernel for sending.";
     ring_overflows "Completions that found the ring's queue full; stays 0.";

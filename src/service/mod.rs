@@ -485,8 +485,9 @@ impl Service {
     }
 
     fn route(&self, path: &str) -> Route {
-        let is_page =
-            || self.parts.role != Role::Admin && ["", "/"].iter().any(|end| self.parts.library.has(path, end));
+        // The operators' page is theirs, and they have no other.
+        let is_ours = (self.parts.role == Role::Admin) == (path == "/ops");
+        let is_page = || is_ours && ["", "/"].iter().any(|end| self.parts.library.has(path, end));
         match Route::of(self.parts.role, path) {
             Route::Unknown if is_page() => Route::Page,
             route => route,

@@ -75,12 +75,12 @@ impl Service {
         Ok(())
     }
 
-    /// Whether a resident is expected soon.
+    /// Whether a resident is expected soon: work that nobody waits for yet, for a driver that has nothing else to do.
     pub fn has_work_ahead(&mut self, now: Now) -> bool {
         self.expected.is_due(now.unix_s())
     }
 
-    /// Signs for one resident who is expected soon.
+    /// Signs for one resident who is expected soon, in some microseconds.
     pub fn work_ahead(&mut self, now: Now) {
         let Some((resident, second)) = self.expected.next(now.unix_s()) else { return };
         let Some(record) = self.parts.registry.read(resident) else { return };

@@ -117,9 +117,4 @@ impl Shard {
     pub fn turn_ms(&mut self) -> Option<u64> {
         (!self.holds.is_empty() || self.service.parts.admission.is_active()).then_some(ACTIVE_TICK_MS)
     }
-
-    /// How many new connections may wait to be accepted, where so many do.
-    pub fn backlog(&mut self, queued: u32) -> u32 {
-        self.service.parts.admission.backlog(queued)
-    }
 }

@@ -34,13 +34,14 @@ use crate::limits::{
     STREAM_SLICE_BYTES, STREAM_SLICES_A_RING,
 };
 pub use crate::service::Output;
-use crate::service::counters::{Counters, EndReason};
+use crate::service::counters::EndReason;
 use crate::service::{Answer, Ask, Asker, Due, Role, Service, problem};
 use crate::words::Now;
 
 /// The state machine of one shard.
 pub struct Shard {
-    service: Service,
+    /// Its endpoints. A driver counts there what only it knows, and asks of the admission what is no connection's.
+    pub service: Service,
     connections: Arena<Connection>,
     /// Beyond which connections are refused.
     connections_max: usize,
@@ -92,11 +93,6 @@ impl Shard {
         }
     }
 
-    /// Where this shard counts, for what only its driver knows.
-    pub fn counters(&self) -> &Counters {
-        &self.service.parts.counters
-    }
-
     /// A connection from `peer` was accepted. `None`: all places are taken, close it.
     pub fn handle_accept(&mut self, now: Now, peer: IpAddr) -> Option<ConnectionId> {
         let is_full = self.connections.len() - self.crowd.refused >= self.connections_max;
@@ -117,16 +113,15 @@ impl Shard {
         Some(id)
     }
 
-    /// Whether the driver is to tell how old what it has just received is, before it hands that in.
-    pub fn wants_age(&mut self, now: Now) -> bool {
-        self.service.parts.admission.wants_age(now)
-    }
-
-    /// That age. What came while the connection was not read, since it did not read itself, has not waited for us.
+    /// How old what the driver has just received is, where the admission wants to know that: told before it is handed in.
+    /// What came while the connection was not read, since it did not read itself, has not waited for us.
     pub fn handle_age(&mut self, now: Now, id: ConnectionId, age: Age) {
         let reading_since_ms = self.connections.get(id).and_then(|connection| connection.reading_since_ms);
         let waited_ms = reading_since_ms.map_or(0, |since_ms| now.mono_ms().saturating_sub(since_ms));
-        if !self.service.parts.admission.handle_age(Age { ms: age.ms.min(waited_ms), ..age }) {
+        let age = Age { ms: age.ms.min(waited_ms), ..age };
+        self.service.parts.counters.sampled_waits.add(1);
+        self.service.parts.counters.sampled_wait_ms.add(age.ms);
+        if !self.service.parts.admission.handle_age(age) {
             self.with(now, id, |connection, context| connection.drop_overdue(context));
         }
     }
@@ -199,16 +194,6 @@ impl Shard {
         connection.reading_since_ms = is_reading.then(|| connection.reading_since_ms.unwrap_or(now.mono_ms()));
         self.rearm(now, id);
         next
-    }
-
-    /// Whether there is work that nobody waits for yet, which a driver may have done while it has nothing else to do.
-    pub fn has_work_ahead(&mut self, now: Now) -> bool {
-        self.service.has_work_ahead(now)
-    }
-
-    /// Does one piece of it, in some microseconds.
-    pub fn work_ahead(&mut self, now: Now) {
-        self.service.work_ahead(now);
     }
 
     /// The next connection that [`poll`](Self::poll) must be called for although nothing happened on its socket.

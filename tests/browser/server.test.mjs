@@ -157,6 +157,55 @@ describe('with the real server', () => {
   });
 });
 
+describe("the operator's page", () => {
+  const shown = (page) => page.waitForSelector('#chain li[data-state]', { timeout: 15_000 });
+
+  it('shows the chain, the rates and the threads of a running server, on a desk and on a phone', async () => {
+    const alone = await startServer();
+    try {
+      const refreshing = await open(browser, alone.url);
+      await look(refreshing, 'test');
+      page = await open(browser, `${alone.adminUrl}ops`, { viewport: { width: 1280, height: 800 } });
+      await shown(page);
+      assert.equal(await page.locator('#chain li').count(), 8);
+      assert.match(await page.innerText('#shards'), /shard-0[\s\S]*journal/);
+      assert.equal(await page.getAttribute('#state', 'data-state'), 'ok');
+      assert.match(await page.innerText('#facts'), /residents\s+100 of/);
+      assert.deepEqual(await seriousViolations(page), []);
+      await page.setViewportSize({ width: 390, height: 844 });
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is cut off');
+      assert.equal((await fetch(`${alone.url}ops`)).status, 404, 'and it is not public');
+      alone.child.kill('SIGKILL');
+      await page.waitForSelector('#state[data-state=bad]', { timeout: 15_000 });
+      await refreshing.context().close();
+    } finally {
+      await alone.stop();
+    }
+  });
+
+  it('asks for a token where the server wants one, and speaks Chinese', async () => {
+    const alone = await startServer();
+    try {
+      page = await open(browser, undefined, { locale: 'zh-CN' });
+      await page.route('**/status.json', (route) =>
+        route.request().headers().authorization === 'Bearer right'
+          ? route.continue()
+          : route.fulfill({ status: 401, body: '' }),
+      );
+      await page.goto(`${alone.adminUrl}ops`);
+      await page.waitForSelector('#sign-in:not([hidden])');
+      await page.fill('#token', 'right');
+      await page.keyboard.press('Enter');
+      await shown(page);
+      assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
+      assert.match(await page.innerText('#chain-title'), /从网线到磁盘/);
+      assert.ok(await page.isHidden('#sign-in'));
+    } finally {
+      await alone.stop();
+    }
+  });
+});
+
 describe('when the real server is gone', () => {
   it('the code stays until its end, over a reload too, and is then marked expired', async () => {
     const alone = await startServer();

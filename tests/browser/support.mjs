@@ -132,7 +132,7 @@ export async function startServer() {
   const config = join(folder, 'onecode.toml');
   writeFileSync(config, '[code]\nwindow_s = 5\nlife_s = 12\n');
   const [port, admin] = await freePorts(2);
-  const url = `http://127.0.0.1:${port}/`;
+  const [url, adminUrl] = [port, admin].map((each) => `http://127.0.0.1:${each}/`);
   const child = spawn(
     process.env.ONECODE_BIN,
     [
@@ -172,7 +172,7 @@ export async function startServer() {
       (answer) => answer.ok,
       () => false,
     );
-    if (ready) return { url, child, stop };
+    if (ready) return { url, adminUrl, child, stop };
     await sleep(100);
   }
   await stop();

@@ -152,8 +152,8 @@ impl<D: Disk> Sim<D> {
                 self.shards[shard].handle_time(self.now);
                 self.shards[shard].handle_turn(self.now);
                 self.after_event(shard);
-                while self.random.bool() && self.shards[shard].has_work_ahead(self.now) {
-                    self.shards[shard].work_ahead(self.now);
+                while self.random.bool() && self.shards[shard].service.has_work_ahead(self.now) {
+                    self.shards[shard].service.work_ahead(self.now);
                 }
             }
             self.settle();
@@ -184,7 +184,7 @@ impl<D: Disk> Sim<D> {
         } else {
             let length = self.random.usize(1..=pipe.to_server.len().min(PIECE_BYTES_MAX));
             let piece: Vec<u8> = pipe.to_server.drain(..length).collect();
-            if shard.wants_age(self.now) {
+            if shard.service.parts.admission.wants_age(self.now) {
                 shard.handle_age(self.now, pipe.id, Age { ms: self.age_ms, is_gone: false });
             }
             shard.handle_received(self.now, pipe.id, &piece);

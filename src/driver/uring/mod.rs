@@ -134,13 +134,13 @@ impl Worker<'_> {
             let idle = self.accepting && self.backlog == BACKLOG && self.shard.is_timeless();
             let wait = (!idle).then(|| Duration::from_millis(next_tick_ms.saturating_sub(now.mono_ms())));
             // A long batch says that the shard is busy.
-            while self.batch < BATCH_MIN && now.mono_ms() < next_tick_ms && self.shard.has_work_ahead(now) {
+            while self.batch < BATCH_MIN && now.mono_ms() < next_tick_ms && self.shard.service.has_work_ahead(now) {
                 self.submit_and_look()?;
                 now = super::now();
                 if !self.completions.is_empty() {
                     break;
                 }
-                self.shard.work_ahead(now);
+                self.shard.service.work_ahead(now);
             }
             if self.completions.is_empty() {
                 self.submit_and_wait(wait)?;
@@ -153,7 +153,7 @@ impl Worker<'_> {
             }
             if now.mono_ms() >= next_tick_ms {
                 next_tick_ms = now.mono_ms() + TICK_MS;
-                self.shard.counters().ring_overflows.set(u64::from(self.completions.overflow()));
+                self.shard.service.parts.counters.ring_overflows.set(u64::from(self.completions.overflow()));
                 self.shard.handle_time(now);
                 if self.open && !self.accepting {
                     self.accept();
@@ -276,7 +276,7 @@ impl Worker<'_> {
                 self.accept();
             }
         } else if super::is_want(-completion.result()) {
-            self.shard.counters().connections_refused.add(1);
+            self.shard.service.parts.counters.connections_refused.add(1);
         }
     }
 
@@ -345,7 +345,7 @@ impl Worker<'_> {
         let (ending, descriptor) = (socket.ending.is_some(), socket.descriptor);
         if let Some(lent) = lent {
             if length > 0 && !ending {
-                if self.shard.wants_age(now)
+                if self.shard.service.parts.admission.wants_age(now)
                     && let Some(age) = super::age(descriptor)
                 {
                     self.shard.handle_age(now, id, age);
@@ -411,7 +411,7 @@ impl Worker<'_> {
         let head = sending.head();
         // MSG_WAITALL lets the kernel finish a short send by itself.
         let entry = if uncopied && head.is_empty() {
-            self.shard.counters().zerocopy_sends.add(1);
+            self.shard.service.parts.counters.zerocopy_sends.add(1);
             ZeroCopy::entry(descriptor.0, sending.body())
         } else if uncopied || sending.output.body.is_empty() {
             let more = if uncopied { libc::MSG_MORE } else { 0 };
@@ -426,7 +426,7 @@ impl Worker<'_> {
     /// The kernel has let go of a page.
     fn notified(&mut self, notification: &cqueue::Entry) {
         if ZeroCopy::has_copied(notification) {
-            self.shard.counters().zerocopy_copies.add(1);
+            self.shard.service.parts.counters.zerocopy_copies.add(1);
             if self.zerocopy.take().is_some() {
                 zerocopy::tell_end();
             }
