@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use onecode::code::keyring::Keyring;
-use onecode::registry::data_folder::DataFolder;
+use onecode::registry::data_folder::{DataFolder, SNAPSHOT_FILE};
 use onecode::registry::demo;
 use onecode::registry::id_number::HashKey;
 use onecode::registry::snapshot::{self, Meta};
@@ -100,7 +100,8 @@ fn make(folder: &Path, residents: u32) {
         }
     }
     let meta = Meta { key_id: key.id(), created_unix_ms: now_unix_ms, folded_to: 0 };
-    snapshot::store(&folder.snapshot_path(), &meta, &table, &mut |_| Ok(())).expect("the snapshot can be written");
+    snapshot::store(&folder.path.join(SNAPSHOT_FILE), &meta, &table, &mut |_| Ok(()))
+        .expect("the snapshot can be written");
     let session_key = keyring.session_key();
     let session_key = SessionKey::new(session_key.epoch, *session_key.key.expose()).expect("the epoch is in range");
     let expires_unix_s = u32::try_from(now_unix_ms / 1_000 + 86_400).expect("before 2106");

@@ -149,7 +149,7 @@ fn make(config: &Config, into: &Path) -> Result<Manifest, Ended> {
         hash_key_id: hex::encode(key_id),
         signing_keys,
         last_record: replayed.end.next - 1,
-        residents: table.len() as u64,
+        residents: table.residents() as u64,
         state_sha256: state::hash(&table),
         left_out: damaged.iter().map(ToString::to_string).collect(),
         files,

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Done, Ended, Fatal, Place, counted, state};
 use crate::journal::reading;
 use crate::journal::recover::segment_path;
-use crate::registry::data_folder::{DataFolder, replace_file};
+use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, replace_file};
 use crate::registry::id_number::HashKey;
 use crate::registry::import::{ImportError, Mode, Report, import};
 use crate::registry::snapshot::{self, Meta};
@@ -95,12 +95,12 @@ pub fn run(args: &Args) -> Done {
     }
 
     // Nor one that a server with this configuration would refuse.
-    state::room_to_serve(&config)(table.len(), folded_to)?;
+    state::room_to_serve(&config)(table.residents(), folded_to)?;
 
     let meta = Meta { key_id: key.id(), created_unix_ms: now_unix_ms, folded_to };
-    snapshot::store(&folder.snapshot_path(), &meta, &table, &mut |_| Ok(()))?;
+    snapshot::store(&folder.path.join(SNAPSHOT_FILE), &meta, &table, &mut |_| Ok(()))?;
     let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));
-    super::print(told(&report, table.len(), args.json).as_bytes()).map_err(done)?;
+    super::print(told(&report, table.residents(), args.json).as_bytes()).map_err(done)?;
     Ok(report.rejected == 0)
 }
 

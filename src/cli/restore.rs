@@ -103,7 +103,9 @@ fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended
     let key_id = key_id.map_err(Fatal::Configuration.at("hash_key_id of the manifest"))?;
     let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0), false)?;
     let Manifest { state_sha256, last_record, residents, .. } = manifest;
-    if (&state::hash(&table), replayed.end.next - 1, table.len() as u64) != (state_sha256, *last_record, *residents) {
+    if (&state::hash(&table), replayed.end.next - 1, table.residents() as u64)
+        != (state_sha256, *last_record, *residents)
+    {
         return Err(damaged("its state is not what the manifest says"));
     }
     Ok(())

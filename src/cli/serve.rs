@@ -36,7 +36,7 @@ use crate::limits::{
     SHARD_DESCRIPTORS_MAX, TAKEOVER_STEP_MS_MAX,
 };
 use crate::observe::Observer;
-use crate::registry::data_folder::{DataFolder, is_there};
+use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, is_there};
 use crate::registry::id_number::HashKey;
 use crate::registry::snapshot::{self, Meta};
 use crate::registry::table::Table;
@@ -182,7 +182,7 @@ fn load(args: &Args) -> Result<Config, Ended> {
 
 /// Makes the registry of a data folder that has none.
 fn make_registry(folder: &DataFolder, settings: &Settings, demo: Option<&Demo>, now: Now) -> Result<(), Ended> {
-    let snapshot = folder.snapshot_path();
+    let snapshot = folder.path.join(SNAPSHOT_FILE);
     if is_there(&snapshot) {
         return Ok(());
     }

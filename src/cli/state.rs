@@ -140,7 +140,7 @@ pub(super) fn room_to_serve(config: &Config) -> impl FnOnce(usize, u64) -> Resul
 pub(super) fn settle(table: &Table, began: Instant) {
     on_all_cpus(|part, parts| table.touch(part, parts));
     let (bytes, huge_bytes) = table.bytes();
-    let (held, room, ms) = (counted(table.len() as u64, "resident"), table.capacity, began.elapsed().as_millis());
+    let (held, room, ms) = (counted(table.residents() as u64, "resident"), table.capacity, began.elapsed().as_millis());
     let (mb, huge) = (bytes.div_ceil(1_000_000), huge_bytes * 100 / bytes.max(1));
     eprintln!("onecode: registry: {held}, room for {room}; {mb} MB, {huge} % of it in huge pages; ready in {ms} ms");
 }

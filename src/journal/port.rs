@@ -94,7 +94,8 @@ impl Lane {
 
 /// A shard's end of its lane.
 pub struct Port {
-    lane: Arc<Lane>,
+    /// It tells what is durable.
+    pub lane: Arc<Lane>,
     appended: u64,
     rung: bool,
     closed: bool,
@@ -127,10 +128,6 @@ impl Port {
     /// Takes nothing from here on, as if the lane were full: another process is about to take the journal up.
     pub fn close(&mut self) {
         self.closed = true;
-    }
-
-    pub fn durable(&self) -> u64 {
-        self.lane.durable()
     }
 
     /// The records up to this ticket are applied: a snapshot that is begun now has them.
@@ -180,7 +177,7 @@ mod tests {
         assert_eq!(port.append(&record()), Ok(JOURNAL_LANE_RECORDS_MAX as u64 + 1));
         lane.set_durable(1);
         lane.set_failed();
-        assert_eq!((port.append(&record()), port.durable()), (Err(Refused::Failed), 1));
+        assert_eq!((port.append(&record()), port.lane.durable()), (Err(Refused::Failed), 1));
     }
 
     #[test]

@@ -81,7 +81,7 @@ const FIGURES: [Figure; 42] = [
     ("brownout_level", "How many times windows are doubled.", |all, now| {
         all.shared.brownout.level(now.unix_s()).into()
     }),
-    ("residents", "Residents in the registry.", |all, _| all.registry.len() as f64),
+    ("residents", "Residents in the registry.", |all, _| all.registry.residents() as f64),
     ("residents_test", "Those of them that are marked as test.", |all, _| all.registry.test_len() as f64),
     ("residents_used", "Places taken, by those removed, too.", |all, _| all.registry.used() as f64),
     ("residents_max", "Residents for whom there is room.", |all, _| all.registry.capacity as f64),

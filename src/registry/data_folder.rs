@@ -61,11 +61,6 @@ impl DataFolder {
         }
         Ok(DataFolder { path: path.to_owned(), held: folder })
     }
-
-    /// Where the registry is kept, see [`snapshot`](super::snapshot).
-    pub fn snapshot_path(&self) -> PathBuf {
-        self.path.join(SNAPSHOT_FILE)
-    }
 }
 
 /// Whether there is anything of that name, be it a link that leads nowhere or what cannot be looked at.
@@ -102,9 +97,8 @@ mod tests {
     fn a_missing_folder_is_made_for_its_owner_alone() {
         let outer = tempfile::tempdir().unwrap();
         let path = outer.path().join("a/b");
-        let folder = DataFolder::open(&path, std::process::id(), "onecode test").unwrap();
+        let _folder = DataFolder::open(&path, std::process::id(), "onecode test").unwrap();
         assert_eq!((mode(&path), mode(&path.join("lock"))), (0o700, 0o600));
-        assert_eq!(folder.snapshot_path(), path.join("registry.snapshot"));
     }
 
     #[test]

@@ -416,7 +416,7 @@ mod tests {
         };
         let empty = Table::new(0).unwrap();
         let (table, _) = import(csv.as_bytes(), empty, Mode::Merge, &KEY, 10..=20, 0, &mut keep).unwrap();
-        assert_eq!((table.len(), lines), (2, vec![2, 5]));
+        assert_eq!((table.residents(), lines), (2, vec![2, 5]));
     }
 
     #[test]
@@ -453,7 +453,7 @@ mod tests {
                 (18, "", "6 fields, expected 5"),
             ]
         );
-        assert_eq!((table.len(), report.rows, report.inserted), (2, 12, 2));
+        assert_eq!((table.residents(), report.rows, report.inserted), (2, 12, 2));
     }
 
     #[test]
@@ -508,7 +508,7 @@ mod tests {
         raise_session(&table, held(&table, 1).resident);
         let (table, report, _) = run(rows(HEADER, &[(1, "red,2"), (4, "green,2")]), table, Mode::Replace).unwrap();
         assert_eq!(report, Report { rows: 2, inserted: 1, updated: 1, removed: 2, ..Report::default() });
-        assert_eq!(table.len(), 2);
+        assert_eq!(table.residents(), 2);
         let stays = held(&table, 1);
         assert_eq!((stays.status, stays.version, stays.region, stays.session), (Status::Red, 2, 0, 1));
     }
@@ -543,7 +543,7 @@ mod tests {
         assert!(table.read(resident(9)).is_none() && table.removed(resident(9)).is_none());
         // Nor does an older row bring back 5 later.
         let (table, report, _) = run(rows(HEADER, &[(5, "red,8"), (7, "green,1")]), table, Mode::Merge).unwrap();
-        assert_eq!((report.older, report.duplicates, table.len()), (1, 1, 33));
+        assert_eq!((report.older, report.duplicates, table.residents()), (1, 1, 33));
     }
 
     #[test]
@@ -586,7 +586,7 @@ mod tests {
         let long = "x".repeat(2_000_000);
         let csv = format!("{HEADER}\n\"{},green,1\n{long}\r\n{},green,1\n{long}", id(1), id(2));
         let (table, report, rejects) = fresh(csv);
-        assert_eq!((table.len(), report.rows, report.inserted), (1, 4, 1));
+        assert_eq!((table.residents(), report.rows, report.inserted), (1, 4, 1));
         let found: Vec<_> = rejects.iter().map(|(line, _, reason)| (*line, &**reason)).collect();
         let long = "more than 4096 bytes";
         assert_eq!(found, [(2, "19 bytes, expected 18"), (3, long), (5, long)]);

@@ -360,7 +360,7 @@ mod tests {
             Snapshot::open(&path)?.load(0, three)
         };
         let loaded = load_by_three().unwrap();
-        assert_eq!((loaded.len(), loaded.used(), loaded.test_len()), (rows as usize, rows as usize, rows as usize));
+        assert_eq!((loaded.residents(), loaded.used(), loaded.test_len()), (rows as usize, rows as usize, rows as usize));
         assert!(loaded.rows().eq(table.rows()));
         let mut bytes = fs::read(&path).unwrap();
         let offset = bytes.len() - 100;
@@ -396,7 +396,7 @@ mod tests {
         assert_eq!(store(&path, &META, &table, &mut |_| Ok(())).unwrap(), 2);
         let loaded = load(&path).unwrap();
         assert!(loaded.rows().eq(table.rows()));
-        assert_eq!((loaded.len(), loaded.used()), (1, 2));
+        assert_eq!((loaded.residents(), loaded.used()), (1, 2));
         assert_eq!(loaded.removed(ResidentNumber(1)).map(|removed| removed.version), Some(6));
     }
 

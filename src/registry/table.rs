@@ -102,16 +102,12 @@ impl Table {
         Ok(Table { cells, capacity, counts: CachePadded::default() })
     }
 
-    pub fn len(&self) -> usize {
+    pub fn residents(&self) -> usize {
         self.counts.present.load(Ordering::Relaxed)
     }
 
     pub fn test_len(&self) -> usize {
         self.counts.test.load(Ordering::Relaxed)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// How much of the capacity is taken: by residents, by those removed, and by places reserved.
@@ -455,7 +451,7 @@ pub(super) mod tests {
             table.write(&record(number, 2)).unwrap();
             assert_eq!(table.read(ResidentNumber(number)), Some(record(number, 2)));
         }
-        assert_eq!(table.len(), 6);
+        assert_eq!(table.residents(), 6);
     }
 
     #[test]
@@ -477,7 +473,7 @@ pub(super) mod tests {
                     }
                 }
             }
-            assert_eq!(table.len(), map.len());
+            assert_eq!(table.residents(), map.len());
             assert!(table.sorted().eq(map.values().copied()), "round {round}");
             assert!(map.iter().all(|(number, record)| table.read(ResidentNumber(*number)) == Some(*record)));
         }
@@ -491,7 +487,7 @@ pub(super) mod tests {
         assert_eq!(table.write(&record(3, 1)), Err(Full { capacity: 2 }));
         assert_eq!(table.write(&record(0, 1)), Err(Full { capacity: 2 }));
         table.write(&record(2, 9)).unwrap();
-        assert_eq!((table.len(), table.read(ResidentNumber(2)).unwrap().version), (2, 9));
+        assert_eq!((table.residents(), table.read(ResidentNumber(2)).unwrap().version), (2, 9));
         assert_eq!(Table::new(0).unwrap().write(&record(1, 1)), Err(Full { capacity: 0 }));
     }
 
@@ -550,7 +546,7 @@ pub(super) mod tests {
                 None => assert_eq!(removed.map(|removed| removed.version), Some(stood)),
             }
             assert_ne!(held.is_some(), removed.is_some());
-            assert_eq!((table.len(), table.used()), (usize::from(held.is_some()), 1));
+            assert_eq!((table.residents(), table.used()), (usize::from(held.is_some()), 1));
         }
     }
 
@@ -573,16 +569,16 @@ pub(super) mod tests {
     fn a_place_is_reserved_used_and_given_back() {
         let table = Table::new(2).unwrap();
         let (first, second) = (table.reserve(ResidentNumber(1)).unwrap(), table.reserve(ResidentNumber(2)).unwrap());
-        assert_eq!((table.len(), table.used()), (0, 2));
+        assert_eq!((table.residents(), table.used()), (0, 2));
         assert_eq!(table.reserve(ResidentNumber(3)), Err(Full { capacity: 2 }));
         table.release(second);
         // Asked for twice before the first is applied: the second place is given back.
         let again = table.reserve(ResidentNumber(1)).unwrap();
         assert_eq!(table.reserve(ResidentNumber(3)), Err(Full { capacity: 2 }));
         assert!(table.apply(&status(1, 1, Status::Green), first) && table.apply(&status(1, 2, Status::Red), again));
-        assert_eq!((table.len(), table.used()), (1, 1));
+        assert_eq!((table.residents(), table.used()), (1, 1));
         assert!(say(&table, removal(1, 3)) && say(&table, status(3, 1, Status::Green)));
-        assert_eq!((table.len(), table.used()), (1, 2), "who was removed keeps the place");
+        assert_eq!((table.residents(), table.used()), (1, 2), "who was removed keeps the place");
         assert!(say(&table, status(1, 4, Status::Green)), "and returns to it in a full table");
         assert_eq!(table.sorted().map(|record| record.resident.0).collect::<Vec<_>>(), [1, 3]);
     }
@@ -614,16 +610,16 @@ pub(super) mod tests {
                 }
             }
             let (all, tests) = (residents as usize / 8 * 7, residents as usize / 8);
-            assert_eq!((table.len(), table.test_len()), (all, tests));
+            assert_eq!((table.residents(), table.test_len()), (all, tests));
             assert_eq!(purge(&table, owners), tests);
-            assert_eq!((table.len(), table.test_len()), (all - tests, 0));
+            assert_eq!((table.residents(), table.test_len()), (all - tests, 0));
             assert!(table.sorted().all(|record| !record.test) && table.sorted().count() == all - tests);
             assert_eq!(table.rows().count(), all - tests, "removed ones are forgotten, too");
             assert_eq!(purge(&table, owners), 0);
             // What was forgotten may be said again, by an older statement, too, and in the same place.
             let used = table.used();
             assert!(say(&table, status(spread(4), 1, Status::Red)));
-            assert_eq!((table.used(), table.len()), (used, all - tests + 1));
+            assert_eq!((table.used(), table.residents()), (used, all - tests + 1));
         }
     }
 
@@ -634,7 +630,7 @@ pub(super) mod tests {
         table.write(&before).unwrap();
         assert_eq!(raise_session(&table, before.resident), Some(u32::MAX));
         assert_eq!(table.read(before.resident), Some(Record { session: u32::MAX, ..before }));
-        assert_eq!((table.len(), table.used()), (1, 1));
+        assert_eq!((table.residents(), table.used()), (1, 1));
         assert_eq!(raise_session(&table, before.resident), Some(u32::MAX));
     }
 
@@ -679,6 +675,6 @@ pub(super) mod tests {
             stop.store(true, Ordering::Relaxed);
             assert!(readers.into_iter().map(|reader| reader.join().unwrap()).all(|reads| reads > 0));
         });
-        assert_eq!((table.len(), table.sorted().count()), (60, 60));
+        assert_eq!((table.residents(), table.sorted().count()), (60, 60));
     }
 }

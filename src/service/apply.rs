@@ -71,7 +71,7 @@ mod tests {
             log[from..].iter().for_each(|record| _ = replay(&table, record).unwrap());
             assert!(table.rows().eq(rows.iter().copied()), "from {from}");
         }
-        assert_eq!((table.len(), table.test_len(), table.read(ResidentNumber(1)).unwrap().session), (2, 1, 4));
+        assert_eq!((table.residents(), table.test_len(), table.read(ResidentNumber(1)).unwrap().session), (2, 1, 4));
     }
 
     #[test]

@@ -551,7 +551,7 @@ impl Service {
         };
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };
-        let (residents, epoch) = (registry.len(), settings.session_key.epoch);
+        let (residents, epoch) = (registry.residents(), settings.session_key.epoch);
         format!(
             "registry: ok, residents {residents}\nkeys: ok, session epoch {epoch}\nsign-in: {sign_in}\n\
              journal: {journal}\nshards: {serving}, {shards}\n{ready}\n"

@@ -406,7 +406,7 @@ impl Service {
         let next = self.writes.waiting.front()?;
         // What was durable before the failure is told before it.
         let failed = self.writes.port.is_failed();
-        let durable = next.ticket <= self.writes.port.durable();
+        let durable = next.ticket <= self.writes.port.lane.durable();
         if !durable && !failed {
             return None;
         }

@@ -27,7 +27,7 @@ use holds::Holds;
 use mailbox::{Mailbox, Message};
 use secure::Secure;
 use thunderdome::Arena;
-use timers::Deadlines;
+use timers::{Deadlines, NEVER};
 
 use crate::limits::{
     DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, EGRESS_PIECE_BYTES, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX,
@@ -159,7 +159,7 @@ impl Shard {
         }
         let Some(connection) = self.connections.remove(id) else { return };
         connection.leave(&mut self.crowd);
-        self.timers.clear(id.slot());
+        self.timers.set(id.slot(), NEVER);
         let reason = connection.retire(&mut self.buffers);
         let reason = if failed && reason == EndReason::Closed { EndReason::Failed } else { reason };
         self.service.parts.counters.ended[reason as usize].add(1);

@@ -3,7 +3,8 @@
 
 /// How late a deadline may fire.
 pub const TICK_MS: u64 = 100;
-const NEVER: u64 = u64::MAX;
+/// Later than any clock.
+pub const NEVER: u64 = u64::MAX;
 
 /// The deadlines. Indices are the places of connections.
 pub struct Deadlines {
@@ -20,17 +21,12 @@ impl Deadlines {
         Deadlines { deadlines_ms: Vec::with_capacity(capacity), tick: now_ms / TICK_MS, looked_at: 0 }
     }
 
-    /// Sets or moves the deadline of `index`, in monotonic milliseconds.
+    /// Sets or moves the deadline of `index`, in monotonic milliseconds; [`NEVER`]: it has none.
     pub fn set(&mut self, index: u32, deadline_ms: u64) {
         if self.deadlines_ms.len() <= index as usize {
             self.deadlines_ms.resize(index as usize + 1, NEVER);
         }
         self.deadlines_ms[index as usize] = deadline_ms;
-    }
-
-    /// Forgets the deadline of `index`, if it has one.
-    pub fn clear(&mut self, index: u32) {
-        self.deadlines_ms.get_mut(index as usize).into_iter().for_each(|deadline_ms| *deadline_ms = NEVER);
     }
 
     /// Takes the next index whose deadline has passed at `now_ms`; its deadline is forgotten. `None`: no more for now.
@@ -87,8 +83,8 @@ mod tests {
         deadlines.set(0, 3_000);
         assert_eq!(expired_at(&mut deadlines, 3_100), [0]);
         deadlines.set(0, 4_000);
-        deadlines.clear(0);
-        deadlines.clear(0);
+        deadlines.set(0, NEVER);
+        deadlines.set(0, NEVER);
         assert_eq!(expired_at(&mut deadlines, 50_000), [0_u32; 0]);
     }
 
@@ -105,7 +101,7 @@ mod tests {
                 let index = u32::try_from(index).unwrap();
                 match deadline {
                     Some(at) => timers.set(index, at),
-                    None => timers.clear(index),
+                    None => timers.set(index, NEVER),
                 }
             }
             for index in expired_at(&mut timers, now) {

@@ -219,8 +219,8 @@ impl Machine {
     /// What the shards learn from their lanes.
     fn hear(&mut self) {
         for (lane, port) in self.ports.iter().enumerate() {
-            if port.durable() > 0 {
-                self.history.acknowledged[lane] = self.history.base[lane] + port.durable();
+            if port.lane.durable() > 0 {
+                self.history.acknowledged[lane] = self.history.base[lane] + port.lane.durable();
             }
         }
     }

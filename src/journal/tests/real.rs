@@ -43,7 +43,7 @@ fn run(folder: &Path, writer: &Writer, end: End, from: u64) {
         }
     }
     let began = Instant::now();
-    while ports.iter().any(|port| port.durable() < RECORDS / 2) {
+    while ports.iter().any(|port| port.lane.durable() < RECORDS / 2) {
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", handle.counters.clone());
         std::thread::sleep(Duration::from_millis(1));
     }
