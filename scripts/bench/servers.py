@@ -235,25 +235,26 @@ BUILD = Build()
 
 
 def built(target, name):
-    return os.path.join(target, BUILD.profile, name)
+    """Where the build left a program. The server's own may be named instead."""
+    return name == "onecode" and os.environ.get("ONECODE_BIN") or os.path.join(target, BUILD.profile, name)
 
 
 class Onecode(Server):
-    """Our own server, one shard; its other threads may run on `all_cpus`. A demo in a folder of its own, unless `data` is
-    a folder that has residents, who are then no test data."""
+    """Our own server, one shard unless more are wanted; its other threads may run on `all_cpus`. A demo in a folder of its own,
+    unless `data` is a folder that has residents."""
 
     # Nothing else reaches one that is paused.
     orphaned = signal.SIGKILL
 
     def __init__(self, name, target, folder, port, cpu, residents, driver="auto", environment=None, all_cpus=None, data=None,
-                 tls=None, address="127.0.0.1"):
+                 tls=None, address="127.0.0.1", shards=1, flags=()):
         check_free(port + 1)
         self.admin_url = f"http://127.0.0.1:{port + 1}"
         self.data = data or os.path.join(folder, f"data-{port}")
         command = [built(target, "onecode"), "serve"]
         command += [] if data else ["--demo", "--residents", str(residents)]
-        command += ["--shards", "1", "--cpus", str(cpu), "--driver", driver, "--data", self.data]
-        command += ["--listen", f"{address}:{port}", "--admin", f"127.0.0.1:{port + 1}"]
+        command += ["--shards", str(shards), "--cpus", str(cpu), "--driver", driver, "--data", self.data]
+        command += ["--listen", f"{address}:{port}", "--admin", f"127.0.0.1:{port + 1}", *flags]
         if tls:
             environment = {**(environment or {}), "ONECODE_TLS_CERTIFICATES": tls[0], "ONECODE_TLS_KEYS": tls[1]}
         super().__init__(name, command, port, all_cpus or cpu, "/readyz", 300, environment, port + 1)

@@ -88,6 +88,12 @@ class Link:
         """What a command begins with that is to run on the crowd's side."""
         return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
 
+    def enter(self):
+        """Takes the thread that calls, and no other, to the crowd's side."""
+        with open(f"/proc/{self.holder.pid}/ns/net", "rb") as file:
+            if servers.LIBC.setns(file.fileno(), CLONE_NEWNET):
+                raise Failed("the crowd's network namespace cannot be entered")
+
     @staticmethod
     def set(side, name, value):
         return subprocess.run([*side, "sh", "-c", f"echo {value} > /proc/sys/{name}"], stderr=subprocess.DEVNULL).returncode == 0
