@@ -162,6 +162,12 @@ capacity() {
     grep "^limit_req_zone .*rate=[0-9]*r/s;  # 80%" "$scratch/limits"
 }
 
+# The short ones. What this host does not allow they name.
+drills() {
+    ONECODE_BIN="$target/debug/onecode" scripts/drill.sh --short --no-install --out "$scratch/drills"
+    python3 scripts/drill/check.py "$scratch/drills" "$target/debug/onecode"
+}
+
 need_cargo
 need git git have git
 need "a C compiler" "gcc libc6-dev make" have cc
@@ -182,6 +188,9 @@ if [ "$quick" = no ]; then
     need valgrind valgrind have valgrind
     need nginx nginx-light have nginx
     need "ip and tc" iproute2 have tc
+    need nft nftables have nft
+    need openssl openssl have openssl
+    need libfaketime faketime sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
 fi
 install_missing "$may_install"
 if [ "$quick" = no ]; then
@@ -211,4 +220,5 @@ stop
 step "browser" browser
 step "replay" replay
 step "capacity" capacity
+step "drills" drills
 printf '\n== all passed in %d s\n' "$SECONDS"

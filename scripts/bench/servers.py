@@ -236,7 +236,8 @@ BUILD = Build()
 
 def built(target, name):
     """Where the build left a program. The server's own may be named instead."""
-    return name == "onecode" and os.environ.get("ONECODE_BIN") or os.path.join(target, BUILD.profile, name)
+    named = os.environ.get("ONECODE_BIN") if name == "onecode" else None
+    return os.path.abspath(named) if named else os.path.join(target, BUILD.profile, name)
 
 
 class Onecode(Server):
