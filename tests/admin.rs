@@ -28,11 +28,13 @@ fn what_was_acknowledged_is_there_after_a_kill() {
     assert_eq!(server.client().ask(get(SESSION, &bearer(&ended)).replace("GET", "DELETE")).status, 204);
     let token = fs::read_to_string(server.data().join("scanner-token.txt")).unwrap();
     let code = server.client().ask(server.refresh(7)).json()["code"].as_str().unwrap().to_owned();
-    let scan = json!({"code": code, "place": "gate"}).to_string();
+    let id = "0189c1d2-3e4f-7a5b-8c6d-7e8f9a0b1c2d";
+    let scan = json!({"code": code, "place": "gate", "id": id}).to_string();
     let scan = post("/scan/verify", &scan).replace("\r\n\r\n", &format!("\r\n{}\r\n", bearer(token.trim())));
     let verdict = server.client().ask(&scan).json();
     let told = [&verdict["result"], &verdict["status"], &verdict["env"], &verdict["recorded"]];
     assert_eq!(told, [&json!("valid"), &json!("red"), &json!("test"), &json!(true)]);
+    assert_eq!(verdict["id"], id.replace('-', ""), "the scanner's own");
     server.signal("KILL");
     server.wait_end(PATIENCE_MS);
     let server = Server::over(folder.path(), small);

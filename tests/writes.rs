@@ -515,7 +515,8 @@ fn only_a_scanner_may_verify_and_only_devices_bring_records() {
     );
     let refresh = get(REFRESH, &bearer(&process.device(Kind::Scanner)));
     assert_eq!(process.client_of(0).ask(refresh).problem(), "session-invalid", "and a token no session");
-    for body in ["{}", "{\"code\":1,\"place\":\"\"}", "{\"code\":\"\",\"place\":\"\",\"x\":1}", "", "null"] {
+    let bad_id = "{\"code\":\"\",\"place\":\"\",\"id\":\"7\"}";
+    for body in ["{}", "{\"code\":1,\"place\":\"\"}", "{\"code\":\"\",\"place\":\"\",\"x\":1}", bad_id, "", "null"] {
         let fields = format!("{json}{}", bearer(&process.device(Kind::Scanner)));
         let answer = process.client_of(0).ask(lines("/scan/verify", &fields, body));
         assert_eq!((answer.status, answer.problem().as_str()), (400, "body-malformed"), "{body}");

@@ -360,7 +360,10 @@ mod tests {
             Snapshot::open(&path)?.load(0, three)
         };
         let loaded = load_by_three().unwrap();
-        assert_eq!((loaded.residents(), loaded.used(), loaded.test_len()), (rows as usize, rows as usize, rows as usize));
+        assert_eq!(
+            (loaded.residents(), loaded.used(), loaded.test_len()),
+            (rows as usize, rows as usize, rows as usize)
+        );
         assert!(loaded.rows().eq(table.rows()));
         let mut bytes = fs::read(&path).unwrap();
         let offset = bytes.len() - 100;

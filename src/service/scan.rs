@@ -33,6 +33,9 @@ struct VerifyBody<'a> {
     code: Cow<'a, str>,
     #[serde(borrow)]
     place: Cow<'a, str>,
+    /// The scanner's, under which it brings the scan later if it gets no answer.
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
 }
 
 /// A line of `POST /scan/records`.
@@ -99,8 +102,9 @@ impl Service {
         };
         let test = resident.is_some_and(|resident| resident.test)
             || verdict.claims.as_ref().is_some_and(|claims| claims.env == Env::Test);
-        let mut id = [0; 16];
-        self.random.fill(&mut id);
+        let mut made = [0; 16];
+        self.random.fill(&mut made);
+        let id = body.id.map_or(Some(made), |id| scan_id(&id)).ok_or(problem::BODY_MALFORMED)?;
         let status = resident.map_or(Status::Unknown, |resident| resident.status);
         let mut told = format!(r#"{{"result":"{}""#, result.word());
         if let Some(Claims { iat, exp, .. }) = &verdict.claims {
@@ -150,10 +154,8 @@ impl Service {
         if !(SCAN_UNIX_MS_MIN..=now.unix_ms.saturating_add(VERSION_AHEAD_MS_MAX)).contains(&line.at) {
             return Err(LineResult::Error(&problem::TIME_REFUSED));
         }
-        // As `crypto.randomUUID()` writes it, or its digits alone.
-        let id = hex(line.id.as_bytes()).or_else(|| hex(line.id.replace('-', "").as_bytes()));
         let result = line.result.parse().ok().map(Verdict::word);
-        let (Some(id), Some(cti), Some(result)) = (id, hex(line.cti.as_bytes()), result) else {
+        let (Some(id), Some(cti), Some(result)) = (scan_id(&line.id), hex(line.cti.as_bytes()), result) else {
             return Err(LineResult::Error(&problem::LINE_MALFORMED));
         };
         let opened = self.parts.settings.issuer.open_cti(&cti);
@@ -163,4 +165,9 @@ impl Service {
         let record = Record::Scan { id, at_ms, received_ms, cti, result, place, device, test };
         Ok(self.append(&record)?)
     }
+}
+
+/// As `crypto.randomUUID()` writes it, or its digits alone.
+fn scan_id(text: &str) -> Option<[u8; 16]> {
+    hex(text.as_bytes()).or_else(|| hex(text.replace('-', "").as_bytes()))
 }
