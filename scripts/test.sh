@@ -184,6 +184,9 @@ if [ "$quick" = no ]; then
     grep -qs '^ID=ubuntu' /etc/os-release && chromium_package=chromium-browser
     need Chromium "$chromium_package" chromium_path
     need "Chinese fonts" "fonts-noto-cjk fontconfig" sh -c 'fc-list :lang=zh-cn | grep -q .'
+    # The manual's commands are run as they stand.
+    need "ps and pgrep" procps have pgrep
+    need openssl openssl have openssl
     need wrk wrk have wrk
     need valgrind valgrind have valgrind
     need nginx nginx-light have nginx

@@ -6,8 +6,10 @@
 import { build } from 'esbuild';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants } from 'node:zlib';
+import { manual } from './manual.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const DIST = `${HERE}dist`;
@@ -17,6 +19,8 @@ const LANGUAGES = ['zh-CN', 'en'];
 
 /** All that a first visit may bring to the phone, response heads included (DESIGN principle 3). */
 const FIRST_VISIT_BYTES_MAX = 14_000;
+/** All that the manual in one language may bring to a phone that keeps it. */
+const MANUAL_BYTES_MAX = 250_000;
 /** What is not a file, or not known before the server runs. Generous: the browser tests measure the real bytes. */
 const HEAD_BYTES = 420;
 const CSP_BYTES = 420;
@@ -86,6 +90,16 @@ async function opsPage() {
   return source('ops/ops.html').replace(/\{\{(style|script)\}\}/g, (_, name) => parts[name]);
 }
 
+/** The manual in one language; its script knows all of its paths. */
+async function manualOf(language, style) {
+  const inline = { frame: source('manual.html'), paper: source('manual-paper.html'), style };
+  const routes = manual(language, inline)
+    .assets.map((asset) => asset.route)
+    .filter((route) => route !== '/manual/');
+  const script = await bundle('manual.ts', { define: { ROUTES: JSON.stringify(routes) } });
+  return manual(language, { ...inline, script });
+}
+
 const brotliBytes = (text) =>
   brotliCompressSync(Buffer.from(text), { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
 
@@ -132,6 +146,19 @@ async function main() {
     { route: '/ops', file: 'ops.html', type: 'text/html; charset=utf-8', cache: 'revalidate' },
     { route: '/icon.svg', file: 'icon.svg', type: 'image/svg+xml', cache: 'day' },
   ];
+  const manualStyle = await bundle('manual.css');
+  for (const language of LANGUAGES) {
+    const { assets: its, print } = await manualOf(language, manualStyle);
+    for (const { body, ...asset } of its) {
+      files.set(asset.file, body);
+      assets.push(asset);
+    }
+    // Not served: scripts/manual-pdf.sh prints it.
+    files.set(`manual/${language}.html`, print);
+    const bytes = its.reduce((sum, { body }) => sum + Math.min(brotliBytes(body), body.length) + HEAD_BYTES, 0);
+    console.log(`${String(bytes).padStart(7)}  manual in ${language}, of at most ${MANUAL_BYTES_MAX} bytes`);
+    if (bytes > MANUAL_BYTES_MAX) throw new Error(`the manual in ${language} is larger than ${MANUAL_BYTES_MAX} bytes`);
+  }
   files.set('assets.json', `${JSON.stringify({ assets }, null, 2)}\n`);
 
   const parts = firstVisit(files);
@@ -143,7 +170,10 @@ async function main() {
 
   rmSync(ASIDE, { recursive: true, force: true });
   mkdirSync(ASIDE);
-  for (const [name, text] of files) writeFileSync(`${ASIDE}/${name}`, text);
+  for (const [name, content] of files) {
+    mkdirSync(dirname(`${ASIDE}/${name}`), { recursive: true });
+    writeFileSync(`${ASIDE}/${name}`, content);
+  }
   rmSync(DIST, { recursive: true, force: true });
   renameSync(ASIDE, DIST);
 }

@@ -72,7 +72,7 @@ export class Mock {
 
   async start(port = 0) {
     const { assets } = JSON.parse(readFileSync(`${DIST}assets.json`, 'utf8'));
-    this.assets = assets.map((asset) => ({ ...asset, text: readFileSync(DIST + asset.file, 'utf8') }));
+    this.assets = assets.map((asset) => ({ ...asset, content: readFileSync(DIST + asset.file) }));
     this.server = createServer((request, response) => this.answer(request, response));
     await new Promise((resolve, reject) => this.server.on('error', reject).listen(port, '127.0.0.1', resolve));
     this.port = this.server.address().port;
@@ -110,13 +110,13 @@ export class Mock {
     const found = this.assets.filter((asset) => asset.route === path);
     const asset = found.find((each) => !each.lang || each.lang === (english ? 'en' : 'zh-CN'));
     if (!asset) return response.writeHead(404).end();
-    const body = brotliCompressSync(asset.text);
+    const body = brotliCompressSync(asset.content);
     const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 16)}"`;
     const headers = {
       ETag: etag,
       'Cache-Control': asset.cache === 'day' ? 'public, max-age=86400' : 'no-cache',
       Vary: 'Accept-Encoding, Accept-Language',
-      ...(asset.lang && { 'Content-Security-Policy': policy(asset.text) }),
+      ...(/^text\/html/.test(asset.type) && { 'Content-Security-Policy': policy(asset.content.toString()) }),
     };
     if (request.headers['if-none-match'] === etag) return response.writeHead(304, headers).end();
     response.writeHead(200, {

@@ -143,6 +143,34 @@ describe('with the real server', () => {
     assert.ok(!pipe.count.paths.includes('/'), 'the page itself came from the service worker');
   });
 
+  it('the manual is there in both languages, and stays when the server is gone', async () => {
+    const alone = await startServer();
+    try {
+      for (const [language, word] of [
+        ['zh-CN', '一张'],
+        ['en', 'Print this page'],
+      ]) {
+        const answer = await fetch(`${alone.url}manual`, { headers: { 'Accept-Language': language } });
+        assert.equal(answer.status, 200);
+        assert.equal(answer.headers.get('Content-Language'), language);
+        assert.ok((await answer.text()).includes(word));
+        const picture = await fetch(`${alone.url}manual/pictures/phone-green.png`, {
+          headers: { 'Accept-Language': language },
+        });
+        assert.equal(picture.headers.get('Content-Type'), 'image/png');
+        assert.equal(Buffer.from(await picture.arrayBuffer()).toString('latin1', 1, 4), 'PNG');
+      }
+      page = await open(browser, `${alone.url}manual/`);
+      await page.waitForFunction(() => /device and opens/.test(document.getElementById('kept').textContent));
+      alone.child.kill('SIGKILL');
+      await page.goto(`${alone.url}manual/operators#disk-full`);
+      assert.equal(await page.title(), 'For operators · Health code manual');
+      assert.ok((await page.evaluate(() => scrollY)) > 0, 'it stands at the section');
+    } finally {
+      await alone.stop();
+    }
+  });
+
   it('signing out ends the session until the resident asks for another', async () => {
     page = await open(browser, server.url);
     await look(page, 'test');

@@ -1,6 +1,7 @@
 // The service worker: the page opens without a network, and without asking the server for it again.
 //
-// It answers one thing, the navigation to `/`, from the shell it keeps. Calls of the page pass it by. A new build
+// It answers the navigation to `/` from the shell it keeps, and what is below `/manual` from what the manual's own
+// pages have kept (`manual.ts`); a visit of the citizen page fetches nothing of that. Calls pass it by. A new build
 // is a new worker (its version is part of its bytes), which fetches its own shell and drops the older ones; between
 // builds a shell that is an hour old is fetched again in the background, in whatever language `/` then answers.
 
@@ -10,6 +11,7 @@ const worker = self as unknown as ServiceWorkerGlobalScope;
 
 const CACHE = `onecode-${VERSION}`;
 const SHELL = '/';
+const MANUAL = 'manual';
 const SHELL_AGE_MS_MAX = 3_600_000;
 
 /** `no-cache` asks with the ETag of the copy that the browser just loaded: the answer is a 304 without a body. */
@@ -34,8 +36,15 @@ async function answer(event: FetchEvent): Promise<Response> {
   return shell;
 }
 
+/** The manual as it is kept, but for its own pages' question for a newer one; whatever is kept where nobody answers. */
+async function answerManual(request: Request, path: string): Promise<Response> {
+  const kept = await (await caches.open(MANUAL)).match(path.replace(/\/$/, ''), { ignoreVary: true });
+  if (kept && (request.mode === 'navigate' || request.cache !== 'no-cache')) return kept;
+  return fetch(request).catch((error) => kept || Promise.reject(error));
+}
+
 async function dropOthers(): Promise<void> {
-  for (const name of await caches.keys()) if (name !== CACHE) await caches.delete(name);
+  for (const name of await caches.keys()) if (name !== CACHE && name !== MANUAL) await caches.delete(name);
   await worker.clients.claim();
 }
 
@@ -46,7 +55,8 @@ worker.addEventListener('install', (event) => {
 worker.addEventListener('activate', (event) => event.waitUntil(dropOthers()));
 worker.addEventListener('fetch', (event) => {
   const { request } = event;
-  if (request.mode === 'navigate' && request.method === 'GET' && new URL(request.url).pathname === SHELL) {
-    event.respondWith(answer(event));
-  }
+  const { origin, pathname } = new URL(request.url);
+  if (request.method !== 'GET' || origin !== location.origin) return;
+  if (request.mode === 'navigate' && pathname === SHELL) event.respondWith(answer(event));
+  else if (/^\/manual(\/|$)/.test(pathname)) event.respondWith(answerManual(request, pathname));
 });
