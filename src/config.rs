@@ -273,8 +273,7 @@ impl Config {
         !self.sources.contains_key(key)
     }
 
-    /// Takes those values of a configuration read again that can change while the process runs, and names the keys
-    /// whose change waits for a restart.
+    /// Takes what can change while the process runs, and names the keys whose change waits for a restart.
     pub fn adopt(&mut self, fresh: &Config) -> Vec<&'static str> {
         let mut later = Vec::new();
         for (key, _, show, copy) in KEYS {

@@ -44,8 +44,7 @@
 //! 4. [`service::Service::poll_durable`] applies what is durable, in the lane's order, and only then is it answered: every
 //!    refresh after the answer shows it, on every shard.
 //!
-//! After the first failed write or sync nothing is acknowledged any more (503, `journal-failed`; `/readyz` says so), while
-//! refreshes and verdicts go on.
+//! After the first failed write or sync nothing is acknowledged (503, `journal-failed`); refreshes and verdicts go on.
 //!
 //! A thread of its own (`cli/fold.rs`) folds the journal: it writes the live table as a new snapshot, once the shards have
 //! applied all up to the record that the snapshot names, and deletes segments that are folded and old enough. A start

@@ -277,8 +277,7 @@ impl Export {
 
 const FORMULA_BEGINS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 
-/// A value in CSV. A spreadsheet would run a text that begins as a formula does, be it behind what it passes over (OWASP,
-/// "CSV Injection").
+/// A value in CSV. A spreadsheet runs what begins as a formula, even behind what it passes over (OWASP, "CSV Injection").
 fn cell(value: &Value) -> String {
     let is_passed_over = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
     let is_formula = |text: &str| {

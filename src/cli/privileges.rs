@@ -29,8 +29,7 @@ pub(super) fn user(config: &Config) -> Result<Option<User>, Ended> {
 pub(super) fn leave_root(config: &Config) -> Result<(), Ended> {
     let Some(user) = user(config)? else { return Ok(()) };
     if Uid::effective().is_root() {
-        // Pages that are sent without a copy are locked in memory, which root alone may do without a limit; where this one
-        // may not raise it, they are copied.
+        // Pages sent without a copy are locked in memory, for which root alone has no limit; unraised, they are copied.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         let account = CString::new(user.name.as_bytes()).expect("a name of the system's has no zero");
         let changed = initgroups(&account, user.gid).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid));

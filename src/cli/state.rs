@@ -177,8 +177,7 @@ pub(super) fn key_needed(snapshot: &Path) -> Result<Option<[u8; 8]>, Ended> {
     Ok(if is_there(snapshot) { Some(Snapshot::open(snapshot)?.meta.key_id) } else { None })
 }
 
-/// SHA-256 over all rows of a table in their order, those of residents removed included: of two nodes with one hash both
-/// hold the same.
+/// SHA-256 over all rows of a table in their order, those of residents removed too: one hash, one state.
 pub(super) fn hash(table: &Table) -> String {
     let mut hash = Sha256::new();
     table.rows().flatten().for_each(|word| hash.update(word.to_le_bytes()));

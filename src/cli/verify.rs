@@ -1,7 +1,6 @@
 //! `onecode verify`: says what codes are worth, by the keys of a data folder or of a file.
 //!
-//! It reads codes from its argument or, one a line, from standard input, and writes one line for each. It asks no
-//! server, and never repeats a code.
+//! It reads codes from its argument or standard input, a line each, and answers in as many. It never repeats a code.
 
 use std::fs::File;
 use std::io::{self, BufRead, Write};
@@ -59,8 +58,7 @@ fn trusted(args: &Args) -> Result<Trust, Ended> {
     Trust::from_jwks(&json).map_err(refused)
 }
 
-/// One verdict for each line, the empty ones too, so that both sides have as many. Returns how many codes there were, and
-/// of how many the answer is no.
+/// One verdict for each line, empty ones too. Returns how many codes there were, and of how many the answer is no.
 fn check(
     trust: &Trust,
     at: Option<u64>,

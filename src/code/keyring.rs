@@ -208,8 +208,7 @@ impl Keyring {
         }
     }
 
-    /// Adds a signing key for residents that begins `lead_s` seconds from now, so that it is published before its first
-    /// use, and returns its id.
+    /// Adds a signing key for residents that begins in `lead_s` seconds, published until then, and returns its id.
     pub fn rotate_signing(&mut self, now_unix_s: u64, lead_s: u64, random: Random) -> Kid {
         let key = SigningKey::generate(Env::Prod, now_unix_s, now_unix_s.saturating_add(lead_s), random);
         let kid = key.kid;
@@ -280,8 +279,7 @@ impl Keyring {
         Trust::new(self.signing_keys.iter().map(trusted).collect())
     }
 
-    /// The JWK set (RFC 7517, RFC 8037) of the keys that are not revoked: a reader that knows nothing of revocation
-    /// must not find the others.
+    /// The JWK set (RFC 7517, RFC 8037), without revoked keys: its readers may know nothing of revocation.
     pub fn jwks_json(&self, issuer: &str) -> String {
         let jwk = |key: &SigningKey| {
             let mut jwk = serde_json::json!({

@@ -188,8 +188,7 @@ impl<'a> Code<'a> {
         candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.claims.iat, is_live))
     }
 
-    /// The Sig_structure of RFC 9052 §4.4, in `buffer`. It fits: a text's bytes are a third fewer than its characters,
-    /// and this adds at most 19.
+    /// The Sig_structure of RFC 9052 §4.4, in `buffer`: 19 bytes more than a text's, a third fewer than its characters.
     fn signed<'b>(&self, buffer: &'b mut [u8; TEXT_BYTES_MAX]) -> Option<&'b [u8]> {
         let mut encoder = Encoder::new(Cursor::new(&mut buffer[..]));
         encoder

@@ -81,8 +81,7 @@ impl ResponseBuffer {
         self.length
     }
 
-    /// The answers written so far; `None` if anything written did not fit or was refused, and whole answers before it are
-    /// not given out either.
+    /// The answers written so far; `None`, whole answers before it included, if anything did not fit or was refused.
     pub fn bytes(&self) -> Option<&[u8]> {
         (!self.spoiled).then(|| &self.bytes[..self.length])
     }

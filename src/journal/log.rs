@@ -4,8 +4,7 @@
 //! written, and only then says so to the lanes. Between batches it prepares the next segment. It touches no file.
 //!
 //! The first write or sync of a batch that fails, or a batch for which no segment can be had, ends it: nothing is
-//! written, synced or acknowledged after that. A next segment that cannot be prepared ahead of its time is removed and
-//! tried once more when it is needed.
+//! written, synced or acknowledged after that. A next segment that cannot be prepared is tried again when it is needed.
 
 use std::io;
 use std::sync::Arc;

@@ -95,8 +95,7 @@ pub enum DecodeError {
 }
 
 impl<'a> Record<'a> {
-    /// Its kind and payload, at most `JOURNAL_RECORD_BYTES_MAX` bytes. A text longer than 255 bytes is cut at the last
-    /// whole character that fits.
+    /// Its kind and payload, `JOURNAL_RECORD_BYTES_MAX` bytes at most. Of a longer text the first 255 bytes are kept.
     pub fn encode(&self) -> Box<[u8]> {
         let mut out = Vec::with_capacity(160);
         match *self {

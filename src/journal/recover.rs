@@ -229,8 +229,7 @@ fn read_segment(
     }
     let reader = Reader { bytes, header };
     let (mut at, mut next, mut records) = (HEADER_BYTES, segment, Vec::new());
-    // Up to `kept` all is known to be on disk; the tail is what comes after it. A mark itself is not kept: it may lie in
-    // the page cache only.
+    // Up to `kept` all is known to be on disk; the tail comes after it. A mark itself may lie in the page cache only.
     let (mut kept, mut tail, mut torn, mut wrong) = (HEADER_BYTES, Vec::new(), None, None);
     while wrong.is_none() && known.map_or_else(|| !is_zero(bytes.get(at..).unwrap_or_default()), |end| at < end) {
         // This batch was begun, so the ones before it were synced.

@@ -1,5 +1,4 @@
-//! What the fold changes in a journal's folder while its process writes: segments are written anew without test data,
-//! and old ones deleted.
+//! What the fold changes in a journal in use: segments are written anew without test data, and old ones deleted.
 //!
 //! A crash anywhere leaves each segment as it was or as it becomes, and of those to be deleted the newer ones.
 
@@ -89,8 +88,7 @@ pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<
 pub fn delete_old(segments: &mut dyn Segments, folded_to: u64, until_unix_ms: u64) -> io::Result<usize> {
     let (names, mut bytes, mut old) = (segments.list()?, Vec::new(), 0);
     for (index, name) in names.iter().enumerate().skip(1) {
-        // What comes in the next one was accepted after that one was made. One that does not say when is as old as the
-        // next that does.
+        // What is in the next one was accepted after that was made; one that does not say when is as old as the next.
         match read_header(segments, *name, &mut bytes) {
             Ok(next) if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms => break,
             Ok(_) => old = index,

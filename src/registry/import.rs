@@ -36,8 +36,7 @@ pub enum Mode {
     Replace,
 }
 
-/// What became of the rows: `rows`, read without the header and empty lines, is the sum of all the others but `removed`
-/// and `kept`.
+/// What became of the rows: `rows`, without header and empty lines, is the sum of the others but `removed` and `kept`.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[allow(missing_docs, reason = "where the name says it")]
 pub struct Report {

@@ -195,8 +195,7 @@ impl Snapshot {
     }
 }
 
-/// Replaces the snapshot at `path` by what `table` holds, and returns how many rows that is. The old file stands until
-/// the new one is whole and on disk.
+/// Replaces the snapshot at `path`, once the new one is whole and on disk, by what `table` holds: so many rows.
 ///
 /// The table may be written meanwhile: everything that was applied before the call is in the file, and each row is
 /// whole. Memory is bounded by two segments, and so is what is not yet on disk. `pause` is told after each segment how

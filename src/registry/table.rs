@@ -6,8 +6,7 @@
 //!
 //! Each resident has one owner, the only thread that writes that record; different owners may write at the same time.
 //! What is known of a resident is the newest statement about them, in whatever order statements come. So one who was
-//! removed keeps the cell, and in it when that was said: an older statement does not bring them back. Only the purge of
-//! test data forgets that too.
+//! removed keeps the cell, and in it when that was said, lest an older statement bring them back; a purge forgets that.
 //!
 //! **Capacity** is counted in cells, which are never given back while the process runs. A write is acknowledged long
 //! after it was accepted, so its place is [reserved](Table::reserve) when it is asked for, and used when it is applied:

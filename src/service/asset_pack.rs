@@ -37,8 +37,7 @@ pub struct Encoded {
     pub encoding: Option<&'static str>,
     /// A strong entity tag, quotes included. Encodings differ in their bytes and so in their tags (RFC 9110 §8.8.1).
     pub etag: Text,
-    /// An answer behind its date: the fields of a 304, each with its line end; further those of a part; the length and
-    /// the empty line; the body.
+    /// An answer behind its date: the fields of a 304, further those of a part, length and empty line, and the body.
     pub whole: Bytes,
     /// Where in `whole` each of these ends, but the body.
     pub ends: [usize; 3],

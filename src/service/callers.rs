@@ -80,8 +80,7 @@ impl Callers {
         Ok(Callers(tokens))
     }
 
-    /// The name of the caller of a request, and whether that one has `scope`; where there are no tokens, that of its
-    /// certificate, if it has one.
+    /// The name of a request's caller, without tokens that of its certificate if any, and whether it has `scope`.
     fn find(&self, head: &Head<'_>, scope: Scope, client: Option<&Arc<str>>) -> Result<(Arc<str>, bool), Problem> {
         if self.0.is_empty() {
             return Ok((client.map_or_else(|| "local".into(), Arc::clone), true));

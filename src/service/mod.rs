@@ -594,8 +594,7 @@ impl Service {
     }
 }
 
-/// What a trusted balancer itself says in a field, last in the list and in the last line: what stands before it, its client
-/// may have sent.
+/// What a trusted balancer itself says in a field, last in the list: what stands before it, its client may have sent.
 fn forwarded<'b>(head: &Head<'b>, field: Field) -> Option<&'b str> {
     let list = std::str::from_utf8(head.all(field).last()?).ok()?;
     list.rsplit(',').next().map(str::trim)

@@ -154,8 +154,7 @@ fn read_session(
     let (token, name) = match head.get(Field::Authorization) {
         Some(_) => (negotiate::bearer(head).ok_or(problem::SESSION_INVALID)?, None),
         None if is_foreign(head) => return Err(problem::SESSION_MISSING),
-        // Over TLS, and where there is one that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2), it
-        // alone counts.
+        // Over TLS only the one counts that no other host and no plain connection can plant (RFC 6265bis §4.1.3.2).
         None => named("__Host-oc").or_else(|| named("oc").filter(|_| !secure)).ok_or(problem::SESSION_MISSING)?,
     };
     check(token).or_else(|error| {

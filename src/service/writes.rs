@@ -17,8 +17,7 @@ use crate::limits::{
 use crate::registry::table::{Place, Record as Known, Statement};
 use crate::words::{Now, ResidentNumber, Status};
 
-/// A connection of one shard: its place, and how often that was given back. Stale once the connection was removed: a
-/// lookup then finds nothing.
+/// A connection of one shard: its place, and how often that was given back, so that a stale one finds nothing.
 pub type ConnectionId = thunderdome::Index;
 
 /// That of no connection: an operation of none, or what is written and not answered.

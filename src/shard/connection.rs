@@ -571,8 +571,7 @@ impl Connection {
         if self.sending.is_none()
             && let Some(Waiting { pending, .. }) = self.waiting.take()
         {
-            // The connection ends with this, because the other shard's answer may still come and must not be taken
-            // for that to a later request.
+            // The connection ends with this: the other shard's answer may still come, and is none to a later request.
             let mut reply = self.reply(context, ReplyTarget::unreadable(b""));
             context.service.resume(pending, Answer::Refused(problem::BUSY), &mut reply);
             self.end(context.now, EndReason::Closed, true);

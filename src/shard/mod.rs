@@ -219,8 +219,7 @@ impl Shard {
         self.send_unsent();
     }
 
-    /// Some of the deadlines that have passed. Thousands may pass at once, and each may have us write a refusal: requests
-    /// need not wait behind all of them.
+    /// Some of the deadlines that have passed: thousands may at once, and requests need not wait behind all refusals.
     fn expire(&mut self, now: Now) {
         for _ in 0..DEADLINES_A_TURN {
             let Some(index) = self.timers.expire(now.mono_ms()) else { return };

@@ -4,8 +4,7 @@
 //! A cell has one writer at a time and any number of readers, who never wait for another cell's writer, and for its
 //! own only the few stores of one write. All words are atomics, so a torn read is a value that is thrown away and never
 //! undefined behaviour; the orderings are those of Boehm, "Can Seqlocks Get Along With Programming Language Memory
-//! Models?" (MSPC 2012), section 4. A number stays in its cell for good, which is what makes probing without a lock
-//! safe.
+//! Models?" (MSPC 2012), section 4. A number stays in its cell for good, which makes probing without a lock safe.
 //!
 //! The code is written over [`Word`], so that the tests run it, and no copy of it, under `loom`, which tries every
 //! interleaving and every stale value that the memory model allows.

@@ -34,8 +34,7 @@ impl Signer {
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let mut signature = [0; SIGNATURE_BYTES];
         let (out, key) = (signature.as_mut_ptr(), self.private_key.as_ptr());
-        // SAFETY: the pointers are good for 64 bytes, the message's length and 64 bytes, and what is written to is no
-        // part of the others.
+        // SAFETY: the pointers are good for 64 bytes, the message's length and 64 bytes, and do not overlap.
         let done = unsafe { ED25519_sign(out, message.as_ptr(), message.len(), key) };
         assert_eq!(done, 1, "AWS-LC cannot sign");
         signature

@@ -1,5 +1,4 @@
-//! The `unsafe` that is not the network's, and what only the system's own flags can say: one small file for each reason,
-//! each behind safe functions.
+//! The `unsafe` that is not the network's, and what only flags of the system can say: a small file for each reason.
 
 pub mod arena;
 pub mod background;

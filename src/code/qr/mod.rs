@@ -93,8 +93,7 @@ impl Painter {
         self.level.pick(&self.tables.pick, &codewords, &mut out.bits);
     }
 
-    /// Folds into `symbol`, which is written in part, the correction of what will be the same in all symbols of `chars`
-    /// characters that go on from it.
+    /// Folds into `symbol`, begun, the correction of all that symbols of `chars` characters from it have in common.
     pub(super) fn settle(&self, symbol: &mut Symbol, chars: usize) {
         let common = symbol.common(chars);
         (symbol.first, symbol.last) = (common.first, common.last);

@@ -53,8 +53,7 @@ impl BufferRing {
             ring.put(id);
         }
         ring.publish();
-        // SAFETY: the entries are page-aligned, BUFFERS of them, zero but for what `put` wrote, and stay mapped until
-        // the ring is gone.
+        // SAFETY: BUFFERS entries, page-aligned, zero but for what `put` wrote, and mapped until the ring is gone.
         unsafe { submitter.register_buf_ring_with_flags(ring.pages.start() as u64, BUFFERS, GROUP, 0)? };
         Ok(ring)
     }

@@ -26,8 +26,7 @@ pub(super) enum Operation {
 
 const OPERATION_BITS: u32 = 8;
 
-/// An operation and its connection, of whose generation the highest bits are left out, as the 64 bits that the kernel
-/// carries for us.
+/// An operation and its connection (without the highest bits of its generation) as 64 bits for the kernel to carry.
 pub(super) fn user_data(operation: Operation, id: ConnectionId) -> u64 {
     u64::from(operation as u8).rotate_right(OPERATION_BITS) | id.to_bits() << OPERATION_BITS >> OPERATION_BITS
 }

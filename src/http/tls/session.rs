@@ -18,8 +18,7 @@ const RECORD_OVERHEAD_BYTES: usize = 256;
 /// One connection.
 pub struct Session {
     connection: UnbufferedServerConnection,
-    /// The part of a record that waits for its rest. Whoever lends buffers puts one here before bytes are received, and
-    /// takes it back when it is empty.
+    /// The part of a record that waits for its rest, in a buffer that is lent for as long as it is not empty.
     pub pending: Vec<u8>,
     /// The handshake is done.
     pub established: bool,

@@ -22,8 +22,7 @@ const IO_MEMORY_BYTES: usize = 1 << 20;
 /// Entries of each of glommio's three rings: one operation is in flight.
 const RING_ENTRIES: usize = 32;
 
-/// An executor on this thread: an error where no ring may be made here, or the CPU is not ours. On a system that it does
-/// not expect glommio may panic.
+/// An executor on this thread: an error where no ring or CPU is to be had. On a system that it does not expect it panics.
 fn executor(cpu: Option<usize>) -> io::Result<LocalExecutor> {
     let placement = cpu.map_or(Placement::Unbound, Placement::Fixed);
     let builder = LocalExecutorBuilder::new(placement).io_memory(IO_MEMORY_BYTES).ring_depth(RING_ENTRIES);
