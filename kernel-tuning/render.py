@@ -22,24 +22,23 @@ COMPARE = {
 }
 INTRO = """# Tuning the host
 
-Written from `settings.toml` by `render.py`: change that file, and run this one. `onecode tune check` compares a host with all of
-it, `plan` prints a script, `apply` sets what more than advice speaks for and remembers what was there, `revert` sets that back.
+Written from `settings.toml` by `render.py`: change that file, and run this one. Each setting says how it is read, set and set back by
+hand, and what speaks for it; `files/` has them for the usual tools.
 
 Nothing here is magic. On the small virtual machine where onecode is measured most of it is right already or cannot apply; on metal
 the order of worth is: queues, IRQs and XPS; connection tracking; coalescing and deferred IRQs; the rest. Measure before and after
 on your own machine (`scripts/bench.sh --target`).
 
-- **required**: without it the service fails when it is needed; `check` then exits 1.
-- **Evidence**: measured here, by the command named; cited, from the address named; or advice, which `apply` leaves alone.
+- **required**: without it the service fails when it is needed.
+- **Evidence**: measured here, by the command named; cited, from the address named; or advice, which is to be measured before it is believed.
 - `{shards}` is the number of shards, `{cpu}` and `{mask}` the CPU of the shard that a queue is for, `{interface}` each network interface
   with a device whose driver is listed, `{irq}` each IRQ of its queues.
-- By hand is what is a decision of the site, or a boot line: it is printed, never written.
+- By hand is what is a decision of the site, or a boot line.
 
 `files/` has what Ansible and its like want: `90-onecode.conf` for `/etc/sysctl.d`, `10-onecode.link` for `/etc/systemd/network`,
 `tuned.conf` for `/etc/tuned/onecode`. They say what `settings.toml` says, not what a host has: where yours has more, raise them. Advice
-stands in them as comments. `onecode tune plan --files DIR` writes them with the number of shards. A .link file is taken in place of the
-distribution's, so it repeats how interfaces are named; IRQs and queues change with the hardware, so they are the boot unit's
-(`contrib/onecode-tune.service`).
+stands in them as comments. A .link file is taken in place of the distribution's, so it repeats how interfaces are named. IRQs and queues
+change with the hardware, so they are in no file: set them at each start by the commands below.
 """
 
 

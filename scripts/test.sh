@@ -201,6 +201,7 @@ if [ "$quick" = no ]; then
 fi
 
 step "format" cargo fmt --all --check
+step "host settings" python3 kernel-tuning/render.py --check
 if [ "$quick" = no ]; then
     step "pages" scripts/build-web.sh
 fi
