@@ -33,8 +33,7 @@ fn text(config: &Config) -> String {
 
 fn json(config: &Config) -> String {
     let entry = |(key, value, source)| (key, serde_json::json!({ "value": value, "source": source }));
-    let entries: std::collections::BTreeMap<_, _> = config.entries().map(entry).collect();
-    format!("{}\n", serde_json::json!(entries))
+    format!("{}\n", config.entries().map(entry).collect::<serde_json::Value>())
 }
 
 #[cfg(test)]

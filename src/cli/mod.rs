@@ -138,9 +138,8 @@ Exit status:
   74  a file, the input or the output cannot be read or written
   75  the data folder is in use by another process (it is named)
   78  bad configuration, keys, registry or file of residents; a configuration,
-      or a file that it names, that cannot be read; a value of a flag that is
-      well-formed but refused by a rule, such as an admin address that is not
-      a loopback address";
+      or a file that it names, that cannot be read; a flag's value that a rule
+      refuses, such as an admin address that is not a loopback address";
 
 #[derive(Subcommand)]
 enum Command {

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
+use sd_notify::{NotifyState, notify};
 use sha2::{Digest, Sha256};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -33,7 +34,7 @@ use crate::journal::{Lane, Port, writer};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
     REDIRECT_CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
-    SHARD_DESCRIPTORS_MAX, TAKEOVER_STEP_MS_MAX,
+    SHARD_DESCRIPTORS_MAX, TAKEOVER_STEP_MS_MAX, WATCH_MS,
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, is_there};
@@ -166,6 +167,9 @@ fn serve(args: &Args) -> Result<(), Ended> {
     };
     let seats = (held, used, connections_max);
     let serving = start(config, Arc::new(settings), (table, replayed), (library, tls), &taken, seats)?;
+    // Before the old process ends, which would end the service.
+    let states = [NotifyState::Ready, NotifyState::MainPid(std::process::id())];
+    let _ = notify(&states[..1 + usize::from(old.is_some())]);
     old.iter().for_each(Old::release);
     serving.stay(signals, demo.as_ref(), args)
 }
@@ -294,8 +298,7 @@ fn start(
     let (bells, pulls): (Vec<_>, Vec<_>) =
         (0..count).map(|_| driver::bell()).collect::<io::Result<Vec<_>>>().map_err(system)?.into_iter().unzip();
     let lanes: Vec<Arc<Lane>> = (0..count).map(|_| Lane::new()).collect();
-    let past = std::mem::take(&mut replayed.past);
-    let keyed = (registry.clone(), settings.hash_key.id());
+    let (past, keyed) = (std::mem::take(&mut replayed.past), (registry.clone(), settings.hash_key.id()));
     let (durable, bells) = Durable::start(&config, keyed, replayed, lanes.clone(), bells)?;
     let shared = shared(&config)?;
     let observer = Arc::new(Observer {
@@ -306,6 +309,7 @@ fn start(
         started_unix_ms: super::now().unix_ms,
         certificate_expires_unix_s: tls.expires_unix_s.clone(),
         reloads_refused: tls.reloads_refused.clone(),
+        shards_heard_unix_s: AtomicU64::default(),
         shared: shared.clone(),
         interface: link::interface(config.listen_address.ip()).unwrap_or_default(),
     });
@@ -346,7 +350,23 @@ fn start(
     }
     // A driver that cannot begin ends the process.
     (0..count).for_each(|_| _ = begins.recv());
+    watch(inboxes.clone(), bells.clone(), observer);
     Ok(Serving { config, settings, inboxes, bells, threads, durable, tls, held })
+}
+
+/// Asks all shards whether they live, and feeds the watchdog of systemd (sd_notify(3)) while each lets go of that.
+fn watch(inboxes: Vec<Arc<Inbox>>, bells: Arc<[Bell]>, observer: Arc<Observer>) {
+    let asked = Arc::new(());
+    thread::spawn(move || {
+        loop {
+            if Arc::strong_count(&asked) == 1 {
+                observer.shards_heard_unix_s.store(super::now().unix_s(), Relaxed);
+                let _ = notify(&[NotifyState::Watchdog]);
+                tell(&inboxes, &bells, || Message::Alive(asked.clone()));
+            }
+            thread::sleep(Duration::from_millis(WATCH_MS));
+        }
+    });
 }
 
 /// What all shards decide together; says what may be sent.
@@ -410,7 +430,7 @@ impl Serving {
                 Some(SIGHUP) => self.reload(args),
                 Some(_) => {
                     eprintln!("onecode: ending: requests in flight are answered, then exit");
-                    self.tell(|| Message::Drain);
+                    tell(&self.inboxes, &self.bells, || Message::Drain);
                     break Ok(());
                 }
                 None => break successor.recv().map_err(Fatal::System.ended()).and_then(|other| self.hand_over(&other)),
@@ -429,7 +449,7 @@ impl Serving {
     /// listeners in either case, so they are not shut down.
     fn hand_over(&self, other: &UnixStream) -> Result<(), Ended> {
         let given = self.let_go().and_then(|known| takeover::give(other, &self.held, known));
-        self.tell(|| Message::Drain);
+        tell(&self.inboxes, &self.bells, || Message::Drain);
         let reason = "takeover: the journal was ended for a process that does not serve: ending, start again";
         given.map_err(Fatal::System.at(reason))?;
         eprintln!("onecode: takeover: done; requests in flight are answered, then exit");
@@ -440,7 +460,7 @@ impl Serving {
     fn let_go(&self) -> io::Result<Known> {
         let wait = Duration::from_millis(TAKEOVER_STEP_MS_MAX);
         let (told, hear) = mpsc::channel();
-        self.tell(|| Message::LetGo(told.clone()));
+        tell(&self.inboxes, &self.bells, || Message::LetGo(told.clone()));
         let used = self.inboxes.iter().map(|_| hear.recv_timeout(wait).map_err(io::Error::other));
         let mut used = used.collect::<io::Result<Vec<_>>>()?;
         used.sort_unstable_by_key(|(shard, _)| *shard);
@@ -453,13 +473,14 @@ impl Serving {
 
     /// Reads the configuration again and all that it names; bad ones change nothing.
     fn reload(&mut self, args: &Args) {
+        let _ = notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().expect("Linux has that clock")]);
         match self.read_again(args) {
             Ok((config, later, settings)) => {
                 self.config = config;
                 self.settings = Arc::new(settings);
                 self.tls.set(&self.settings.tls);
                 let settings = self.settings.clone();
-                self.tell(move || Message::Settings(settings.clone()));
+                tell(&self.inboxes, &self.bells, move || Message::Settings(settings.clone()));
                 eprintln!("onecode: configuration, certificates, keys and sign-in read again");
                 if !later.is_empty() {
                     eprintln!("onecode: warning: this changes with a restart: {}", later.join(", "));
@@ -470,6 +491,7 @@ impl Serving {
                 eprintln!("onecode: configuration, certificates, keys and sign-in stay as they were: {reason}");
             }
         }
+        let _ = notify(&[NotifyState::Ready]);
     }
 
     /// Never makes keys: those that this process was started with are the ones that its registry needs.
@@ -494,13 +516,13 @@ impl Serving {
         }
         Ok((config, later, settings))
     }
+}
 
-    fn tell(&self, message: impl Fn() -> Message) {
-        for (inbox, bell) in self.inboxes.iter().zip(self.bells.iter()) {
-            // A shard that reads its queue makes room within a tick; one that does not is beyond being told.
-            while !driver::tell(inbox, bell, message()) {
-                thread::sleep(Duration::from_millis(1));
-            }
+fn tell(inboxes: &[Arc<Inbox>], bells: &[Bell], message: impl Fn() -> Message) {
+    for (inbox, bell) in inboxes.iter().zip(bells) {
+        // A shard that reads its queue makes room within a tick; one that does not is beyond being told.
+        while !driver::tell(inbox, bell, message()) {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -53,6 +53,7 @@ pub struct Observer {
     /// Of the certificate that ends first; 0 without TLS.
     pub certificate_expires_unix_s: Arc<AtomicU64>,
     pub reloads_refused: Arc<AtomicU64>,
+    pub shards_heard_unix_s: AtomicU64,
     pub shared: Arc<Shared>,
     /// The interface that the public listener sends through.
     pub interface: String,
@@ -61,7 +62,7 @@ pub struct Observer {
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 
 /// All else that is one number: name, help, which. Those of the host's chain, from the wire to the accept queue, come first.
-const FIGURES: [Figure; 42] = [
+const FIGURES: [Figure; 43] = [
     ("interface_sent_bytes_total", "All that the public listener's link sent.", |all, _| all.link(|it| it.sent_bytes)),
     ("interface_received_bytes_total", "All that it received.", |all, _| all.link(|it| it.recv_bytes)),
     ("interface_dropped_packets_total", "What it dropped.", |all, _| all.link(|it| it.recv_drop + it.sent_drop)),
@@ -70,13 +71,15 @@ const FIGURES: [Figure; 42] = [
     }),
     ("softnet_dropped_packets_total", "Packets that found the queue of a CPU full.", |_, _| softnet(1)),
     ("softnet_squeezes_total", "Turns of a CPU that did not take all packets.", |_, _| softnet(2)),
-    ("conntrack_entries", "Connections that the host's firewall tracks.", |_, _| number(&conntrack("count"))),
-    ("conntrack_entries_max", "How many it can; 0: it tracks none.", |_, _| number(&conntrack("max"))),
+    ("conntrack_entries", "Connections that the firewall tracks.", |_, _| number(&format!("{CONNTRACK}count"))),
+    ("conntrack_entries_max", "How many it can; 0: it tracks none.", |_, _| number(&format!("{CONNTRACK}max"))),
     ("syn_drops_total", "SYNs that found their queue full.", |_, _| counted("netstat", "TCPReqQFullDrop")),
     ("syn_cookies_total", "SYNs answered by a cookie for it.", |_, _| counted("netstat", "TCPReqQFullDoCookies")),
     ("listen_overflows_total", "Of those to be accepted, too many.", |_, _| counted("netstat", "ListenOverflows")),
     ("tcp_retransmitted_segments_total", "TCP segments sent again.", |_, _| counted("snmp", "RetransSegs")),
-    ("memory_pressure_ratio", "Share of the last 10 s in which a task waited for memory.", |_, _| memory_pressure()),
+    ("memory_pressure_ratio", "Share of the last 10 s in which a task waited for memory.", |_, _| {
+        MemoryPressure::current().map_or(0.0, |pressure| f64::from(pressure.some.avg10) / 100.0)
+    }),
     ("egress_budget_bytes_per_second", "What may be sent; 0: no bound.", |all, _| all.shared.egress.bytes_per_s as f64),
     ("brownout_level", "How many times windows are doubled.", |all, now| {
         all.shared.brownout.level(now.unix_s()).into()
@@ -106,8 +109,11 @@ const FIGURES: [Figure; 42] = [
     ("tls_certificate_expires_seconds", "When the first one ends; 0 without any.", |all, _| {
         of(&all.certificate_expires_unix_s)
     }),
-    ("process_cpu_seconds_total", "CPU time of all threads, from /proc/self/task.", |_, _| cpu_s()),
-    ("process_resident_memory_bytes", "Memory in use, from /proc/self/statm.", |_, _| resident_bytes()),
+    ("shards_heard_seconds", "When all shards last answered.", |all, _| of(&all.shards_heard_unix_s)),
+    ("process_cpu_seconds_total", "CPU time of all threads.", |_, _| threads().map(|(_, [ran, _])| ran).sum()),
+    ("process_resident_memory_bytes", "Memory in use, from /proc/self/statm.", |_, _| {
+        Process::myself().and_then(|it| it.statm()).map_or(0, |it| it.resident * procfs::page_size()) as f64
+    }),
     ("process_start_time_seconds", "When it started, since 1970.", |all, _| all.started_unix_ms as f64 / 1e3),
     ("process_clock_seconds", "The process's clock, since 1970.", |_, now| now.unix_ms as f64 / 1e3),
 ];
@@ -256,23 +262,7 @@ fn threads() -> impl Iterator<Item = (String, [f64; 2])> {
     all.into_iter()
 }
 
-fn cpu_s() -> f64 {
-    threads().map(|(_, [ran, _])| ran).sum()
-}
-
-/// `/proc/self/statm` (proc(5)).
-fn resident_bytes() -> f64 {
-    Process::myself().and_then(|process| process.statm()).map_or(0, |sizes| sizes.resident * procfs::page_size()) as f64
-}
-
-/// `/proc/pressure/memory` (Documentation/accounting/psi).
-fn memory_pressure() -> f64 {
-    MemoryPressure::current().map_or(0.0, |pressure| f64::from(pressure.some.avg10) / 100.0)
-}
-
-fn conntrack(what: &str) -> String {
-    format!("/proc/sys/net/netfilter/nf_conntrack_{what}")
-}
+const CONNTRACK: &str = "/proc/sys/net/netfilter/nf_conntrack_";
 
 /// The number that a file of the kernel's holds; 0 where there is none, or less.
 fn number(path: &str) -> f64 {

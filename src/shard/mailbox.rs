@@ -31,6 +31,8 @@ pub enum Message {
     },
     /// Keys, sign-in and lifetimes as they are from now on.
     Settings(Arc<Settings>),
+    /// Let go of this, which says that you live.
+    Alive(Arc<()>),
     /// Take no new connection, answer what is in flight, close the rest.
     Drain,
     /// Take no write any more, and say under your number which assertions were used. The next drain leaves the connections

@@ -243,6 +243,7 @@ impl Shard {
                 }
                 Message::Answer { connection, answer } => self.handle_answer(now, connection, answer),
                 Message::Settings(settings) => self.service.parts.settings = settings,
+                Message::Alive(_) => {}
                 Message::Drain => self.drain(now),
                 Message::LetGo(told) => {
                     self.handed_on = true;

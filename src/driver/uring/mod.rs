@@ -425,7 +425,7 @@ impl Worker<'_> {
 
     /// The kernel has let go of a page.
     fn notified(&mut self, notification: &cqueue::Entry) {
-        if ZeroCopy::has_copied(notification) {
+        if notification.result().cast_unsigned() & zerocopy::COPIED != 0 {
             self.shard.service.parts.counters.zerocopy_copies.add(1);
             if self.zerocopy.take().is_some() {
                 zerocopy::tell_end();

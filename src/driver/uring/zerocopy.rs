@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use io_uring::{Submitter, cqueue, opcode, squeue, types};
+use io_uring::{Submitter, opcode, squeue, types};
 use socket2::{SockAddr, SockRef};
 
 /// Registered pages.
@@ -20,7 +20,7 @@ pub(super) struct ZeroCopy {
 
 /// `IORING_SEND_ZC_REPORT_USAGE` and `IORING_NOTIF_USAGE_ZC_COPIED` of `linux/io_uring.h`.
 const REPORT_USAGE: u16 = 1 << 3;
-const COPIED: u32 = 1 << 31;
+pub(super) const COPIED: u32 = 1 << 31;
 
 impl ZeroCopy {
     /// Registers the pages with the ring. `None`: the kernel refuses, mostly for `RLIMIT_MEMLOCK`, and they are copied.
@@ -50,11 +50,6 @@ impl ZeroCopy {
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let send = opcode::SendZc::new(types::Fd(descriptor), body.as_ptr(), length).buf_index(Some(0));
         send.zc_flags(REPORT_USAGE).flags(libc::MSG_WAITALL).build()
-    }
-
-    /// Whether a notification says that the kernel copied.
-    pub(super) fn has_copied(notification: &cqueue::Entry) -> bool {
-        notification.result().cast_unsigned() & COPIED != 0
     }
 }
 
