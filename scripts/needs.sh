@@ -61,3 +61,19 @@ install_missing() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         "${missing_packages[@]}" >&2
 }
+
+# need_tool CRATE VERSION MAY_INSTALL: a tool that Cargo installs, named before, into the target folder; it is then in PATH.
+need_tool() {
+    local crate=$1 version=$2 tools
+    tools=${CARGO_TARGET_DIR:-$root/target}/tools
+    PATH=$tools/bin:$PATH
+    if have "$crate" >/dev/null; then
+        return
+    fi
+    if [ "$3" != yes ]; then
+        echo "onecode: install this first: cargo install --locked --root $tools $crate@$version" >&2
+        exit 1
+    fi
+    echo "onecode: building $crate $version into $tools; this takes some minutes" >&2
+    cargo install --debug --quiet --locked --root "$tools" "$crate@$version" >&2
+}

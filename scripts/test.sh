@@ -34,6 +34,8 @@ for option in "$@"; do
 done
 
 target=${CARGO_TARGET_DIR:-$root/target}
+# Where need_tool puts what Cargo installs.
+PATH=$PATH:$target/tools/bin
 scratch=$(mktemp -d)
 server_pid=
 # However this ends, Ctrl-C included: the server that was started here, and no other, is stopped.
@@ -54,6 +56,43 @@ step() {
     printf '\n== %s\n' "$name"
     "$@"
     printf '== %s: ok, %d s\n' "$name" "$((SECONDS - began))"
+}
+
+not_run=()
+# What cannot be run here is said where it would have been, and once more at the end.
+leave_out() {
+    printf 'NOT RUN: %s: %s\n' "$1" "$2"
+    not_run+=("$1")
+}
+
+# What is linked may be linked, and comes from where it should (deny.toml).
+policy() {
+    if ! have cargo-deny >/dev/null; then
+        leave_out "licences, bans and sources" "cargo install --locked cargo-deny"
+        return
+    fi
+    cargo deny --locked check licenses bans sources
+    # The database is at github.com, which not every machine reaches.
+    if cargo deny fetch db; then
+        cargo deny --offline --locked check advisories
+    else
+        leave_out "advisories" "their database cannot be reached"
+    fi
+}
+
+# A debug build as a package: installed, used, upgraded and removed in a clean Debian that systemd has booted.
+package() {
+    local reason
+    if ! reason=$(python3 tests/package/run.py --check); then
+        leave_out "package" "$reason"
+        return
+    fi
+    if ! have cargo-deb >/dev/null || ! have cargo-cyclonedx >/dev/null; then
+        leave_out "package" "scripts/package.sh --debug installs cargo-deb and cargo-cyclonedx"
+        return
+    fi
+    scripts/package.sh --debug --no-install
+    python3 tests/package/run.py "$target"/package/onecode_*.deb
 }
 
 docs() {
@@ -214,6 +253,7 @@ fi
 step "docs" docs
 step "unit, integration and documentation tests" cargo test --locked
 step "a clone without pages builds" bare_clone
+step "policy" policy
 step "bench workspaces" bench_workspaces
 step "instructions" scripts/bench/instructions.py
 # No step, because what a step starts in its own name must outlive it: the next steps ask this server.
@@ -225,4 +265,8 @@ step "browser" browser
 step "replay" replay
 step "capacity" capacity
 step "drills" drills
+step "package" package
 printf '\n== all passed in %d s\n' "$SECONDS"
+for name in "${not_run[@]}"; do
+    printf '== NOT RUN: %s\n' "$name"
+done

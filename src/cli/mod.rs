@@ -116,7 +116,7 @@ fn counted(count: u64, thing: &str) -> String {
 /// A health-code server that does not fall over.
 #[derive(Parser)]
 #[command(version, about, after_help = EXIT_STATUSES)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
