@@ -74,7 +74,7 @@ version=$(cargo pkgid | sed 's,.*[#@],,')
 name=onecode-$version-x86_64-linux
 mkdir "$out/$name"
 cp "$target/$profile/onecode" README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$out/onecode.cdx.json" "$out/$name/"
-cp -R contrib/onecode.toml contrib/systemd "$out/man" "$out/completions" "$out/$name/"
+cp -R contrib/onecode.toml contrib/systemd contrib/prometheus contrib/grafana "$out/man" "$out/completions" "$out/$name/"
 # Same input, same archive: the times are those of the last commit.
 tar --directory "$out" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" \
     --create "$name" | gzip --no-name >"$out/$name.tar.gz"

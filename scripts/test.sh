@@ -95,6 +95,17 @@ package() {
     python3 tests/package/run.py "$target"/package/onecode_*.deb
 }
 
+# Rules and boards, by the programs that will read them.
+dashboards() {
+    local status=0
+    python3 tests/dashboards/check.py "$target/debug/onecode" || status=$?
+    if [ "$status" = 3 ]; then
+        leave_out "dashboards" "no Prometheus here, and none to be had from Debian"
+        return
+    fi
+    return "$status"
+}
+
 docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 }
@@ -265,6 +276,7 @@ step "browser" browser
 step "replay" replay
 step "capacity" capacity
 step "drills" drills
+step "dashboards" dashboards
 step "package" package
 printf '\n== all passed in %d s\n' "$SECONDS"
 for name in "${not_run[@]}"; do
