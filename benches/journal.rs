@@ -80,7 +80,7 @@ impl Producer {
     fn hear(&mut self) -> usize {
         let now = Instant::now();
         for (lane, port) in self.ports.iter().enumerate() {
-            let durable = port.durable();
+            let durable = port.lane.durable();
             for appended in self.waiting[lane].drain(..(durable - self.heard[lane]) as usize) {
                 self.times_us.push((now - appended).as_micros() as u32);
             }

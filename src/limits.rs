@@ -281,6 +281,8 @@ pub const JOURNAL_LEAP_MS_MAX: u64 = 86_400_000;
 pub const JOURNAL_END_MS_MAX: u64 = 1_000;
 /// How often the shards are asked whether they live.
 pub const WATCH_MS: u64 = 1_000;
+/// Times in a row that one may be found not to have answered.
+pub const SILENT_WATCHES_MAX: u32 = 10;
 /// How long a process that takes over may load; meanwhile nothing is folded.
 pub const TAKEOVER_LOAD_MS_MAX: u64 = 600_000;
 /// How long each side of a takeover waits for the other once no writes are taken.

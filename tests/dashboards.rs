@@ -67,7 +67,10 @@ fn rules() -> (String, BTreeSet<String>) {
 }
 
 /// The metrics that a text names, each with its matchers: label, and the values that it asks for.
-fn metrics(text: &str) -> Vec<(String, Vec<(String, Vec<String>)>)> {
+/// Each metric with its labels and their values.
+type Metrics = Vec<(String, Vec<(String, Vec<String>)>)>;
+
+fn metrics(text: &str) -> Metrics {
     let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_' || character == ':';
     let mut found = Vec::new();
     let mut rest = text;

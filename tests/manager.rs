@@ -139,6 +139,23 @@ fn stop_one_and_another(under: Under) {
     assert_eq!(server.client().ask(server.refresh(1)).status, 200);
 }
 
+#[test]
+fn a_shard_that_stands_ends_the_process_rather_than_leave_it_half_alive() {
+    if !Uid::effective().is_root() {
+        eprintln!("left out: only root can stop one thread of a process that hides its memory");
+        return;
+    }
+    let mut server = Server::demo();
+    let shard = thread_named(server.pid(), "shard-1");
+    ptrace::seize(shard, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(shard).unwrap();
+    waitpid(shard, Some(WaitPidFlag::__WALL)).unwrap();
+    // Whom it answers to cannot hear of its end before that of its thread is heard.
+    waitpid(shard, Some(WaitPidFlag::__WALL)).unwrap();
+    assert_eq!(server.wait_end(5_000), Some(70));
+    assert!(server.stderr().contains("a shard stands still"));
+}
+
 /// Before the former one ends, or systemd would end the service with it.
 #[test]
 fn a_process_that_takes_over_is_the_main_one() {

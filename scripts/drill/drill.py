@@ -33,7 +33,7 @@ Drill = collections.namedtuple("Drill", "run fault seconds needs disk_mebibytes"
 # By the name of their section in the manual.
 DRILLS = {
     "process-killed": Drill(processes.process_killed, "the process is killed, again and again", 15, ""),
-    "shard-stuck": Drill(processes.shard_stuck, "one shard's thread stands still", 15, "root"),
+    "shard-stuck": Drill(processes.shard_stuck, "one shard's thread stands still", 30, "root"),
     "network-down": Drill(networks.network_down, "the server's network interface goes down", 15, "root"),
     "firewall": Drill(networks.firewall, "a firewall drops everything", 15, "root nft"),
     "network-loss": Drill(networks.network_loss, "a network that loses packets and resets connections", 15, "root nft"),

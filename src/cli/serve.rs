@@ -34,7 +34,7 @@ use crate::journal::{Lane, Port, writer};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
     REDIRECT_CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
-    SHARD_DESCRIPTORS_MAX, TAKEOVER_STEP_MS_MAX, WATCH_MS,
+    SHARD_DESCRIPTORS_MAX, SILENT_WATCHES_MAX, TAKEOVER_STEP_MS_MAX, WATCH_MS,
 };
 use crate::observe::Observer;
 use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, is_there};
@@ -354,15 +354,20 @@ fn start(
     Ok(Serving { config, settings, inboxes, bells, threads, durable, tls, held })
 }
 
-/// Asks all shards whether they live, and feeds the watchdog of systemd (sd_notify(3)) while each lets go of that.
+/// Asks all shards whether they live, and feeds the watchdog of systemd (sd_notify(3)) while each lets go of that. One that
+/// does not for long ends the process. Looks are counted and not time, which passes for a machine that stands still, too.
 fn watch(inboxes: Vec<Arc<Inbox>>, bells: Arc<[Bell]>, observer: Arc<Observer>) {
-    let asked = Arc::new(());
+    let (asked, mut silent) = (Arc::new(()), 0);
     thread::spawn(move || {
         loop {
+            silent += 1;
             if Arc::strong_count(&asked) == 1 {
+                silent = 0;
                 observer.shards_heard_unix_s.store(super::now().unix_s(), Relaxed);
                 let _ = notify(&[NotifyState::Watchdog]);
                 tell(&inboxes, &bells, || Message::Alive(asked.clone()));
+            } else if silent >= SILENT_WATCHES_MAX {
+                end_at_once(Fatal::Panic, "a shard stands still: ending rather than serving half alive");
             }
             thread::sleep(Duration::from_millis(WATCH_MS));
         }
@@ -393,9 +398,7 @@ fn run_on_a_thread(name: String, taken: Taken, seat: Seat) -> io::Result<JoinHan
     thread::Builder::new().name(name).spawn(move || {
         if let Err(error) = driver::run(&taken, seat) {
             // One shard less would be a server half alive.
-            eprintln!("onecode: {error}");
-            demo::remove_temporary();
-            std::process::exit(i32::from(Fatal::System as u8));
+            end_at_once(Fatal::System, &error.to_string());
         }
     })
 }
@@ -567,6 +570,12 @@ fn make_settings(
         allowed_origins: config.allowed_origins.iter().map(|origin| origin.as_str().into()).collect(),
         started_unix_ms,
     })
+}
+
+fn end_at_once(fatal: Fatal, reason: &str) -> ! {
+    eprintln!("onecode: {reason}");
+    demo::remove_temporary();
+    std::process::exit(i32::from(fatal as u8))
 }
 
 /// A panic anywhere ends the whole process with a status of its own: a rule of ours was broken, and a server of which

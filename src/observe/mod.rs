@@ -59,6 +59,7 @@ pub struct Observer {
     pub interface: String,
 }
 
+type Family = (&'static str, &'static str, &'static str, Vec<(String, f64)>);
 type Figure = (&'static str, &'static str, fn(&Observer, Now) -> f64);
 
 /// All else that is one number: name, help, which. Those of the host's chain, from the wire to the accept queue, come first.
@@ -159,7 +160,7 @@ impl Observer {
     }
 
     /// All with one label: name without `onecode_`, help, label, and the value for each of its values.
-    fn families(&self) -> [(&'static str, &'static str, &'static str, Vec<(String, f64)>); 5] {
+    fn families(&self) -> [Family; 5] {
         let name = |label: &'static str| label.to_owned();
         let open = self.counters.iter().enumerate().map(|(shard, all)| (shard.to_string(), all.open.get() as f64));
         let ended = EndReason::VARIANTS
