@@ -42,8 +42,9 @@ OTHERS_MAX = 0.05
 ACCEPTED = "onecode_connections_accepted_total"
 DROPPED = 'onecode_shed_total{by="deadline"}'
 ANSWERED, SHED, SIGNATURES = 'onecode_requests_total{route="refresh",result="2xx"}', 'onecode_shed_total{by="delay"}', "onecode_signatures_total"
-# In a rush that is short enough for refusals to outweigh all else, and as many at once without as come in one slice of the CPU.
-REFUSAL_S, REFUSAL_TIMES, REFUSED_CONNECTIONS, KEPT_CONNECTIONS = 5, 1.5, 4_000, 200
+# Of what can be done over new connections: what is asked of those that stay open, below and above their capacity, and how fast they are opened (in less than the
+# 15 s after which an idle one is closed).
+REFUSAL_S, SERVED_SHARE, REFUSAL_TIMES, OPENING_SHARE, REFUSAL_PAUSE_S = 3, 1.35, 3, 0.75, 0.2
 QUIET_SHARE, QUIET_S, RUSH_S, AFTER_S, RELOADS = 0.3, 5, 5, 8, 3
 # As quiet as before: p99 of a second is not above its median before by more than this, or not above the worst.
 RECOVERY_FACTOR, RECOVERY_S = 1.2, 5
@@ -193,43 +194,48 @@ def tell_flood(found, capacity):
 
 
 def refusal(overload):
-    """What one refusal costs beside one code. Codes over connections that stay open cost `kept` each, over new ones `new`: the difference is what a
-    connection costs. What a rush over connections that stay open has taken beyond its codes and connections is the refusals'."""
-    bench, seconds, runs = overload.bench, min(overload.chosen.seconds, REFUSAL_S), {"kept": {}, "new": {}, "refused": {}}
+    """What one refusal costs beside one code, over connections that stay open and have each had a code before. Below capacity a request costs `served`; what a
+    rush has taken beyond those whom it served is the refusals'. `new` is a code over a new connection."""
+    seconds, runs = min(overload.chosen.seconds, REFUSAL_S), {"served": {}, "rush": {}, "new": {}}
     with overload.server(COLD, limited=True) as server:
-        url, rate = f"http://127.0.0.1:{server.port}", 0
+        per_s = overload.capacity(server, seconds)["per_s"]
         read = lambda: (server.cpu_s(), server.metric(ANSWERED), server.metric(SHED), server.metric(DROPPED), server.metric(ACCEPTED), servers.others_s())
-        walk = overload.walk
 
-        def kept():
-            result = bench.wrk(url, "cold", [server.sessions, walk(0)], seconds, connections=KEPT_CONNECTIONS)
-            walk(result["requests"])
-            return result["per_s"]
+        def kept(share):
+            # Each connection is opened, at a rate that is no rush, before what is looked at.
+            connections = int(per_s * share * seconds)
+            opening_s = connections / (per_s * OPENING_SHARE)
+            process = servers.start_piped(overload.command(server, [
+                "--sessions", server.sessions, "--from", overload.walk(2 * connections), "--rate", f"{per_s * share:.0f}", "--duration", seconds, "--connections", connections,
+                "--first-rate", f"{per_s * OPENING_SHARE:.0f}", "--in-turn", "--sources", SOURCES]))
+            time.sleep(opening_s + REFUSAL_PAUSE_S)
+            before = read()
+            servers.ended(process, seconds + 60)
+            return before
 
-        def refused():
-            walk(overload.load(server, ["--sessions", server.sessions, "--from", walk(0), "--rate", f"{rate:.0f}", "--duration", seconds, "--connections",
-                                        REFUSED_CONNECTIONS, "--in-turn"], seconds + 60)["planned"])
+        def new(_):
+            before = read()
+            overload.capacity(server, seconds)
+            return before
 
-        kinds = {"kept": kept, "new": lambda: overload.capacity(server, seconds), "refused": refused}
-        rate = REFUSAL_TIMES * kept()
+        kinds = {"served": (kept, SERVED_SHARE), "rush": (kept, REFUSAL_TIMES), "new": (new, 1)}
         for index, order in figures.palindrome(list(kinds), overload.chosen.rounds):
             for name in order:
-                before = read()
-                kinds[name]()
+                run, share = kinds[name]
+                before = run(share)
                 time.sleep(1)
                 figure = dict(zip(("cpu_s", "served", "refused", "dropped", "accepted", "others"), (now - then for now, then in zip(read(), before))))
                 figure["others"] /= seconds
                 runs[name][index] = figure
                 print(f"  {index + 1} {name:7} {figure['served']:,.0f} served, {figure['refused']:,.0f} refused, {figure['dropped']:,.0f} dropped, {figure['accepted']:,.0f} "
                       f"connections, {figure['cpu_s']:.3f} s{disturbed(figure['others'])}", flush=True)
-    if any(run["refused"] < run["served"] / 20 for run in runs["refused"].values()):
+    if any(run["refused"] < run["served"] / 10 for run in runs["rush"].values()):
         raise Failed("too few were refused: no figure comes of that")
     each = lambda name: {index: run["cpu_s"] * 1e6 / run["served"] for index, run in runs[name].items()}
-    kept_us, new_us = each("kept"), each("new")
-    refused_us = {index: (run["cpu_s"] * 1e6 - run["served"] * kept_us[index] - run["accepted"] * (new_us[index] - kept_us[index])) / run["refused"]
-                  for index, run in runs["refused"].items()}
+    kept_us, new_us = each("served"), each("new")
+    refused_us = {index: (run["cpu_s"] * 1e6 - run["served"] * kept_us[index]) / (run["refused"] + run["dropped"]) for index, run in runs["rush"].items()}
     summary = lambda values: figures.summary(list(values.values()))
-    found = {"limited": server.limited, "seconds": seconds, "rate": rate, "kept_us": summary(kept_us), "new_us": summary(new_us), "refused_us": summary(refused_us),
+    found = {"limited": server.limited, "seconds": seconds, "kept_us": summary(kept_us), "new_us": summary(new_us), "refused_us": summary(refused_us),
              "ratio": figures.paired(refused_us, kept_us), "runs": {name: list(of_name.values()) for name, of_name in runs.items()}}
     print(f"  a code {found['kept_us']['median']:.1f} µs, over a new connection {found['new_us']['median']:.1f}; a refusal {found['refused_us']['median']:.1f} µs: "
           f"{report.ratio(found['ratio'])}", flush=True)
@@ -237,7 +243,8 @@ def refusal(overload):
 
 
 def recovery(overload):
-    """A rush of five seconds by people who reload at once, again and again: how soon it is as quiet as before."""
+    """A rush of five seconds by people who reload at once, again and again: how soon it is as quiet as before for those who come then. A person belongs to the
+    second in which they came: those of the rush are its own, however late they are done."""
     rounds = []
     with overload.server(COLD, limited=True) as server:
         capacity = overload.capacity(server)
@@ -248,23 +255,49 @@ def recovery(overload):
         for number in range(overload.chosen.rounds * 4):
             result = overload.strangers(server, ["--plan", plan, "--connections", CONNECTIONS, "--patience", PATIENCE_S, "--reloads", RELOADS, "--pause", 0],
                                         QUIET_S + RUSH_S + AFTER_S)
-            # In the first second caches are filled.
-            before, after = result["seconds"][1:QUIET_S], result["seconds"][QUIET_S + RUSH_S:QUIET_S + RUSH_S + AFTER_S]
-            calm = [second["p99_us"] for second in before]
-            limit_us = max(RECOVERY_FACTOR * figures.median(calm), *calm)
-            as_before = [second["served"] and not second["gave_up"] and second["p99_us"] <= limit_us for second in after]
-            # The first second from which on it is, but for one that the noise has.
-            back_s = next((at for at in range(len(after)) if all(as_before[at:at + 2])), None)
-            rounds.append({"quiet_p99_us": calm, "limit_us": limit_us, "back_s": back_s, "after_p99_us": [second["p99_us"] for second in after],
-                           "rush_served_per_s": [second["served"] for second in result["seconds"][QUIET_S:QUIET_S + RUSH_S]],
-                           "reloads": result["reloads"], "gave_up": result["gave_up"], "others": result["others"]})
-            print(f"  {number + 1}: quiet p99 {figures.median(calm) / 1e3:.0f} ms, back after {back_s} s: "
-                  f"{', '.join(f'{p99 / 1e3:.0f}' for p99 in rounds[-1]['after_p99_us'])} ms; in the rush {rounds[-1]['rush_served_per_s']} served, "
-                  f"{result['reloads']:,} reloads, {result['gave_up']:,} gave up{disturbed(result['others'])}", flush=True)
+            rounds.append(recovered(result))
+            one = rounds[-1]
+            print(f"  {number + 1}: quiet p99 {figures.median(one['quiet_p99_us']) / 1e3:.0f} ms; who came then, back after {one['back_s']} s, but for a slice {one['slice_back_s']} s: {in_ms(one['after_p99_us'])}; "
+                  f"who was done then, after {one['done_back_s']} s: {in_ms(one['done_after_p99_us'])}; in the rush {one['rush_served_per_s']} served, {one['tries_per_s']:,.0f} "
+                  f"tries a second, {one['reloads']:,} reloads, {one['gave_up']:,} gave up{disturbed(one['others'])}", flush=True)
             time.sleep(1)
-    backs = [one["back_s"] for one in rounds]
-    return {"limited": server.limited, "capacity": capacity, "quiet_per_s": quiet, "rush_per_s": rush, "rounds": rounds,
-            "within": sum(back is not None and back <= RECOVERY_S for back in backs), "longest_s": None if None in backs else max(backs)}
+    return together(rounds, {"limited": server.limited, "capacity": capacity, "quiet_per_s": quiet, "rush_per_s": rush})
+
+
+def together(rounds, found):
+    """What all rounds of a recovery come to."""
+    found = {**found, "rounds": rounds}
+    for name in ("", "slice_", "done_"):
+        backs = [one[f"{name}back_s"] for one in rounds]
+        found.update({f"{name}within": sum(back is not None and back <= RECOVERY_S for back in backs), f"{name}longest_s": None if None in backs else max(backs)})
+    return found
+
+
+def in_ms(times_us):
+    return ", ".join(f"{time_us / 1e3:.0f}" for time_us in times_us) + " ms"
+
+
+def recovered(result):
+    """How one rush went, and how soon it was over, by when people came and by when they were done."""
+    # In the first second caches are filled.
+    before, rush = result["seconds"][1:QUIET_S], result["seconds"][QUIET_S:QUIET_S + RUSH_S]
+    after = result["seconds"][QUIET_S + RUSH_S:QUIET_S + RUSH_S + AFTER_S]
+
+    by_coming = [second["arrived_p99_us"] for second in before], [second["arrived_p99_us"] for second in after], [
+        second["arrived"] - second["served_of_arrived"] for second in after]
+    by_end = [second["p99_us"] for second in before], [second["p99_us"] for second in after], [second["gave_up"] for second in after]
+    return {"quiet_p99_us": by_coming[0], "after_p99_us": by_coming[1], "after_lost": by_coming[2], "back_s": back(*by_coming), "slice_back_s": back(*by_coming, PERIOD_US),
+            "done_after_p99_us": by_end[1], "done_back_s": back(*by_end), "rush_served_per_s": [second["served"] for second in rush],
+            # Of those that were begun, some have waited for a connection of the generator's until their patience ended.
+            "tries_per_s": sum(second["arrived"] + second["reloads"] for second in rush) / RUSH_S,
+            "reloads": result["reloads"], "gave_up": result["gave_up"], "others": result["others"]}
+
+
+def back(calm_us, after_us, lost, slack_us=0):
+    """The first second from which on it is as before, but for one that the noise has: nobody is lost, and p99 is not above what it was by more than that."""
+    limit_us = max(RECOVERY_FACTOR * figures.median(calm_us), *calm_us) + slack_us
+    as_before = [not gone and p99_us <= limit_us for p99_us, gone in zip(after_us, lost)]
+    return next((at for at in range(len(after_us)) if all(as_before[at:at + 2])), None)
 
 
 def one_address(overload):
@@ -391,14 +424,17 @@ def markdown(results):
     if found := results.get("refusal"):
         every = [run["others"] for runs in found["runs"].values() for run in runs]
         new_ratio = found["refused_us"]["median"] / found["new_us"]["median"]
-        row("refusal", f"a 503 over a connection that stays open ({found['refused_us']['median']:.1f} µs) to a code over a new one ({found['new_us']['median']:.1f} µs)", "≤ 0.35",
+        row("refusal", f"who is turned away over a connection that stays open ({found['refused_us']['median']:.1f} µs) to a code over a new one ({found['new_us']['median']:.1f} µs)", "≤ 0.35",
             f"{new_ratio:.2f}", report.reached(new_ratio <= REFUSAL_MAX), others_words(*every))
         row("", f"to a code over one that stays open ({found['kept_us']['median']:.1f} µs)", "", report.ratio(found["ratio"]), "", "")
     if found := results.get("recovery"):
         rounds = found["rounds"]
-        row("recovery", f"{found['quiet_per_s']:,.0f}/s, {found['rush_per_s']:,.0f}/s for {RUSH_S} s with {RELOADS} reloads at once, and back: p99 of a second as before within "
-            f"{RECOVERY_S} s", f"{len(rounds)} of {len(rounds)}", f"{found['within']} of {len(rounds)}, the last after {found['longest_s']} s", report.reached(found["within"] == len(rounds)),
-            others_words(*(one["others"] for one in rounds)))
+        row("recovery", f"{found['quiet_per_s']:,.0f}/s, {found['rush_per_s']:,.0f}/s for {RUSH_S} s with {RELOADS} reloads at once, and back: p99 of those who come in a second as before "
+            f"within {RECOVERY_S} s", f"{len(rounds)} of {len(rounds)}", f"{found['within']} of {len(rounds)}, the last after {found['longest_s']} s",
+            report.reached(found["within"] == len(rounds)), others_words(*(one["others"] for one in rounds)))
+        row("", f"the same but for one slice of the quota, {PERIOD_US / 1e3:.0f} ms, by which a p99 of so few may differ", "", f"{found['slice_within']} of {len(rounds)}, the last after "
+            f"{found['slice_longest_s']} s", "", "")
+        row("", "p99 of those who are done in a second, among them those of the rush who came again", "", f"{found['done_within']} of {len(rounds)}, the last after {found['done_longest_s']} s", "", "")
     if found := results.get("one-address"):
         harm = sum(one["begun"] for one in found["harm"].values())
         row("one-address", f"{found['arrived']:,} residents, {found['open_most']:,.0f} connections at most, {harm:,} that mean harm; p99 {ms(found['latency_us']['p99'])}", "≥ 99.9 %",
@@ -426,6 +462,7 @@ def options():
     parser.add_argument("--only", default=",".join(CASES), help="some of the cases, by comma: " + ",".join(CASES) + " (all)")
     parser.add_argument("--seconds", type=bench_main.positive, default=60, help="length of a run (60)")
     parser.add_argument("--rounds", type=bench_main.positive, default=5, help="of those cases that have some; four times as many of recovery (5)")
+    parser.add_argument("--add", action="store_true", help="add the rounds of recovery to those that are there, from slots that are shorter than all of them take")
     parser.add_argument("--residents", type=bench_main.positive, default=2_000_000, help="of the demo (2000000)")
     parser.add_argument("--out", default=os.path.join(ROOT, "benches", "results"), help="folder of the results (benches/results)")
     parser.add_argument("--port-base", type=bench_main.positive, default=18_500, help="the first of the ports used (18500)")
@@ -446,7 +483,9 @@ def measure(chosen, folder):
     overload = Overload(chosen, folder)
     for name in chosen.only:
         print(f"{name}:", flush=True)
-        results[name] = CASES[name](overload)
+        earlier, results[name] = results.get(name), CASES[name](overload)
+        if chosen.add and name == "recovery" and earlier:
+            results[name] = together([*earlier["rounds"], *results[name]["rounds"]], results[name])
         results[name]["machine"] = bench_main.machine(chosen)
     figures.write_json(path, results)
     with open(os.path.join(chosen.out, "overload.md"), "w", encoding="utf-8") as file:

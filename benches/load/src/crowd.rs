@@ -8,7 +8,8 @@
 //! the other (`--in-order`), so that nobody comes twice; and they may keep their connection for a while (`--stay`), as a browser does.
 //!
 //! One thread, one epoll loop, no more connections than asked for: who finds none waits here, and both time and patience
-//! run. The report is one JSON object with a line for every second.
+//! run. The report is one JSON object with a line for every second: of those who were done in it, and, by `arrived_…`, of
+//! those who came in it, since who came in a rush is the rush's however late they are done.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -116,10 +117,19 @@ struct Second {
     /// Of the second that this thread had nothing to do, and how late it noticed an arrival.
     idle_us: u64,
     late_us: u64,
-    /// Of those who came in this second, who were served in the end.
+    /// Of those who came in this second, who were served in the end; and the time of each, served or not.
     served_of_arrived: u64,
+    arrived_us: Vec<u32>,
     /// Of those served in it, whose answer was out past the deadline.
     overdue: u64,
+}
+
+impl Second {
+    /// The time of those who came in it that so many in a hundred do not exceed; they are in order.
+    fn arrived_part_us(&self, percent: usize) -> u32 {
+        let rank = (self.arrived_us.len() * percent).div_ceil(100);
+        self.arrived_us.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+    }
 }
 
 /// A crowd on its way.
@@ -151,6 +161,8 @@ struct Crowd<'a> {
     all_times: Histogram<u64>,
     served_times: Histogram<u64>,
     statuses: BTreeMap<u16, u64>,
+    /// Of each that is done, if that is wanted: when they came, for how long in microseconds, tries, 1 if they were served.
+    visits: String,
 }
 
 /// Runs to the end and reports.
@@ -158,6 +170,9 @@ pub fn run(options: &Options) -> io::Result<String> {
     let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
     let mut crowd = Crowd::new(options)?;
     crowd.run()?;
+    if let Some(path) = &options.visits {
+        std::fs::write(path, format!("came_us,took_us,tries,served\n{}", crowd.visits))?;
+    }
     Ok(crowd.json(started_unix.as_secs_f64()))
 }
 
@@ -193,6 +208,7 @@ impl<'a> Crowd<'a> {
             served_times: times.clone(),
             times,
             statuses: BTreeMap::new(),
+            visits: String::new(),
         })
     }
 
@@ -224,7 +240,7 @@ impl<'a> Crowd<'a> {
                 }
             }
             self.lose_patience(now);
-            self.dispatch(now)?;
+            self.dispatch()?;
             let all_gone = self.waiting.is_empty() && self.pausing.is_empty() && self.idle.len() == self.lines.len();
             let over = if plan.is_some() { next_s >= end_s && all_gone || now_s >= latest_s } else { now_s >= end_s };
             if over {
@@ -332,7 +348,7 @@ impl<'a> Crowd<'a> {
     fn reloads(&mut self, mut person: Person) -> Option<Person> {
         if person.reloads >= self.options.reloads {
             self.second().gave_up += 1;
-            self.record(person);
+            self.record(person, false);
             return None;
         }
         person.reloads += 1;
@@ -347,21 +363,28 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    fn record(&mut self, person: Person) {
-        let time_us = person.due.elapsed().as_micros() as u64;
+    fn record(&mut self, person: Person, served: bool) {
+        let (came, time_us) = (person.due - self.started, person.due.elapsed().as_micros() as u64);
         self.times.saturating_record(time_us);
         self.all_times.saturating_record(time_us);
+        let second = &mut self.seconds[came.as_secs() as usize];
+        second.served_of_arrived += u64::from(served);
+        second.arrived_us.push(time_us.try_into().unwrap_or(u32::MAX));
+        if self.options.visits.is_some() {
+            let tries = person.reloads + 1;
+            let _ = writeln!(self.visits, "{},{time_us},{tries},{}", came.as_micros(), u8::from(served));
+        }
     }
 
     /// Gives connections to those who wait.
-    fn dispatch(&mut self, now: Instant) -> io::Result<()> {
+    fn dispatch(&mut self) -> io::Result<()> {
         while !self.idle.is_empty() {
-            let Some((_, person)) = self.waiting.pop_front() else { break };
+            let Some((since, person)) = self.waiting.pop_front() else { break };
             let Some(index) = self.idle.pop() else { break };
             let line = &mut self.lines[index];
             line.person = Some(person);
             line.tries += 1;
-            self.patience.push_back((now + self.options.patience, index, line.tries));
+            self.patience.push_back((since + self.options.patience, index, line.tries));
             line.on_page = self.options.page.is_some() && !(person.has_page && self.options.page_cached);
             self.ask(index)?;
         }
@@ -445,13 +468,12 @@ impl<'a> Crowd<'a> {
         self.served_times.saturating_record(person.due.elapsed().as_micros() as u64);
         self.second().overdue += u64::from(is_overdue);
         self.second().served += 1;
-        let arrived = (person.due - self.started).as_secs() as usize;
-        self.seconds[arrived].served_of_arrived += 1;
-        self.record(person);
+        self.record(person, true);
     }
 
     /// One JSON object, numbers with their unit in the name.
-    fn json(&self, started_unix_s: f64) -> String {
+    fn json(&mut self, started_unix_s: f64) -> String {
+        self.seconds.iter_mut().for_each(|second| second.arrived_us.sort_unstable());
         let sum = |of: fn(&Second) -> u64| self.seconds.iter().map(of).sum::<u64>();
         let mut text = format!("{{\"started_unix_s\": {started_unix_s:.3}, \"connections\": {}, ", self.lines.len());
         let statuses: Vec<_> = self.statuses.iter().map(|(status, count)| format!("\"{status}\": {count}")).collect();
@@ -480,7 +502,8 @@ impl<'a> Crowd<'a> {
                 text,
                 "{}{{\"arrived\": {}, \"served\": {}, \"served_of_arrived\": {}, \"gave_up\": {}, \"reloads\": {}, \
                  \"refused\": {}, \"broken\": {}, \"bytes\": {}, \"open\": {}, \"waiting\": {}, \"p50_us\": {}, \
-                 \"p99_us\": {}, \"idle_us\": {}, \"late_us\": {}, \"overdue\": {}}}",
+                 \"p99_us\": {}, \"arrived_p50_us\": {}, \"arrived_p99_us\": {}, \"idle_us\": {}, \"late_us\": {}, \
+                 \"overdue\": {}}}",
                 if number > 0 { ", " } else { "" },
                 second.arrived,
                 second.served,
@@ -494,6 +517,8 @@ impl<'a> Crowd<'a> {
                 second.waiting,
                 second.p50_us,
                 second.p99_us,
+                second.arrived_part_us(50),
+                second.arrived_part_us(99),
                 second.idle_us,
                 second.late_us,
                 second.overdue,

@@ -112,16 +112,15 @@ impl<'a> Load<'a> {
     fn run(mut self) -> io::Result<Report> {
         let mut events = Events::with_capacity(1_024);
         self.started = Instant::now();
-        let interval_ns = 1e9 / self.options.rate;
         let (mut planned, mut now) = (0_u64, self.started);
         let mut swept = now;
         loop {
             // Requests that are due. The plan is fixed beforehand; being late here counts as latency.
-            let mut next = self.due(planned, interval_ns);
+            let mut next = self.due(planned);
             while next <= now && planned < self.options.requests && !self.is_over(planned, next) {
                 self.waiting.push_back((next, None));
                 planned += 1;
-                next = self.due(planned, interval_ns);
+                next = self.due(planned);
             }
             while let Some(Reverse((due, resident))) = self.returning.peek().copied()
                 && due <= now
@@ -160,13 +159,14 @@ impl<'a> Load<'a> {
         Ok(self.report)
     }
 
-    fn due(&self, number: u64, interval_ns: f64) -> Instant {
-        self.started + Duration::from_nanos((number as f64 * interval_ns) as u64)
+    fn due(&self, number: u64) -> Instant {
+        self.started + Duration::from_secs_f64(self.options.due_s(number))
     }
 
     fn is_over(&self, planned: u64, next: Instant) -> bool {
         let all_came = planned >= self.options.requests && !self.options.returning;
-        all_came || next.max(Instant::now()) - self.started >= self.options.duration
+        let first = Duration::from_secs_f64(self.options.first_s(self.options.connections as u64));
+        all_came || next.max(Instant::now()) - self.started >= first + self.options.duration
     }
 
     fn all_answered(&self) -> bool {

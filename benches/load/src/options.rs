@@ -13,10 +13,11 @@ use crate::stream::{Dial, Wishes};
 const USAGE: &str = "usage: load --url http[s]://HOST:PORT/PATH --rate N --duration S [--requests N] [--warm-up S] \
                      [--connections N] [--new-connections] [--sessions FILE [--from N] [--residents N] \
                      [--returning]] [--field 'Name: value']... [--post FILE | --scans N] \
-                     [--opening] [--in-turn] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]] \
+                     [--opening] [--in-turn] [--first-rate N] [--coarse] [--hold] [--trust FILE.pem [--resume] [--post-quantum]] \
                      [--sources ADDRESS/COUNT] \
                      | load --crowd --url URL {--plan S:RATE,S:RATE,... | --closed --duration S} [--page PATH \
-                     [--page-cached]] [--patience S] [--reloads N] [--pause S] [--stay S] [--in-order] [--deadline S] and as above \
+                     [--page-cached]] [--patience S] [--reloads N] [--pause S] [--stay S] [--in-order] [--deadline S] \
+                     [--visits FILE] and as above \
                      | load --hostile {heads|bodies|readers [--pipelined N]|silent|garbage|half|cut|junk|begun} --url URL \
                      --duration S and as above";
 
@@ -60,6 +61,8 @@ pub struct Options {
     pub opening: bool,
     /// Connections take turns: else the one that was used last is used next.
     pub in_turn: bool,
+    /// The first request of each connection comes at this rate, and is no part of the duration.
+    pub first_rate: Option<f64>,
     /// Sleep to the millisecond between requests, to leave the CPU to another generator whose latencies count.
     pub coarse: bool,
     /// Hold the connections open instead of asking at a rate.
@@ -88,6 +91,8 @@ pub struct Options {
     pub in_order: bool,
     /// Answers that are out longer than this after their request are counted.
     pub deadline: Duration,
+    /// Where a line for each of them goes.
+    pub visits: Option<PathBuf>,
 }
 
 impl Options {
@@ -119,6 +124,7 @@ impl Options {
                 "--scans" => options.scans = number(&name, &value()?)?,
                 "--opening" => options.opening = true,
                 "--in-turn" => options.in_turn = true,
+                "--first-rate" => options.first_rate = Some(number(&name, &value()?)?),
                 "--coarse" => options.coarse = true,
                 "--hold" => options.hold = true,
                 "--crowd" => options.crowd = true,
@@ -139,6 +145,7 @@ impl Options {
                 "--stay" => options.stay = seconds(&name, &value()?)?,
                 "--in-order" => options.in_order = true,
                 "--deadline" => options.deadline = seconds(&name, &value()?)?,
+                "--visits" => options.visits = Some(value()?.into()),
                 "--sources" => sources = Some(range(&name, &value()?)?),
                 _ => return Err(format!("no option {name}\n{USAGE}")),
             }
@@ -157,6 +164,17 @@ impl Options {
             return Err(format!("--crowd wants --plan or --closed\n{USAGE}"));
         }
         options.check()
+    }
+
+    /// When a request is due, in seconds; those numbered by the plan.
+    pub fn due_s(&self, number: u64) -> f64 {
+        let first = self.first_rate.map_or(0, |_| number.min(self.connections as u64));
+        self.first_s(first) + (number - first) as f64 / self.rate
+    }
+
+    /// How long so many first requests take, in seconds, where they have a rate of their own.
+    pub fn first_s(&self, count: u64) -> f64 {
+        self.first_rate.map_or(0.0, |rate| count as f64 / rate)
     }
 
     /// What holds unless the command line says otherwise.
@@ -181,6 +199,7 @@ impl Options {
             scans: 0,
             opening: false,
             in_turn: false,
+            first_rate: None,
             coarse: false,
             hold: false,
             crowd: false,
@@ -195,6 +214,7 @@ impl Options {
             stay: Duration::ZERO,
             in_order: false,
             deadline: Duration::from_secs(1),
+            visits: None,
         }
     }
 
@@ -218,6 +238,9 @@ impl Options {
         let rate_is_fine = self.hold || (self.rate >= 0.1 && self.rate <= 1e7);
         if self.path.is_empty() || !rate_is_fine || self.duration.is_zero() || self.connections == 0 {
             return Err(format!("--url, --rate and --duration are needed, each above 0\n{USAGE}"));
+        }
+        if self.first_rate.is_some_and(|rate| !(self.in_turn && (0.1..=1e7).contains(&rate))) {
+            return Err("--first-rate is above 0, and belongs to --in-turn".to_owned());
         }
         if self.post.is_some() && self.scans > 0 {
             return Err("--post and --scans are two bodies".to_owned());
@@ -299,6 +322,17 @@ mod tests {
             assert!(read(&format!("{url} {wrong}")).is_err(), "{wrong}");
         }
         assert!(read("--url http://127.0.0.1:1/x --rate 5 --duration 5 --page /").is_err());
+    }
+
+    #[test]
+    fn a_rate_of_first_requests_is_for_connections_that_take_turns() {
+        let usual = "--url http://127.0.0.1:1/x --rate 10 --duration 1 --connections 4";
+        let options = read(&format!("{usual} --in-turn --first-rate 2")).unwrap();
+        assert_eq!([0, 3, 4, 5, 14].map(|number| options.due_s(number)), [0.0, 1.5, 2.0, 2.1, 3.0]);
+        assert_eq!(read(usual).unwrap().due_s(5), 0.5);
+        for wrong in ["--first-rate 2", "--in-turn --first-rate 0", "--in-turn --first-rate x"] {
+            assert!(read(&format!("{usual} {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]
