@@ -38,6 +38,8 @@ const COMPLETIONS: u32 = 16_384;
 const BATCH_MIN: usize = 4;
 const BATCH_MAX: usize = 32;
 const BATCH_WAIT_US: u32 = 30;
+/// In a rush a wait brings thousands, longer work than anybody waits: a turn takes so many, and new ones stay outside.
+const TURN_COMPLETIONS: usize = 2 * BATCH_MAX;
 /// While connections are open the shard is told the time this often.
 const TICK_MS: u64 = 100;
 
@@ -136,18 +138,23 @@ impl Worker<'_> {
             // A long batch says that the shard is busy.
             while self.batch < BATCH_MIN && now.mono_ms() < next_tick_ms && self.shard.service.has_work_ahead(now) {
                 self.submit_and_look()?;
-                now = super::now();
                 if !self.completions.is_empty() {
                     break;
                 }
+                now = super::now();
                 self.shard.service.work_ahead(now);
             }
             if self.completions.is_empty() {
                 self.submit_and_wait(wait)?;
-                now = super::now();
+            } else if self.batch == TURN_COMPLETIONS {
+                self.submissions.sync();
+                self.submitted(self.submitter.submit())?;
             }
+            now = super::now();
             self.batch = 0;
-            while let Some(completion) = self.completions.next() {
+            while self.batch < TURN_COMPLETIONS
+                && let Some(completion) = self.completions.next()
+            {
                 self.handle(now, &completion);
                 self.batch += 1;
             }
