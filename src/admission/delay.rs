@@ -20,15 +20,18 @@ use crate::words::Now;
 
 /// Parts of a class that are shed one after the other.
 const PARTS: usize = 64;
+/// A queue stands while no more than one in so many is young: not every driver takes the oldest first, as CoDel assumes.
+const YOUNG_SHARE: i32 = 10;
 const PRIORITIES: usize = Class::COUNT * PARTS;
 
 /// One shard's.
 pub struct Delay {
     /// Priorities below are shed while work waits.
     level: usize,
-    /// The age of the last work that was looked at, and the least in this interval; milliseconds.
+    /// The age of the last work that was looked at, in milliseconds; and of this interval's, if any, how many were old, less
+    /// the share of them that each young one stands for.
     age_ms: u64,
-    least_ms: u64,
+    balance: Option<i32>,
     /// How many of each priority came in this interval, since work waits.
     came: [u32; PRIORITIES],
     served: u64,
@@ -46,12 +49,11 @@ pub struct Delay {
 
 impl Default for Delay {
     fn default() -> Delay {
-        let (came, least_ms) = ([0; PRIORITIES], u64::MAX);
         Delay {
             level: 0,
             age_ms: 0,
-            least_ms,
-            came,
+            balance: None,
+            came: [0; PRIORITIES],
             served: 0,
             ends_ms: 0,
             next_us: 0,
@@ -85,7 +87,7 @@ impl Delay {
 
     pub(super) fn sample(&mut self, age_ms: u64) {
         self.age_ms = age_ms;
-        self.least_ms = self.least_ms.min(age_ms);
+        *self.balance.get_or_insert(0) += if age_ms < DELAY_TARGET_MS { 1 - YOUNG_SHARE } else { 1 };
     }
 
     /// Whether work of this class is served now, where `hash` is of who asks. Asked only while it is active.
@@ -110,8 +112,8 @@ impl Delay {
             return false;
         }
         let interval_us = (now.mono_ms() - self.ends_ms).min(DELAY_INTERVAL_MS) * 1_000 + DELAY_INTERVAL_MS * 1_000;
-        let is_idle = self.least_ms == u64::MAX;
-        let waits = !is_idle && self.least_ms >= DELAY_TARGET_MS;
+        let is_idle = self.balance.is_none();
+        let waits = self.balance.is_some_and(|balance| balance >= 0);
         let is_full = self.is_crowded() && std::mem::take(&mut self.queued) >= self.queue_max;
         self.calm = if waits || is_full { 0 } else { (self.calm + 1).min(CALM_INTERVALS) };
         let above: u64 = self.came[self.level..].iter().map(|count| u64::from(*count)).sum();
@@ -125,7 +127,7 @@ impl Delay {
         }
         self.queue_max = (self.served as u32 / 5).clamp(CROWDED_BACKLOG_MIN, CROWDED_BACKLOG_MAX);
         self.step_us = interval_us * SERVED_A_REFUSAL / self.served.max(1);
-        (self.came, self.served, self.least_ms) = ([0; PRIORITIES], 0, u64::MAX);
+        (self.came, self.served, self.balance) = ([0; PRIORITIES], 0, None);
         self.ends_ms = now.mono_ms() + DELAY_INTERVAL_MS;
         true
     }

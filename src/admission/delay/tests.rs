@@ -107,3 +107,16 @@ fn the_queue_of_new_connections_is_short_until_it_is_not_full_for_a_while() {
     let calm = (60..200).take_while(|number| interval(0, 1, *number)).count();
     assert_eq!(calm + 1, CALM_INTERVALS as usize);
 }
+
+#[test]
+fn a_queue_that_is_not_taken_in_order_stands_all_the_same() {
+    let mut delay = Delay::default();
+    delay.handle_turn(Now::default());
+    let mut interval = |young: i32, number: u64| {
+        (0..100).for_each(|at| delay.sample(if at % 100 < young { 1 } else { 5 * DELAY_TARGET_MS }));
+        delay.handle_turn(Now { unix_ms: 0, mono_us: number * DELAY_INTERVAL_MS * 1_000 });
+        delay.level
+    };
+    assert_eq!(interval(100 / YOUNG_SHARE + 1, 1), 0);
+    assert!(interval(100 / YOUNG_SHARE, 2) > 0, "some are always lucky");
+}
