@@ -28,12 +28,14 @@ pub struct Rates {
     session_per_minute: u32,
     device_per_minute: u32,
     sets: Vec<[Cell; 4]>,
+    /// Whole seconds after which the last request that was one too many would have been allowed.
+    pub wait_s: u32,
 }
 
 impl Rates {
     /// Requests a minute of each session and of each device; 0: no bound.
     pub fn new(session_per_minute: u32, device_per_minute: u32) -> Rates {
-        Rates { session_per_minute, device_per_minute, sets: vec![Default::default(); RATE_SETS] }
+        Rates { session_per_minute, device_per_minute, sets: vec![Default::default(); RATE_SETS], wait_s: 0 }
     }
 
     /// Counts a request; `false`: it is one too many.
@@ -57,6 +59,7 @@ impl Rates {
         let used_us = if known.is_some() { set[at].until_us.saturating_sub(now.mono_us) } else { 0 };
         let until_us = used_us + MINUTE_US / u64::from(per_minute);
         if until_us > MINUTE_US {
+            self.wait_s = (until_us - MINUTE_US).div_ceil(1_000_000) as u32;
             return false;
         }
         set[at] = Cell { tag, until_us: now.mono_us + until_us };
@@ -81,6 +84,10 @@ mod tests {
         assert!(!allows(9_000, 7));
         assert_eq!([10_100, 10_200].map(|ms| allows(ms, 7)), [true, false], "one each ten seconds");
         assert!((0..1_000).all(|_| rates.allows(at(0), Caller::Device(1))), "0 is no limit");
+        assert_eq!(rates.wait_s, 10, "just served, and one each ten seconds");
+        assert!(!rates.allows(at(15_300), Caller::Session(7)));
+        assert_eq!(rates.wait_s, 5);
+        assert!(rates.allows(at(20_300), Caller::Session(7)));
     }
 
     #[test]

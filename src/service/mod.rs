@@ -504,7 +504,8 @@ impl Service {
         // Spread, so that those who were refused together do not come back together.
         let lasts = [problem::JOURNAL_FAILED, problem::JOURNAL_FULL, problem::REGISTRY_FULL].contains(&problem);
         let range = if lasts { RETRY_LATER_S } else { RETRY_AFTER_S };
-        let retry_after_s = matches!(problem.status, 429 | 503).then(|| self.random.u32(range));
+        let least_s = if problem.status == 429 { self.parts.admission.rates.wait_s } else { 0 };
+        let retry_after_s = matches!(problem.status, 429 | 503).then(|| least_s + self.random.u32(range));
         let members = match (&self.parts.settings.login_url, self.parts.settings.demo_residents) {
             _ if !matches!(route, Route::Session | Route::Refresh) || problem.status != 401 => String::new(),
             (_, Some(_)) => r#""demo":true"#.to_owned(),
