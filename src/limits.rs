@@ -170,6 +170,8 @@ pub const CROWDED_BACKLOG_MAX: u32 = 512;
 pub const CROWDED_BACKLOG_MIN: u32 = 16;
 /// Intervals without a queue that stands, or a full one of new connections, until as many may wait as before.
 pub const CALM_INTERVALS: u32 = 20;
+/// A handshake is begun for who has waited this part of the deadline: what follows it waits as long again, and costs less.
+pub const HELLO_DEADLINE_PARTS: u64 = 4;
 /// How often a driver calls while requests are held or a governor refuses.
 pub const ACTIVE_TICK_MS: u64 = 5;
 /// What a connection may have in the kernel that is not sent (tcp(7), `TCP_NOTSENT_LOWAT`): what 100 Mbit/s carry in 10 ms.

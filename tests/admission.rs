@@ -5,13 +5,17 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use onecode::admission::Refuser;
+use onecode::limits::HELLO_DEADLINE_PARTS;
+use rustls::version::TLS13;
 use serde_json::Value;
 use support::process::{Server, onecode, run_badly};
-use support::simulated::{Simulated, settings};
+use support::secured::{self, Secured, SecuredLine};
+use support::simulated::{DEADLINE_MS, Simulated, settings, settings_with_tls};
 use support::{Client, Host, REFRESH, bearer, get, post};
 
 fn demo(settings: &[(&str, &str)]) -> Server {
@@ -188,6 +192,28 @@ fn a_queue_that_stands_is_shed_and_who_was_refused_is_read_again_in_turn() {
     last.iter_mut().for_each(|client| client.send(&requests[0]));
     assert!(last.iter_mut().all(|client| client.answer().status == 200));
     assert!(round().is_empty());
+}
+
+#[test]
+fn a_handshake_is_begun_only_for_who_can_still_be_answered_in_time() {
+    let (settings, pem) = settings_with_tls();
+    let process = Simulated::with(8, settings, 1, 4_096);
+    let config = Arc::new(secured::client(&pem, &[&TLS13], None));
+    let shed = || process.counters[0].shed[Refuser::Deadline as usize].get();
+    for (age_ms, begins) in [(0, true), (DEADLINE_MS / HELLO_DEADLINE_PARTS, false)] {
+        process.sim.borrow_mut().advance(20);
+        process.sim.borrow_mut().age_ms = age_ms;
+        let before = shed();
+        assert_eq!(SecuredLine::attempt(process.connect(), &config).is_ok(), begins, "{age_ms} ms");
+        assert_eq!(shed() > before, !begins);
+    }
+    // What comes over a connection that there is may be older.
+    process.sim.borrow_mut().age_ms = 0;
+    let host = Secured { host: &process, config };
+    let mut client = host.client();
+    process.sim.borrow_mut().advance(DEADLINE_MS / 2);
+    process.sim.borrow_mut().age_ms = DEADLINE_MS / 2;
+    assert_eq!(client.ask(get(REFRESH, &bearer(&process.session(1)))).status, 200);
 }
 
 fn client_of(server: &Server) -> Client<'static> {

@@ -120,12 +120,12 @@ impl Admission {
         self.delay.is_active() || std::mem::replace(&mut self.sampled_ms, now.mono_ms()) != now.mono_ms()
     }
 
-    /// That age. `false`: too late, or nobody waits for it; drop it.
-    pub fn handle_age(&mut self, age: Age) -> bool {
+    /// That age, of work that has a part of the deadline for this turn. `false`: too late, or nobody waits for it; drop it.
+    pub fn handle_age(&mut self, age: Age, parts: u64) -> bool {
         self.delay.sample(age.ms);
         // Who has closed only its own side may still read: it counts as gone while a queue stands, and it has waited.
         let is_gone = age.is_gone && age.ms >= DELAY_TARGET_MS && self.delay.is_crowded();
-        !(is_gone || (self.delay.is_active() && age.ms >= self.deadline_ms))
+        !(is_gone || (self.delay.is_active() && age.ms >= self.deadline_ms / parts))
     }
 
     /// Whether what waited unread since then still has someone who waits for it.
@@ -201,7 +201,7 @@ mod tests {
             let now = Now { unix_ms: 1_800_000_000_000 + ms, mono_us: (1_000_000 + ms) * 1_000 };
             // Work is old for a moment; then the kernel's queue alone is full.
             let age_ms = if ms < 300 { 2 * DELAY_TARGET_MS } else { 0 };
-            assert!(admission.handle_age(Age { ms: age_ms, is_gone: false }));
+            assert!(admission.handle_age(Age { ms: age_ms, is_gone: false }, 1));
             admission.backlog(BACKLOG);
             admission.handle_turn(now, |_| 1);
         }

@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
-use onecode::admission::Admission;
+use onecode::admission::rate::Rates;
+use onecode::admission::{Admission, Shared};
 use onecode::code::claims::Issuer;
 use onecode::code::keyring::Keyring;
 use onecode::code::qr::Painter;
@@ -38,6 +39,8 @@ use super::{Host, Line};
 pub const START: Now = Now { unix_ms: 1_800_000_000_500, mono_us: 77_000_123 };
 /// The pages of all simulated processes: a library's memory is never freed.
 static LIBRARY: LazyLock<Arc<Library>> = LazyLock::new(|| Arc::new(Library::new(Vec::new()).unwrap()));
+/// Work that is older is dropped under load, in milliseconds.
+pub const DEADLINE_MS: u64 = 1_000;
 /// Residents of a simulated process.
 pub const RESIDENTS: u32 = 64;
 
@@ -141,7 +144,8 @@ impl Simulated {
             let (counters, library) = (counters[own].clone(), library.clone());
             let (role, seed) = (if own < shards { Role::Public } else { Role::Admin }, own as u64);
             let (payloads, ahead) = (1_024, ahead.clone());
-            let admission = Admission::default();
+            let shared = Arc::new(Shared::new(None, 0));
+            let admission = Admission::new(shared, shards, DEADLINE_MS, Rates::new(0, 0));
             let parts = Parts {
                 role,
                 shards,
