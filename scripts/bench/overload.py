@@ -44,7 +44,7 @@ DROPPED = 'onecode_shed_total{by="deadline"}'
 ANSWERED, SHED, SIGNATURES = 'onecode_requests_total{route="refresh",result="2xx"}', 'onecode_shed_total{by="delay"}', "onecode_signatures_total"
 # Of what can be done over new connections: what is asked of those that stay open, below and above their capacity, and how fast they are opened (in less than the
 # 15 s after which an idle one is closed).
-REFUSAL_S, SERVED_SHARE, REFUSAL_TIMES, OPENING_SHARE, REFUSAL_PAUSE_S = 3, 1.35, 3, 0.75, 0.2
+REFUSAL_S, SERVED_SHARE, REFUSAL_TIMES, OPENING_SHARE, REFUSAL_PAUSE_S, REFUSAL_REST_S = 3, 1.2, 3, 0.75, 0.2, 5
 QUIET_SHARE, QUIET_S, RUSH_S, AFTER_S, RELOADS = 0.3, 5, 5, 8, 3
 # As quiet as before: p99 of a second is not above its median before by more than this, or not above the worst.
 RECOVERY_FACTOR, RECOVERY_S = 1.2, 5
@@ -210,27 +210,33 @@ def refusal(overload):
                 "--first-rate", f"{per_s * OPENING_SHARE:.0f}", "--in-turn", "--sources", SOURCES]))
             time.sleep(opening_s + REFUSAL_PAUSE_S)
             before = read()
+            time.sleep(seconds - 2 * REFUSAL_PAUSE_S)
+            # Before they close what is open, which costs, too.
+            after = read()
             servers.ended(process, seconds + 60)
-            return before
+            return before, after
 
         def new(_):
             before = read()
             overload.capacity(server, seconds)
-            return before
+            return before, read()
 
         kinds = {"served": (kept, SERVED_SHARE), "rush": (kept, REFUSAL_TIMES), "new": (new, 1)}
         for index, order in figures.palindrome(list(kinds), overload.chosen.rounds):
             for name in order:
                 run, share = kinds[name]
-                before = run(share)
-                time.sleep(1)
-                figure = dict(zip(("cpu_s", "served", "refused", "dropped", "accepted", "others"), (now - then for now, then in zip(read(), before))))
+                before, after = run(share)
+                # By then all are closed.
+                time.sleep(REFUSAL_REST_S)
+                figure = dict(zip(("cpu_s", "served", "refused", "dropped", "accepted", "others"), (now - then for now, then in zip(after, before))))
                 figure["others"] /= seconds
                 runs[name][index] = figure
                 print(f"  {index + 1} {name:7} {figure['served']:,.0f} served, {figure['refused']:,.0f} refused, {figure['dropped']:,.0f} dropped, {figure['accepted']:,.0f} "
                       f"connections, {figure['cpu_s']:.3f} s{disturbed(figure['others'])}", flush=True)
     if any(run["refused"] < run["served"] / 10 for run in runs["rush"].values()):
         raise Failed("too few were refused: no figure comes of that")
+    if any(run["refused"] + run["dropped"] > run["served"] / 100 for run in runs["served"].values()):
+        raise Failed("some were refused below capacity: what a code costs is not known")
     each = lambda name: {index: run["cpu_s"] * 1e6 / run["served"] for index, run in runs[name].items()}
     kept_us, new_us = each("served"), each("new")
     refused_us = {index: (run["cpu_s"] * 1e6 - run["served"] * kept_us[index]) / (run["refused"] + run["dropped"]) for index, run in runs["rush"].items()}
