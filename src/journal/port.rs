@@ -107,7 +107,7 @@ impl Port {
         Port { lane, appended: 0, rung: false, closed: false }
     }
 
-    /// Hands a record to the journal. Returns its ticket: it is on disk once [`durable`](Self::durable) has reached it.
+    /// Hands a record to the journal. Returns its ticket: it is on disk once [`durable`](Lane::durable) has reached it.
     pub fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
         if self.is_failed() {
             return Err(Refused::Failed);
@@ -139,7 +139,7 @@ impl Port {
         self.lane.purges.store(purges, Ordering::Release);
     }
 
-    /// Whether the journal has stopped for good; what [`durable`](Self::durable) says after this stays so.
+    /// Whether the journal has stopped for good; what [`durable`](Lane::durable) says after this stays so.
     pub fn is_failed(&self) -> bool {
         self.lane.failed.load(Ordering::Acquire)
     }
