@@ -10,6 +10,25 @@ import { brotliCompressSync } from 'node:zlib';
 const DIST = fileURLToPath(new URL('../../web/dist/', import.meta.url));
 export const REFRESH = '/person/app/refreshQRCode';
 export const SESSION = '/person/app/session';
+export const VERIFY = '/scan/verify';
+export const RECORDS = '/scan/records';
+
+/** Calls that a test scripts, and the member of the mock that answers. */
+const SCRIPTED = {
+  [`GET ${REFRESH}`]: 'refresh',
+  [`POST ${SESSION}`]: 'session',
+  [`DELETE ${SESSION}`]: 'signOut',
+  [`POST ${VERIFY}`]: 'verify',
+  [`POST ${RECORDS}`]: 'records',
+  'GET /.well-known/jwks.json': 'jwks',
+  'GET /readyz': 'ready',
+};
+
+const lines = (text) =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
 
 const hashes = (html, element) =>
   [...html.matchAll(new RegExp(`<${element}>(.*?)</${element}>`, 'gs'))]
@@ -66,9 +85,23 @@ export const problem = (status, type, more = {}, headers = {}) => ({
 export class Mock {
   /** Every call of the API: method, path, body and time in milliseconds. */
   calls = [];
+  /** The path of every file that was asked for. */
+  fetched = [];
   refresh = () => code();
   session = () => ({ status: 200, body: { session: 's', expires_at: 4_000_000_000 } });
   signOut = () => ({ status: 204 });
+  verify = () => problem(503, 'overloaded');
+  /** Takes each record once, by its id, as the server does. */
+  records = ({ text }) => {
+    const taken = lines(text);
+    for (const record of taken) this.recorded.set(record.id, record);
+    return { status: 200, text: taken.map((_, at) => `{"line":${at + 1},"result":"done"}\n`).join('') };
+  };
+  recorded = new Map();
+  jwks = () => ({ status: 404 });
+  ready = () => ({ status: 200 });
+  /** Puts something before a file: `[part of its name, text]`. */
+  before = null;
 
   async start(port = 0) {
     const { assets } = JSON.parse(readFileSync(`${DIST}assets.json`, 'utf8'));
@@ -94,27 +127,39 @@ export class Mock {
     const path = request.url.split('?')[0];
     let text = '';
     for await (const part of request) text += part;
-    const script = { [`GET ${REFRESH}`]: 'refresh', [`POST ${SESSION}`]: 'session', [`DELETE ${SESSION}`]: 'signOut' };
-    const name = script[`${request.method} ${path}`];
+    const name = SCRIPTED[`${request.method} ${path}`];
     if (!name) return this.page(path, request, response);
-    const call = { method: request.method, path, body: text ? JSON.parse(text) : null, at: Date.now() };
+    const { headers } = request;
+    const { authorization } = headers;
+    const body = text && name !== 'records' ? JSON.parse(text) : null;
+    const call = { method: request.method, path, body, text, headers, authorization, at: Date.now() };
     this.calls.push(call);
-    const { status, body, headers = {} } = await this[name](call);
-    const type = status < 400 ? 'application/json' : 'application/problem+json';
-    response.writeHead(status, { 'Content-Type': type, 'Cache-Control': 'private, no-store', ...headers });
-    response.end(body ? JSON.stringify(body) : undefined);
+    const answer = await this[name](call);
+    const type = answer.status < 400 ? 'application/json' : 'application/problem+json';
+    response.writeHead(answer.status, {
+      'Content-Type': type,
+      'Cache-Control': 'private, no-store',
+      ...answer.headers,
+    });
+    response.end(answer.text ?? (answer.body ? JSON.stringify(answer.body) : undefined));
+  }
+
+  calledFor(path) {
+    return this.calls.filter((call) => call.path === path);
   }
 
   page(path, request, response) {
+    this.fetched.push(path);
     const english = /^en/.test(request.headers['accept-language'] || '');
     const found = this.assets.filter((asset) => asset.route === path);
     const asset = found.find((each) => !each.lang || each.lang === (english ? 'en' : 'zh-CN'));
     if (!asset) return response.writeHead(404).end();
-    const body = brotliCompressSync(asset.content);
+    const put = this.before && path.includes(this.before[0]) ? this.before[1] : '';
+    const body = brotliCompressSync(Buffer.concat([Buffer.from(put), asset.content]));
     const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 16)}"`;
     const headers = {
       ETag: etag,
-      'Cache-Control': asset.cache === 'day' ? 'public, max-age=86400' : 'no-cache',
+      'Cache-Control': asset.cache === 'revalidate' ? 'no-cache' : 'public, max-age=86400',
       Vary: 'Accept-Encoding, Accept-Language',
       ...(/^text\/html/.test(asset.type) && { 'Content-Security-Policy': policy(asset.content.toString()) }),
     };
