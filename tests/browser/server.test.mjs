@@ -1,9 +1,12 @@
-// The citizen page in Chromium, against the real server in demo mode: what a resident sees on a good day, and on the
+// The pages in Chromium, against the real server in demo mode: what a resident and a door see on a good day, and on the
 // day the server is gone. ONECODE_BIN names the server's binary.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import {
   expectedModules,
@@ -19,6 +22,7 @@ import {
 
 /** All that a first visit may bring to the phone, response heads included. */
 const FIRST_VISIT_BYTES_MAX = 14_000;
+const SCANNER_FIRST_VISIT_BYTES_MAX = 60_000;
 
 let browser;
 let server;
@@ -254,5 +258,91 @@ describe('when the real server is gone', () => {
     } finally {
       await alone.stop();
     }
+  });
+});
+
+describe('a door at the real server', () => {
+  let served;
+  before(async () => {
+    served = await startServer();
+  });
+  after(() => served.stop());
+
+  const command = (words, input) =>
+    execFileSync(process.env.ONECODE_BIN, [...words, '--data', served.data], { encoding: 'utf8', input });
+
+  async function setUp(url) {
+    page = await open(browser, `${url}scan`);
+    await page.fill('#token', readFileSync(join(served.data, 'scanner-token.txt'), 'utf8').trim());
+    await page.fill('#place', 'North gate');
+    await page.click('#setup button');
+    await page.waitForFunction(() => document.getElementById('trust').textContent.includes('confirmed'));
+  }
+
+  /** The code of a resident of the demo, as a phone has it. */
+  async function code(resident) {
+    const ask = async (path, options) => (await fetch(`${served.url}person/app/${path}`, options)).json();
+    const body = JSON.stringify({ demo_resident: resident });
+    const { session } = await ask('session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+    return (await ask('refreshQRCode?qr=none', { headers: { Authorization: `Bearer ${session}` } })).code;
+  }
+
+  async function scan(text) {
+    const last = await page.getAttribute('#result', 'data-scan');
+    await page.fill('#text', text);
+    await page.press('#text', 'Enter');
+    await page.waitForFunction((last) => document.getElementById('result').dataset.scan !== (last ?? undefined), last);
+    return page.evaluate(() => ({ ...document.getElementById('result').dataset }));
+  }
+
+  it('the first visit stays inside its bytes, and the next one needs no page', async (test) => {
+    pipe = await countingPipe(served.url);
+    await setUp(pipe.url);
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.waitForFunction(async () => (await caches.match('/scan')) !== undefined);
+    for (const path of ['/scan.webmanifest', '/icon.svg']) {
+      if (!pipe.count.paths.includes(path))
+        await page.evaluate((each) => fetch(each).then((answer) => answer.text()), path);
+    }
+    await sleep(500);
+    test.diagnostic(`first visit: ${pipe.count.bytes} bytes for ${pipe.count.paths.join(' ')}`);
+    assert.ok(pipe.count.bytes <= SCANNER_FIRST_VISIT_BYTES_MAX, `${pipe.count.bytes} bytes`);
+    await page.goto('about:blank');
+    pipe.count.paths.length = 0;
+    await page.goto(`${pipe.url}scan`);
+    await page.waitForSelector('#scanner:not([hidden])');
+    await sleep(300);
+    assert.ok(
+      !pipe.count.paths.some((path) => path === '/scan' || path.startsWith('/assets/')),
+      pipe.count.paths.join(' '),
+    );
+  });
+
+  it('checks online, decides alone when the server is killed, and brings each scan once when it is back', async () => {
+    await setUp(served.url);
+    const known = await code(7);
+    const online = await scan(known);
+    assert.deepEqual([online.look, online.source], ['test', 'online'], 'residents of the demo are no real ones');
+    assert.deepEqual(await seriousViolations(page), []);
+    const codes = [await code(8), await code(9), await code(10)];
+    await served.kill();
+    for (const each of codes) {
+      const alone = await scan(each);
+      assert.deepEqual([alone.look, alone.source], ['test', 'offline']);
+      assert.ok(Number(alone.ms) <= 300, `${alone.ms} ms`);
+    }
+    assert.equal(await page.innerText('#waiting'), '3 scans to send');
+    served = await startServer(served);
+    await page.waitForFunction(
+      () => document.getElementById('waiting').textContent === 'All scans are sent',
+      undefined,
+      {
+        timeout: 90_000,
+      },
+    );
+    await served.kill();
+    const scans = command(['journal', 'export', '--test', '--place', 'North gate']).trim().split('\n').slice(1);
+    assert.equal(scans.length, 4, scans.join('\n'));
+    assert.equal(new Set(scans.map((line) => line.split(',')[0])).size, 4);
   });
 });

@@ -13,7 +13,7 @@ export { sleep };
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-export function launch() {
+export function launch(more = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     args: [
@@ -25,6 +25,7 @@ export function launch() {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      ...more,
     ],
   });
 }
@@ -126,12 +127,17 @@ export async function freePorts(count) {
   return ports;
 }
 
-/** The real server in demo mode, with windows of 5 s and codes that live 12 s. */
-export async function startServer() {
-  const folder = mkdtempSync(join(tmpdir(), 'onecode-browser-'));
+/**
+ * The real server in demo mode, with windows of 5 s and codes that live 12 s. With the `folder` and the `url` of one that
+ * is gone it is that one again.
+ */
+export async function startServer(gone) {
+  const folder = gone?.folder ?? mkdtempSync(join(tmpdir(), 'onecode-browser-'));
+  const data = join(folder, 'data');
   const config = join(folder, 'onecode.toml');
   writeFileSync(config, '[code]\nwindow_s = 5\nlife_s = 12\n');
-  const [port, admin] = await freePorts(2);
+  const [free, admin] = await freePorts(2);
+  const port = gone ? Number(new URL(gone.url).port) : free;
   const [url, adminUrl] = [port, admin].map((each) => `http://127.0.0.1:${each}/`);
   const child = spawn(
     process.env.ONECODE_BIN,
@@ -142,6 +148,8 @@ export async function startServer() {
       '100',
       '--config',
       config,
+      '--data',
+      data,
       '--listen',
       `127.0.0.1:${port}`,
       '--admin',
@@ -162,12 +170,15 @@ export async function startServer() {
   child.on('error', (error) => {
     ended = String(error);
   });
-  const stop = async () => {
+  const kill = async () => {
     if (ended === null) {
       child.kill('SIGCONT');
       child.kill('SIGKILL');
       await exit;
     }
+  };
+  const stop = async () => {
+    await kill();
     rmSync(folder, { recursive: true, force: true });
   };
   for (let tries = 0; tries < 300; tries++) {
@@ -176,7 +187,7 @@ export async function startServer() {
       (answer) => answer.ok,
       () => false,
     );
-    if (ready) return { url, adminUrl, child, stop };
+    if (ready) return { url, adminUrl, child, kill, stop, folder, data };
     await sleep(100);
   }
   await stop();
