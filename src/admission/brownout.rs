@@ -31,8 +31,7 @@ impl Brownout {
         (if unix_s >= state >> 8 { state & 15 } else { state >> 4 & 15 }) as u32
     }
 
-    /// What a shard says each interval: whether refreshes are refused, or take more than the budget. `window_s` gives the
-    /// window of a level.
+    /// What a shard says each interval: whether refreshes are refused, or overdraw. `window_s` gives a level's window.
     pub(super) fn steer(&self, now: Now, pressed: bool, window_s: impl Fn(u32) -> u32) {
         let (state, now_ms) = (self.state.load(Relaxed), now.mono_ms());
         if pressed {

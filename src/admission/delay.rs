@@ -36,8 +36,7 @@ pub struct Delay {
     came: [u32; PRIORITIES],
     served: u64,
     ends_ms: u64,
-    /// When the connection that is refused next may be read again, monotonic microseconds; and how long after it the one
-    /// behind it.
+    /// When the connection refused next is read again, monotonic microseconds; and how long after it the one behind it.
     next_us: u64,
     step_us: u64,
     /// Connections that wait to be accepted, and intervals since work waited or those were too many.

@@ -1,5 +1,4 @@
-//! Who is served when not all can be: rate limits, then the governors *bytes* and *delay*, and the brown-out that comes
-//! before them.
+//! Who is served when not all can be: rate limits, the governors *bytes* and *delay*, and before them the brown-out.
 //!
 //! Each shard has an [`Admission`]; what the node decides as one lies in [`Shared`], without a lock. Time and the age of
 //! work come in, a [`Verdict`] comes out. What refusing looks like is `service`'s, when to read on is `shard`'s.

@@ -12,8 +12,7 @@ use crate::limits::ASSET_FILE_BYTES_MAX;
 use crate::service::asset_pack::{Encoded, IMMUTABLE, Packed, REVALIDATE, pack};
 use crate::sys::regular_file::{self, read_bounded};
 
-/// Reads and packs the folder. Each file must fit the budget on the wire, in each of its compressed encodings where it
-/// has some: a browser may ask for any of them.
+/// Reads and packs the folder. Each file must fit the budget in all its encodings: a browser may ask for any of them.
 pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> {
     let is_shown = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
     let mut packed = Vec::new();

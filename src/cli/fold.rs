@@ -81,8 +81,7 @@ struct Folder {
     last: Instant,
     /// There is something of an earlier process to fold.
     owes: bool,
-    /// Removals of test data, of this process, that the segments have followed; `None`: there is one of an earlier
-    /// process that they may not have.
+    /// Removals of test data that the segments have followed; `None`: one of an earlier process they may not have.
     purges: Option<u64>,
     retention: Retention,
     /// It is said that the registry is nearly full.
@@ -126,8 +125,7 @@ impl Durable {
         writer::make_folder(&journal).map_err(Fatal::Folder.at(journal.display()))?;
         let mut retention = Retention { unix_ms: replayed.folded_unix_ms, at: Instant::now() };
         let scan_ms = u64::from(config.journal_scan_days) * 86_400_000;
-        // Before the journal begins a segment, which on a full disk it could not; and where nothing is to be folded, be it
-        // since less is to be kept from now on.
+        // Before the journal begins a segment, which on a full disk it could not; and where nothing is to be folded.
         let until_unix_ms = retention.now_ms(super::now().unix_ms, Instant::now()).saturating_sub(scan_ms);
         delete_old(&journal, replayed.folded_to, until_unix_ms);
         let writer = Writer::choose(&journal, cpu);

@@ -110,8 +110,7 @@ const YEAR_2000_BEGINS_UNIX_MS: u64 = 946_684_800_000;
 /// How far the clock of whoever wrote the file may be ahead, in milliseconds; a later time could not be overtaken.
 const DAY_MS: u64 = 86_400_000;
 
-/// What is there, with room for the rows to come, and the last record of the journal that is in it. That one is on disk
-/// for certain, before a snapshot may say so.
+/// What is there, with room for the rows to come, and the last record of the journal in it, which is synced by then.
 fn load(folder: &DataFolder, key: &HashKey, rows_expected: usize) -> Result<(Table, u64), Ended> {
     let (table, replayed) =
         state::open(&folder.path, key.id(), state::room_for_all(&folder.path, rows_expected), false)?;

@@ -1,5 +1,4 @@
-//! `onecode journal`: what is in the journal of a data folder, whether it is whole, and its scans and status changes
-//! for those who must trace a contact.
+//! `onecode journal`: what is in a journal, whether it is whole, and its scans for those who must trace a contact.
 //!
 //! It only reads, and holds nothing: the server may be running. All that was acknowledged before it began is read.
 

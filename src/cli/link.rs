@@ -25,8 +25,7 @@ pub(super) fn budget(config: &Config) -> Result<Option<u64>, Ended> {
     }
 }
 
-/// The speed of the link that has an address, or, where that is of all, of the one that leads to the world
-/// (Documentation/ABI/testing/sysfs-class-net).
+/// The speed of the link with an address, or where that is of all the world's (Documentation/ABI/testing/sysfs-class-net).
 fn speed_bits_per_s(address: IpAddr) -> Option<u64> {
     let name = interface(address)?;
     let speed_mbits = std::fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;

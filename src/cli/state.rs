@@ -1,5 +1,4 @@
-//! From a data folder to the state that it holds, in memory: the snapshot, then every record of the journal that is not
-//! in it. Beside that, how large the registry is.
+//! From a data folder to the state that it holds: the snapshot, then all records of the journal that are not in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,8 +56,7 @@ pub(super) struct Replayed {
 }
 
 /// All that a data folder holds. `room` says for how many residents the table is to be, of the rows of the snapshot and
-/// the last record that is folded into it. Nobody else changes anything meanwhile; or, `in_use`, nothing but the journal,
-/// and [`catch_up`] adds the rest.
+/// the last record folded into it. Nobody changes anything meanwhile; or, `in_use`, the journal: [`catch_up`] adds the rest.
 pub(super) fn open(
     data: &Path,
     key_id: [u8; 8],

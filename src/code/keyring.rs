@@ -30,8 +30,7 @@ pub const KEYRING_FILE: &str = "keyring.json";
 const FORMAT: u32 = 1;
 /// A keyring has a few hundred bytes a key; anything near this is not one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// How long after its successor's first use a retired key may still have signed, in seconds: a node that takes up a
-/// rotated keyring a day late is not refused.
+/// How long, in seconds, a retired key may sign beside its successor: a node may take up a rotated keyring a day late.
 const RETIREMENT_OVERLAP_S: u64 = 86_400;
 
 /// Fills a buffer with random bytes: the operating system's in commands, a seeded source in tests.
@@ -249,8 +248,7 @@ impl Keyring {
         }
     }
 
-    /// The last `iat` that `key` may have signed: a day into its successor's time. `None` while it has no successor,
-    /// and for a revoked key, which verifies nothing.
+    /// The last `iat` that `key` may have signed: a day into its successor's time. `None` without one, and if revoked.
     pub fn not_after(&self, key: &SigningKey) -> Option<u64> {
         if key.revoked.is_some() {
             return None;

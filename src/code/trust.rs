@@ -51,8 +51,7 @@ impl TrustedKey {
         TrustedKey { signer: Some(Arc::new(signer)), ..self }
     }
 
-    /// Whether it made `signature` over `signed` for a code of that `iat`, under the algorithm number in the code, which
-    /// may be one of ours that is good now.
+    /// Whether it made `signature` over `signed` for a code of that `iat` and algorithm number, perhaps one good now.
     pub(super) fn made(&self, signature: &[u8], signed: &[u8], alg: i64, iat: u64, is_live: bool) -> bool {
         // EdDSA (RFC 9053 §2.2), deprecated but what every library accepts, and Ed25519 (RFC 9864 §2.2).
         let allowed = [-8, -19].contains(&alg);

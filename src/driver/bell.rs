@@ -25,8 +25,7 @@ impl Bell {
     /// Wakes its thread.
     pub fn ring(&self) {
         match self {
-            // A full pipe means that the shard has not heard the last rings yet; it will see all of its queue then. A
-            // closed one means that it has ended.
+            // With a full pipe the shard has yet to hear the last rings, and then sees all; with a closed one it has ended.
             Bell::Shard(socket) => drop((&*socket).write(&[1])),
             Bell::Journal(thread) => thread.unpark(),
         }

@@ -46,8 +46,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_tcp_nodelay(true)?;
-    // tcp(7): a connection is accepted together with its first bytes, which saves a fifth to a third of the CPU where
-    // each request comes over a new connection.
+    // tcp(7): a connection comes with its first bytes, which saves up to a third of the CPU of new connections.
     set(&socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)?;
     // A reader who does not read keeps no more than this of ours in the kernel.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;

@@ -130,8 +130,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-/// Takes the connections that the kernel has completed already, so that closing the listener resets none of them; where
-/// another process has it, they are that one's.
+/// Takes the connections that the kernel has completed, lest closing reset them; where another process has it, they are its.
 fn stop_accepting(worker: &Rc<Worker>, listening: &net::TcpListener) {
     if worker.shard.borrow().handed_on {
         return drop(worker.canceller.take().map(Canceller::cancel));
@@ -190,8 +189,7 @@ async fn attend(worker: Rc<Worker>, mut stream: TcpStream, peer: IpAddr) {
     worker.shard.borrow_mut().handle_closed(id, failed, unsent);
 }
 
-/// Receives once; `false`: the connection has failed. A read that is to be woken can be cancelled, which it returns
-/// from by itself, perhaps with bytes.
+/// Receives once; `false`: it has failed. A read that is to be woken can be cancelled, and returns, perhaps with bytes.
 async fn receive(worker: &Worker, desk: &Desk, stream: &mut TcpStream, id: ConnectionId, cancellable: bool) -> bool {
     let buffer = worker.receive_buffers.borrow_mut().pop();
     let buffer = buffer.unwrap_or_else(|| vec![0; RECEIVE_BYTES_MAX].into_boxed_slice());

@@ -2,8 +2,7 @@
 //!
 //! Owns the chunked grammar of RFC 9112 §7.1 (6.1a, 7.1a): data is handed out as it comes, the lines around it are looked
 //! at when they have ended. Never reads past the body, so pipelined bytes stay with the caller; never keeps trailers, so
-//! the two rules on merging them (7.1.2a, 7.1.2b) have nothing to apply to. A body that ends with its connection is the
-//! shard's to close (6.3d).
+//! the rules on merging them (7.1.2a, 7.1.2b) apply to nothing. A body that ends with its connection is the shard's (6.3d).
 
 use super::grammar::{CR, HTAB, LF, SP, is_text, text_end, token_end};
 use super::head::Framing;

@@ -206,8 +206,7 @@ struct RawTarget {
 }
 
 impl RawTarget {
-    /// Reads up to the space after the target. Only what RFC 3986 allows passes: no control, space, non-ASCII byte,
-    /// fragment or broken percent triplet.
+    /// Reads up to the space after the target. Only what RFC 3986 allows passes, and no fragment.
     fn scan(line: &[u8], start: usize) -> Result<RawTarget, Stop> {
         let mut raw = RawTarget { start, end: start, question: None, has_brackets: false };
         loop {
@@ -423,8 +422,7 @@ impl<'b> Head<'b> {
 
     /// RFC 9112 §6.1 (6.1a): `chunked` is understood. §6.3 (6.3a): it must be the last coding. §7.1: it takes no
     /// parameters and comes once. Another coding before it is one we do not implement: 501 (§6.1). An empty member,
-    /// which RFC 9110 §5.6.1.2 would have ignored, is refused here, because readers of this field who disagree are
-    /// how requests are smuggled.
+    /// which RFC 9110 §5.6.1.2 would have ignored, is refused: readers who disagree here are how requests are smuggled.
     fn read_transfer_encoding(&self) -> Result<Framing, HeadError> {
         let (mut is_chunked, mut is_unknown) = (false, false);
         for line in self.all(Field::TransferEncoding) {

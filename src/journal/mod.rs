@@ -2,8 +2,7 @@
 //!
 //! A shard appends a [`Record`] through its [`Port`] and goes on; the journal's thread writes what all shards have
 //! appended in batches, syncs, and only then tells each shard how many of its records are on disk. State changes by
-//! applying records and by nothing else, once they are durable: at run time by the shard that appended them, at start
-//! in the order of their sequence.
+//! applying records once they are durable: at run time by the shard that appended them, at start in their order.
 
 #![forbid(unsafe_code)]
 

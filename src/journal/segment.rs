@@ -296,8 +296,7 @@ impl<'a> Reader<'a> {
             && (&block[8..]).get_u64_le().saturating_add(1) >= sequence
     }
 
-    /// Whether one flipped bit, in the record that is broken, keeps these bytes from beginning with a whole batch. That
-    /// record's own checksums are tried first.
+    /// Whether one flipped bit, in the record that is broken, keeps these bytes from beginning with a whole batch.
     fn is_one_bit_off(&self, batch: &mut [u8], start: usize, next: u64, broken: Broken) -> bool {
         let (at, sequence) = (broken.offset - start, broken.sequence);
         let has_head = |bytes: &[u8]| {

@@ -1,8 +1,7 @@
 //! The data folder: made if missing, held by one process at a time, its files only ever replaced as wholes.
 //!
 //! The hold is an advisory lock (`flock(2)`) on the folder itself, which nobody can remove beneath its holder, and which
-//! the kernel drops with that one however it ends. The file `lock` only tells the next one who it is. Every command that
-//! reads or writes the folder takes it.
+//! the kernel drops with that one however it ends. The file `lock` only tells the next one who it is.
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, TryLockError};

@@ -192,8 +192,7 @@ impl Table {
         Ok(())
     }
 
-    /// Ends all sessions of a resident below the number `least`, and says whether that changed anything: somebody whom
-    /// the table never held has none. Owner only.
+    /// Ends all sessions of a resident below the number `least`, and says whether that changed anything. Owner only.
     pub fn end_sessions(&self, resident: ResidentNumber, least: u32) -> bool {
         let Some(cell) = self.find(resident) else { return false };
         let held = cell.read();
@@ -388,8 +387,7 @@ fn pack(record: &Record, marks: u64) -> [u64; DATA_WORDS] {
     [record.check, record.version, flags | u64::from(record.status as u8), session_and_region]
 }
 
-/// The record that words mean if one of `marks` is on them; in a cell that was claimed and not yet written, or of which
-/// the record was purged, there is none.
+/// The record that words mean if one of `marks` is on them; in a cell not yet written, or purged, there is none.
 fn unpack(resident: ResidentNumber, words: [u64; DATA_WORDS], wanted: u64) -> Option<Record> {
     let [check, version, marks, session_and_region] = words;
     #[expect(clippy::cast_possible_truncation, reason = "two halves of one word")]

@@ -4,8 +4,7 @@
 //! them, its body, so that an answer is a status line with its date and one borrowed piece. `build.rs` embeds our own
 //! pages; an operator's come from a folder that `cli` has read and take the place of ours where they have the same path.
 //!
-//! It never allocates after start and never answers "not acceptable": where a client refuses all there is, it gets the
-//! default, as RFC 9110 §12.4.1 allows.
+//! It never allocates after start; a client that refuses all there is gets the default, as RFC 9110 §12.4.1 allows.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;

@@ -142,8 +142,7 @@ impl Reply<'_> {
         out.body(target, [start, end].as_flattened());
     }
 
-    /// Begins an answer of lines (NDJSON), whose length nobody knows yet: a 200 in chunks alone (RFC 9112 §6.1 (6.1b, 6.1d,
-    /// 6.1e), §6.2 (6.2a)).
+    /// Begins an answer of lines (NDJSON) of unknown length: a 200 in chunks (RFC 9112 §6.1 (6.1b, 6.1d, 6.1e), §6.2 (6.2a)).
     pub(super) fn open_lines(&mut self) {
         self.start(200, &[("Content-Type", "application/x-ndjson"), ("Cache-Control", "no-store")]);
         if !self.target.http10 {

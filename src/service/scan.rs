@@ -60,8 +60,7 @@ struct RecordLine<'a> {
 const VERDICT_BYTES: usize = 176;
 
 impl Service {
-    /// The name of the device whose token came with a request, which must be of one of these kinds; or of the scanner
-    /// whose certificate came with the connection.
+    /// The name of the device, of one of these kinds, by its token; or of the scanner by its certificate.
     pub(super) fn device(&mut self, now: Now, head: &Head<'_>, kinds: &[Kind]) -> Result<Arc<str>, Problem> {
         if self.is_refused_origin(head) {
             return Err(problem::ORIGIN_REFUSED);

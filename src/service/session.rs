@@ -35,8 +35,7 @@ pub struct Session {
     pub expires_unix_s: u32,
 }
 
-/// The key of tokens' MAC: AES-CMAC (RFC 4493, NIST SP 800-38B) under 256 bits, for 20 bytes two blocks of a cipher that
-/// the CPU has, a tenth of what a hash takes.
+/// The key of tokens' MAC: AES-CMAC (RFC 4493, NIST SP 800-38B), for 20 bytes two blocks, a tenth of what a hash takes.
 #[derive(Clone, ZeroizeOnDrop)]
 pub(super) struct MacKey {
     /// Wipes itself.

@@ -317,8 +317,7 @@ impl Service {
         Ok((ticket, Taken { statement, place, change }))
     }
 
-    /// Whether a statement can be taken, by the resident's record as it is applied now (`known`, which may be of one who
-    /// was removed); and with which check and mark.
+    /// Whether a statement can be taken, by the record as it is applied now (`known`), and with which check and mark.
     fn check_status(&self, now: Now, known: Option<&Known>, write: &StatusWrite) -> Result<(u64, bool), LineResult> {
         let applied = known.map(|known| (known.check, known.test));
         let held = applied.or_else(|| self.writes.added.get(&write.resident).copied());

@@ -1,5 +1,4 @@
-//! Connections that are not read for now: pages that wait for room in the egress budget, and those that were refused
-//! and wait for their turn to be read again.
+//! Connections not read for now: pages that wait for room in the budget, and refused ones that wait for their turn.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,6 @@
 //! How shards speak to each other: one bounded queue into each shard, and a note of whom to wake.
 //!
-//! A sender never waits. A full queue is an answer (503), and waking the receiver is the driver's business: the shard
-//! only collects whose bell must be rung.
+//! A sender never waits: a full queue is an answer (503). The shard collects whose bell the driver must ring.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -351,8 +351,7 @@ impl Shard {
         self.drain_deadline_ms.is_some()
     }
 
-    /// Whether the driver is to stop accepting. The admin listener is there until the others have ended or had their
-    /// time, to say why they take no more.
+    /// Whether the driver is to stop accepting. The admin listener goes on, while the others end, to say why.
     pub fn is_closed(&self, now: Now) -> bool {
         let Some(deadline_ms) = self.drain_deadline_ms else { return false };
         let is_last = self.service.parts.role == Role::Admin && !self.handed_on;

@@ -38,8 +38,7 @@ impl Connection {
         consumed
     }
 
-    /// Writes what answers are there, unless a send is in flight: its end asks again. So does the last slice, that one
-    /// batch need not be answered by many sends.
+    /// Writes what answers are there, unless a send is in flight or a slice is to come: the end of either asks again.
     pub(super) fn write_lines(&mut self, context: &mut Context<'_>) {
         if self.is_sliced || self.sending.is_some() || self.ending.is_some() {
             return;

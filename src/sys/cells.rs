@@ -1,5 +1,4 @@
-//! The cells that shards share, with a sequence lock each, and memory full of them: one cache line for a resident's
-//! record, two for a signature made ahead.
+//! The cells that shards share, each with a sequence lock: a cache line for a resident's record, two for a signature.
 //!
 //! A cell has one writer at a time and any number of readers, who never wait for another cell's writer, and for its
 //! own only the few stores of one write. All words are atomics, so a torn read is a value that is thrown away and never
@@ -127,8 +126,7 @@ pub fn find<'a, W: Word + 'a>(probe: impl Iterator<Item = &'a Cell<W>>, number: 
     None
 }
 
-/// A cell for a number that has none yet. Several threads may claim neighbouring cells at once, for different numbers:
-/// who loses a cell goes on to the next.
+/// A cell for a number that has none yet. Of threads that claim one at once, for different numbers, others go on.
 pub fn claim<'a, W: Word + 'a>(mut probe: impl Iterator<Item = &'a Cell<W>>, number: u64) -> Option<&'a Cell<W>> {
     probe.find(|cell| cell.claim(number))
 }

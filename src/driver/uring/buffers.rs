@@ -1,8 +1,7 @@
 //! The ring of receive buffers that the kernel picks from (`io_uring_register_buf_ring(3)`).
 //!
 //! One mapping holds the entries and, behind them, the buffers. A buffer is the kernel's until a completion
-//! names it, then ours until [`BufferRing::give_back`]; [`Lent`] makes that a matter of types: who holds one may read
-//! it, and holds the only way to give it back.
+//! names it, then ours until [`BufferRing::give_back`]: who holds a [`Lent`] may read it, and alone can give it back.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -76,8 +75,7 @@ impl BufferRing {
     pub(super) fn publish(&self) {
         // SAFETY: the first entry lies at the start of the mapping, and its tail field within it.
         let tail = unsafe { BufRingEntry::tail(self.pages.start().cast()) };
-        // SAFETY: the tail is aligned, mapped as long as `self`, written only here and read by the kernel, which
-        // expects a store with release ordering.
+        // SAFETY: aligned, mapped as long as `self`, written only here; the kernel expects a store with release ordering.
         unsafe { AtomicU16::from_ptr(tail.cast_mut()) }.store(self.tail, Ordering::Release);
     }
 

@@ -185,7 +185,7 @@ impl Worker<'_> {
                 if self.shard.is_closed(now) {
                     self.stop_accepting(now);
                 }
-                // A connection that is accepted while that is cancelled is still ours.
+                // One that is accepted while that is cancelled is still ours.
                 let is_accepting = self.accepting && self.shard.handed_on;
                 if self.shard.is_drained(now, is_accepting) {
                     return Ok(());

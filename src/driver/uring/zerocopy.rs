@@ -1,5 +1,4 @@
-//! Large pages sent without a copy, for as long as the kernel does not copy them all the same
-//! (`io_uring_prep_send_zc_fixed(3)`).
+//! Large pages sent without a copy, unless the kernel copies all the same (`io_uring_prep_send_zc_fixed(3)`).
 //!
 //! The pages lie in one arena that is never written nor freed, so the notification that the kernel has let go of a
 //! page frees nothing, and a connection may end before it. All that it is read for is whether the kernel had to copy:

@@ -104,8 +104,7 @@ pub(super) fn client_name(certificate: &[u8]) -> Arc<str> {
     format!("cert:{}", name.filter(is_name).map_or_else(hash, str::to_owned)).into()
 }
 
-/// Gives each client a certificate for the host that it names (RFC 6066 §3) and whose signature it can check, preferably
-/// not RSA, which costs ten times as much.
+/// Gives each client a certificate for its host (RFC 6066 §3) that it can check, if possible not RSA, ten times as dear.
 #[derive(Debug)]
 pub(super) struct Resolver(Vec<Certificate>);
 
