@@ -253,8 +253,9 @@ pub const PURGE_MS_MAX: u64 = 60_000;
 pub const JOURNAL_BLOCK_BYTES: usize = 4_096;
 /// A batch, headers and padding included: 1,500 scans.
 pub const JOURNAL_BATCH_BYTES_MAX: usize = 256 << 10;
-/// A segment: half a million scans. Written with zeros beforehand, read as a whole at recovery; each start begins one.
-pub const JOURNAL_SEGMENT_BYTES: usize = 64 << 20;
+/// A segment: some 130,000 scans. Written with zeros beforehand, read as a whole at recovery; each start begins one. Writes wait
+/// for both while one process takes over from another, so it is short.
+pub const JOURNAL_SEGMENT_BYTES: usize = 16 << 20;
 /// Zeros written to the next segment after a batch, twice what that can be: the next one is ready before it is needed.
 pub const JOURNAL_ZEROS_BYTES: usize = 2 * JOURNAL_BATCH_BYTES_MAX;
 /// Records taken from one lane before the next one has its turn.

@@ -172,7 +172,7 @@ fn copy_all(data: &Path, into: &Path) -> Result<Vec<Copied>, Ended> {
     let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
     if let Some((&newest, sealed)) = names.split_last() {
         for &segment in sealed {
-            match Folder(journal.clone()).read(segment, 2 * JOURNAL_SEGMENT_BYTES as u64, &mut bytes) {
+            match Folder(journal.clone()).read(segment, 8 * JOURNAL_SEGMENT_BYTES as u64, &mut bytes) {
                 Ok(()) => files.push(write(&*bytes, into, &name(segment))?),
                 Err(_) if !is_there(&segment_path(&journal, segment)) => {}
                 Err(error) => eprintln!("onecode: backup: {}", RecoverError::Read { segment, error }),

@@ -116,7 +116,7 @@ impl Durable {
     pub(super) fn start(
         config: &Config,
         (table, key_id): (Arc<Table>, [u8; 8]),
-        replayed: Replayed,
+        (replayed, writer): (Replayed, Option<Writer>),
         lanes: Vec<Arc<Lane>>,
         shards: Vec<Bell>,
     ) -> Result<(Durable, Arc<[Bell]>), Ended> {
@@ -128,7 +128,7 @@ impl Durable {
         // Before the journal begins a segment, which on a full disk it could not; and where nothing is to be folded.
         let until_unix_ms = retention.now_ms(super::now().unix_ms, Instant::now()).saturating_sub(scan_ms);
         delete_old(&journal, replayed.folded_to, until_unix_ms);
-        let writer = Writer::choose(&journal, cpu);
+        let writer = writer.unwrap_or_else(|| Writer::choose(&journal, cpu));
         let on = cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
         eprintln!("onecode: journal: {writer}{on}");
         // Set before the first record can be on disk: no shard has begun.
@@ -220,9 +220,9 @@ impl Folder {
         self.folding.disk_bytes.store(disk_bytes, Relaxed);
         let written = self.folding.journal.bytes.load(Relaxed);
         let unfolded = written - self.bytes_before;
-        // A segment's worth since the last fold, else one that frees nothing would follow the other.
-        let pressed = disk_bytes + 4 * JOURNAL_SEGMENT_BYTES as u64 > self.scan_bytes_max()
-            && unfolded >= JOURNAL_SEGMENT_BYTES as u64 / 2;
+        // Two segments' worth since the last fold, else one that frees nothing would follow the other.
+        let pressed = disk_bytes + 16 * JOURNAL_SEGMENT_BYTES as u64 > self.scan_bytes_max()
+            && unfolded >= 2 * JOURNAL_SEGMENT_BYTES as u64;
         let old = self.last.elapsed().as_secs() >= JOURNAL_FOLD_S_MAX;
         let purge = self.purges.is_none_or(|followed| self.purges_asked() > followed);
         if self.owes || purge || pressed || old || unfolded >= JOURNAL_UNFOLDED_BYTES_MAX {

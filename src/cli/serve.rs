@@ -30,7 +30,7 @@ use crate::code::window::Window;
 use crate::config::{Config, Cpus};
 use crate::driver::{self, Bell, Seat, Taken};
 use crate::http::tls::Listeners;
-use crate::journal::{Lane, Port, writer};
+use crate::journal::{Lane, Port, Writer, writer};
 use crate::limits::{
     ADMIN_CONNECTIONS_MAX, DRAIN_MS_MAX, JOURNAL_END_MS_MAX, PAYLOAD_CACHE_SLOTS, PROCESS_DESCRIPTORS_MAX,
     REDIRECT_CONNECTIONS_MAX, REFUSED_CONNECTIONS_MAX, SHARD_CONNECTIONS_MAX, SHARD_CONNECTIONS_MIN,
@@ -155,18 +155,20 @@ fn serve(args: &Args) -> Result<(), Ended> {
     let table = Arc::new(table);
     state::settle(&table, began);
     eprintln!("onecode: driver {taken}; {}; data {}", counted(config.shards as u64, "shard"), config.data.display());
-    let (held, used, old) = match folder {
-        Ok(folder) => (Held { listeners, folder }, Vec::new(), None),
+    let (held, used, writer, old) = match folder {
+        Ok(folder) => (Held { listeners, folder }, Vec::new(), None, None),
         Err(old) => {
+            // Before, since writes wait from then on.
+            let writer = Writer::choose(&state::journal_folder(&config.data), config.journal_cpu.map(usize::from));
             let (held, known) = old.take(&config.data)?;
             state::catch_up(&config.data, &table, &mut replayed)?;
             settings.started_unix_ms = known.started_unix_ms;
             tls.take_over(&known.tickets);
-            (held, known.used, Some(old))
+            (held, known.used, Some(writer), Some(old))
         }
     };
     let seats = (held, used, connections_max);
-    let serving = start(config, Arc::new(settings), (table, replayed), (library, tls), &taken, seats)?;
+    let serving = start(config, Arc::new(settings), (table, replayed, writer), (library, tls), &taken, seats)?;
     // Before the old process ends, which would end the service.
     let states = [NotifyState::Ready, NotifyState::MainPid(std::process::id())];
     let _ = notify(&states[..1 + usize::from(old.is_some())]);
@@ -286,7 +288,7 @@ fn bind(config: &Config) -> Result<Vec<TcpListener>, Ended> {
 fn start(
     config: Config,
     settings: Arc<Settings>,
-    (registry, mut replayed): (Arc<Table>, Replayed),
+    (registry, mut replayed, writer): (Arc<Table>, Replayed, Option<Writer>),
     (library, tls): (Library, Tls),
     taken: &Taken,
     (held, used, connections_max): (Held, Vec<UsedAssertions>, usize),
@@ -299,7 +301,7 @@ fn start(
         (0..count).map(|_| driver::bell()).collect::<io::Result<Vec<_>>>().map_err(system)?.into_iter().unzip();
     let lanes: Vec<Arc<Lane>> = (0..count).map(|_| Lane::new()).collect();
     let (past, keyed) = (std::mem::take(&mut replayed.past), (registry.clone(), settings.hash_key.id()));
-    let (durable, bells) = Durable::start(&config, keyed, replayed, lanes.clone(), bells)?;
+    let (durable, bells) = Durable::start(&config, keyed, (replayed, writer), lanes.clone(), bells)?;
     let shared = shared(&config)?;
     let observer = Arc::new(Observer {
         counters: counters.clone(),

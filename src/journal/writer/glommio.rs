@@ -12,7 +12,7 @@ use std::sync::Arc;
 use glommio::io::{DmaFile, OpenOptions};
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 
-use super::{Disk, File, spare_path};
+use super::{Disk, File, PROBE_FILE};
 use crate::journal::log::{Files as _, Log, Target};
 use crate::limits::JOURNAL_BLOCK_BYTES;
 use crate::sys::regular_file;
@@ -73,13 +73,12 @@ pub(super) fn run(log: Log, mut disk: Disk<DmaFile>, cpu: Option<usize>) -> io::
 
 /// Does once, in this folder, what the writer does: a ring, direct I/O, a sync. Fails, or panics, where it cannot run.
 pub(super) fn probe(folder: &Path, cpu: Option<usize>) -> io::Result<()> {
-    let path = spare_path(folder);
-    regular_file::remove(&path)?;
+    let path = folder.join(PROBE_FILE);
     // glommio does without direct I/O on tmpfs, and says nothing.
     let direct = fs::File::options().write(true).create(true).truncate(false).custom_flags(libc::O_DIRECT).open(&path);
     direct.map_err(|error| io::Error::new(error.kind(), format!("no direct I/O: {error}")))?;
     let result = executor(cpu)?.run(async {
-        let mut disk = Disk::<DmaFile>::new(folder, &Arc::default());
+        let mut disk = Disk::<DmaFile>::new(folder, PROBE_FILE, &Arc::default());
         disk.create().await?;
         let written = disk.write(Target::Spare, 0, &[0; JOURNAL_BLOCK_BYTES]).await?;
         if written != JOURNAL_BLOCK_BYTES {

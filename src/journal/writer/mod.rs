@@ -26,6 +26,8 @@ pub const PROBE_THREAD: &str = "journal-probe";
 
 /// The next segment before it has its name.
 const SPARE_FILE: &str = "next";
+/// What glommio is tried on; not the other, which may be that of a process that writes.
+const PROBE_FILE: &str = "probe";
 
 /// Which writer runs, and why not the other.
 #[derive(Clone, PartialEq, Eq, Debug, Display)]
@@ -39,7 +41,7 @@ pub enum Writer {
 }
 
 impl Writer {
-    /// What can run in this folder. Tries it out, before anything else is in the folder's spare file.
+    /// What can run in this folder, be there one that writes. Tries it out.
     pub fn choose(folder: &Path, cpu: Option<usize>) -> Writer {
         let owned = folder.to_owned();
         let probe = thread::Builder::new().name(PROBE_THREAD.to_owned()).spawn(move || glommio::probe(&owned, cpu));
@@ -87,10 +89,11 @@ pub fn start(
     let is_buffered = matches!(writer, Writer::Buffered(_));
     let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || {
         if is_buffered {
-            done(log.run(&mut Disk::<fs::File>::new(&folder, &counts)));
+            done(log.run(&mut Disk::<fs::File>::new(&folder, SPARE_FILE, &counts)));
         } else {
             // It has just been tried; that it cannot run now is a fatal surprise, and a panic ends the process.
-            glommio::run(log, Disk::new(&folder, &counts), cpu).expect("glommio runs as it did when it was tried");
+            glommio::run(log, Disk::new(&folder, SPARE_FILE, &counts), cpu)
+                .expect("glommio runs as it did when it was tried");
         }
     })?;
     Ok(Handle { counters, thread })
@@ -155,14 +158,16 @@ fn done<T>(future: impl Future<Output = T>) -> T {
 
 struct Disk<F> {
     folder: PathBuf,
+    spare_path: PathBuf,
     counters: Arc<Counters>,
     current: Option<F>,
     spare: Option<F>,
 }
 
 impl<F: File> Disk<F> {
-    fn new(folder: &Path, counters: &Arc<Counters>) -> Disk<F> {
-        Disk { folder: folder.to_owned(), counters: counters.clone(), current: None, spare: None }
+    fn new(folder: &Path, spare: &str, counters: &Arc<Counters>) -> Disk<F> {
+        let (spare_path, counters) = (folder.join(spare), counters.clone());
+        Disk { folder: folder.to_owned(), spare_path, counters, current: None, spare: None }
     }
 
     fn file(&self, target: Target) -> io::Result<&F> {
@@ -180,7 +185,7 @@ impl<F: File> Disk<F> {
 impl<F: File> Files for Disk<F> {
     async fn create(&mut self) -> io::Result<()> {
         self.remove().await;
-        self.spare = Some(F::create(&spare_path(&self.folder)).await?);
+        self.spare = Some(F::create(&self.spare_path).await?);
         Ok(())
     }
 
@@ -203,7 +208,7 @@ impl<F: File> Files for Disk<F> {
     }
 
     async fn adopt(&mut self, name: u64, trim: Option<(u64, u64)>) -> io::Result<()> {
-        fs::rename(spare_path(&self.folder), segment_path(&self.folder, name))?;
+        fs::rename(&self.spare_path, segment_path(&self.folder, name))?;
         fs::File::open(&self.folder)?.sync_all()?;
         write_head(&self.folder, name)?;
         if let Some((name, bytes)) = trim {
@@ -222,7 +227,7 @@ impl<F: File> Files for Disk<F> {
             spare.close().await;
         }
         // Where it stays, no other can be made.
-        let _ = regular_file::remove(&spare_path(&self.folder));
+        let _ = regular_file::remove(&self.spare_path);
     }
 
     async fn wait(&mut self, ms: Option<u64>, log: &Log) -> bool {
@@ -241,10 +246,6 @@ impl<F: File> Files for Disk<F> {
     }
 }
 
-fn spare_path(folder: &Path) -> PathBuf {
-    folder.join(SPARE_FILE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,7 +262,7 @@ mod tests {
             random: fastrand::Rng::with_seed(1),
             segment_bytes: JOURNAL_SEGMENT_BYTES,
         });
-        let mut disk = Disk::<fs::File>::new(folder.path(), &Arc::default());
+        let mut disk = Disk::<fs::File>::new(folder.path(), SPARE_FILE, &Arc::default());
         let (mut port, waiter) = (Port::new(lane.clone()), thread::current());
         let ringer = thread::spawn(move || {
             for _ in 0..20_000 {
