@@ -23,10 +23,12 @@ pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) ->
         let held = |by| format!("; it is held by {by}: stop that, or choose another address");
         format!("cannot listen on {address}: {error}{}", holder.map_or_else(String::new, held))
     };
-    let alone = socket(address, false).map_err(named)?;
-    alone.listen(1).map_err(named)?;
-    let address = alone.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
-    drop(alone);
+    // A port that the kernel chooses is nobody's, and stays so while this one is bound.
+    let is_chosen = address.port() == 0;
+    let first = socket(address, is_chosen).map_err(named)?;
+    first.listen(1).map_err(named)?;
+    let address = first.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
+    let _chosen = is_chosen.then_some(first);
     (0..count)
         .map(|_| {
             let socket = socket(address, true)?;
@@ -88,6 +90,17 @@ mod tests {
         let error = bind(address, 2, None).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+    }
+
+    #[test]
+    fn port_zero_gives_nobody_the_port_of_another() {
+        let bind_many = || (0..200).map(|_| bind("127.0.0.1:0".parse().unwrap(), 2, None).unwrap()).collect::<Vec<_>>();
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind_many)).collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let port = |listeners: &Vec<TcpListener>| listeners[0].local_addr().unwrap().port();
+        assert_eq!(all.iter().map(port).collect::<std::collections::HashSet<_>>().len(), 800);
     }
 
     #[test]
