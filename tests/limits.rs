@@ -108,6 +108,26 @@ fn a_trusted_balancer_says_whose_a_connection_is_and_nobody_else_does() {
     client.assert_ended(2_000);
     drop(client);
     wait_until("both are counted", || ended(&server, "proxy") == before + 2.0);
+    // Nor is it where it comes in pieces, wherever it is cut.
+    for cut in [1, 2, 5, 9, 12, 20] {
+        let before = ended(&server, "proxy");
+        let mut client = client_from([127, 0, 0, 3], &server);
+        let header = header([192, 0, 2, 7]);
+        client.send(&header[..cut]);
+        // Else the kernel puts the pieces together, and may refuse the second one.
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(&header[cut..]);
+        assert_eq!(client.answer().status, 400, "{cut}");
+        drop(client);
+        wait_until("it is counted", || ended(&server, "proxy") == before + 1.0);
+    }
+    // Two empty lines are what they were.
+    let before = ended(&server, "malformed");
+    let mut client = client_from([127, 0, 0, 3], &server);
+    client.send("\r\n\r\n");
+    client.send(&healthy);
+    assert_eq!(client.answer().status, 400);
+    wait_until("it is counted", || ended(&server, "malformed") == before + 1.0);
     // Who comes directly is served as ever.
     assert_eq!(client_from([127, 0, 0, 3], &server).ask(&healthy).status, 200);
     // A header that does not come whole has the time of a head.
@@ -264,6 +284,44 @@ fn every_limit_has_its_status_and_is_counted() {
         drop(client);
         wait_until("it is counted", || ended(&server, reason) == before + 1.0);
     }
+}
+
+/// RFC 9112 §2.2: what an old client adds to a request's body is no beginning of the next one.
+#[test]
+fn an_empty_line_after_an_answer_leaves_a_connection_idle() {
+    let process = Simulated::new(8);
+    let mut sim = process.sim.borrow_mut();
+    let (request, line) = (get("/healthz", ""), b"\r\n");
+    let [kept, split, slow, left, new] = [0; 5].map(|_| sim.connect(0).expect("there is room"));
+    for client in [kept, split, slow, left] {
+        sim.send(client, request.as_bytes());
+        sim.settle();
+        assert!(sim.take_received(client).starts_with(b"HTTP/1.1 200 "));
+    }
+    for client in [kept, slow, left, new] {
+        sim.send(client, line);
+    }
+    for byte in line {
+        sim.send(split, &[*byte]);
+        sim.settle();
+        sim.advance(10);
+    }
+    sim.advance(5_100);
+    assert!(sim.take_received(new).starts_with(b"HTTP/1.1 408 "), "where there was no answer it is a head's beginning");
+    for client in [kept, split] {
+        sim.send(client, request.as_bytes());
+        sim.settle();
+        assert!(sim.take_received(client).starts_with(b"HTTP/1.1 200 "));
+    }
+    // The next head has its own time, and an idle connection its own.
+    sim.send(slow, b"G");
+    sim.settle();
+    sim.advance(4_900);
+    assert!(sim.take_received(slow).is_empty());
+    sim.advance(200);
+    assert!(sim.take_received(slow).starts_with(b"HTTP/1.1 408 "));
+    sim.advance(5_000);
+    assert!(sim.take_received(left).is_empty() && sim.is_closed(left));
 }
 
 /// Thousands of deadlines at once are looked at turn by turn, and all of them in their time.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::limits::PROXY_BYTES_MAX;
 
-/// What a header begins with, and nothing else that we read does.
+/// What a header begins with.
 pub const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The fixed part of a header.
 const FIXED_BYTES: usize = 16;
@@ -12,6 +12,11 @@ const FIXED_BYTES: usize = 16;
 /// It is no header of version 2 for a TCP connection, or longer than any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
+
+/// Whether this is more of a header, whole or not, than two empty lines.
+pub fn is_begun(data: &[u8]) -> bool {
+    data.len() > 4 && data.iter().zip(SIGNATURE).all(|(byte, known)| byte == known)
+}
 
 /// The length of the header that `data` begins with, and the client's address: none where the balancer speaks for
 /// itself (`LOCAL`) or does not know. `None`: more bytes must come. Errors: no more bytes make a header of this.

@@ -259,13 +259,15 @@ impl Connection {
         let head = match head::parse(data) {
             Ok(Some(head)) => head,
             Ok(None) => {
-                self.head_started_ms.get_or_insert(context.now.mono_ms());
+                let since_ms = self.head_started_ms.unwrap_or(context.now.mono_ms());
+                // RFC 9112 §2.2: an empty line after an answer is no beginning of a head.
+                self.head_started_ms = (self.requests == 0 || data != b"\r\n").then_some(since_ms);
                 return 0;
             }
             Err(error) => {
                 let problem = Problem::unreadable(error.told());
                 // What a balancer would say; this is a stranger.
-                let end = if data.starts_with(proxy::SIGNATURE) { EndReason::Proxy } else { problem.end };
+                let end = if proxy::is_begun(data) { EndReason::Proxy } else { problem.end };
                 self.refuse(context, Problem { end, ..problem }, ReplyTarget::unreadable(data));
                 return data.len();
             }

@@ -141,7 +141,7 @@ impl Connection {
                 }
                 self.time_records(context.now);
             }
-            Err(_) if bytes.starts_with(proxy::SIGNATURE) => self.end(context.now, EndReason::Proxy, true),
+            Err(_) if proxy::is_begun(bytes) => self.end(context.now, EndReason::Proxy, true),
             Err(reason) => self.end(context.now, reason, true),
         }
         plain.clear();
