@@ -238,7 +238,7 @@ impl Config {
 
     fn check_tls(&self) -> Result<(), Ended> {
         let (certificates, keys) = (self.tls_certificates.len(), self.tls_keys.len());
-        let admin = self.admin_tls == Switch::On;
+        let (admin, own) = (self.admin_tls == Switch::On, [Some(self.listen_address), Some(self.admin_address)]);
         let needs = ["tls.client_ca_file", "tls.redirect_port", "listen.redirect_address"];
         let needs = needs.into_iter().find(|key| !self.is_default(key)).or(admin.then_some("admin.tls"));
         let needs = if keys > 0 { Some("tls.keys") } else { needs };
@@ -247,6 +247,9 @@ impl Config {
             _ if keys > 0 && keys != certificates => {
                 let problem = format!("{keys} keys for {certificates} certificates: name one for each");
                 Err(self.refuse("tls.keys", &problem))
+            }
+            _ if own.contains(&self.redirect_address.filter(|address| address.port() > 0)) => {
+                Err(self.refuse("listen.redirect_address", "is that of another listener"))
             }
             _ if self.admin_client_ca_file.is_some() && !admin => {
                 Err(self.refuse("admin.client_ca_file", "is set, but admin.tls is off"))

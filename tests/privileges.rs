@@ -98,5 +98,9 @@ fn who_cannot_be_become_is_named_and_nothing_is_made() {
     let mut blind = command(&data, USER, "127.0.0.1:0");
     let (exit, line) = run_badly(blind.env("ONECODE_ADMIN_TOKENS_FILE", &tokens));
     assert!(exit == 78 && line.contains("tokens.toml") && line.contains("ermission denied"), "{exit} {line}");
+    let mut check = onecode();
+    let (exit, line) =
+        run_badly(check.arg("check-config").env("ONECODE_USER", USER).env("ONECODE_ADMIN_TOKENS_FILE", &tokens));
+    assert!(exit == 78 && line.contains("tokens.toml") && line.contains("ermission denied"), "{exit} {line}");
     assert!(!data.exists());
 }

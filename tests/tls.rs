@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rcgen::CertificateParams;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
-use support::process::{Server, onecode, run_badly, run_well};
+use support::process::{Server, onecode, run_badly, run_well, serve};
 use support::secured::{self, Authority, Pair, Secured, SecuredLine};
 use support::{Client, Host, Line, Socket, get, post};
 
@@ -153,6 +153,25 @@ fn the_demo_makes_its_own_certificate_and_says_how_to_trust_it() {
     assert_eq!(server.stop().0, Some(0));
     let again = start();
     assert_eq!(fs::read(again.data().join("tls.pem")).unwrap(), before);
+}
+
+#[test]
+fn the_demo_on_all_addresses_has_a_certificate_for_that_towards_the_world() {
+    let outer = tempfile::tempdir().unwrap();
+    let data = outer.path().join("data");
+    let mut command = serve(&data, "0.0.0.0:0");
+    command.args(["--demo", "--residents", "10", "--shards", "1", "--tls"]);
+    let server = Server::start(command, &data, Some(outer));
+    let pem = fs::read_to_string(server.data().join("tls.pem")).unwrap();
+    let config = Arc::new(secured::client(&pem, &[&TLS13], None));
+    // The address towards the world is in it as well; nothing is sent for that.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let world = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
+    for address in [Ok(IpAddr::from([127, 0, 0, 1])), world].into_iter().flatten() {
+        let line = Box::new(Socket::connect((address, server.public.port()).into()));
+        let mut client = client_over(SecuredLine::to(line, address.to_string().leak(), &config));
+        assert_eq!(client.ask(get("/healthz", "")).status, 200, "{address}");
+    }
 }
 
 #[test]
@@ -486,15 +505,22 @@ fn what_cannot_serve_is_named_before_anything_is_made() {
         &["onecode.toml:3: admin.client_ca_file", "admin.tls is off"],
     );
     refuse("admin.tls = \"yes\"\n", &["admin.tls: \"yes\" is not one of off, on"]);
-    let same = site.config("listen.address = \"127.0.7.7:8743\"\nlisten.redirect_address = \"127.0.7.7:8743\"\n");
-    let (status, line) = run_badly(onecode().args(["serve", "--demo", "--config"]).arg(&same));
-    assert!(status == 69 && line.contains("127.0.7.7:8743") && line.contains("held by"), "{status}: {line}");
-    let alone = site.put("alone.toml", "[tls]\nredirect_port = 443\n");
-    let (status, line) = run_badly(onecode().args(["check-config", "--config"]).arg(alone));
-    assert!(status == 78 && line.contains("alone.toml:2: tls.redirect_port: is set, but tls.certificates"), "{line}");
-    let fewer = site.put("fewer.toml", &format!("tls.certificates = [{:?}]\ntls.keys = []\n", site.path("rsa.pem")));
-    let (status, line) = run_badly(onecode().args(["check-config", "--config"]).arg(fewer));
-    assert!(status == 78 && line.contains("rsa.pem: holds no private key"), "{line}");
+    let ended = Authority::with("ended", |params| params.not_after = ended);
+    let ended = site.put("ended.pem", &(site.authority.pem.clone() + &ended.pem));
+    refuse(&format!("tls.client_ca_file = {ended:?}\n"), &["tls.client_ca_file: ", "ended.pem: expired on "]);
+    for key in ["listen.address", "admin.address"] {
+        let same = format!("{key} = \"127.0.7.7:8743\"\nlisten.redirect_address = \"127.0.7.7:8743\"\n");
+        refuse(&same, &["onecode.toml:4: listen.redirect_address: is that of another listener"]);
+    }
+    // Keys that rustls takes no more.
+    let short = ["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=short", "-days", "2", "-keyout"];
+    if is_installed("openssl") {
+        let mut make = Command::new("openssl");
+        run_well(make.args(short).arg(site.path("ecdsa.key")).arg("-out").arg(site.path("ecdsa.pem")));
+        refuse("", &["tls.keys: ", "ecdsa.key: not a key that can be used, as is RSA from 2048 bits on"]);
+        write(&ecdsa());
+    }
+    refuse_alone(&site);
     run_well(onecode().args(["check-config", "--config"]).arg(site.config("")));
     together(&site);
 }
@@ -528,6 +554,16 @@ fn the_plain_cookie_counts_for_nothing_over_tls() {
         client_over(connect(&server, &config)).ask(request).status
     };
     assert_eq!((ask("__Host-oc"), ask("oc")), (200, 401));
+}
+
+/// Keys of a file that go with others.
+fn refuse_alone(site: &Site) {
+    let alone = site.put("alone.toml", "[tls]\nredirect_port = 443\n");
+    let (status, line) = run_badly(onecode().args(["check-config", "--config"]).arg(alone));
+    assert!(status == 78 && line.contains("alone.toml:2: tls.redirect_port: is set, but tls.certificates"), "{line}");
+    let fewer = site.put("fewer.toml", &format!("tls.certificates = [{:?}]\ntls.keys = []\n", site.path("rsa.pem")));
+    let (status, line) = run_badly(onecode().args(["check-config", "--config"]).arg(fewer));
+    assert!(status == 78 && line.contains("rsa.pem: holds no private key"), "{line}");
 }
 
 /// Chain and key in one file.

@@ -3,7 +3,7 @@
 //! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too.
 //! It binds and writes nothing.
 
-use super::{Done, Place, serve};
+use super::{Done, Place, privileges, serve};
 use crate::config::Config;
 
 #[derive(clap::Args)]
@@ -18,6 +18,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Done {
     let config = args.place.load(&[])?;
     serve::prepare(&config)?;
+    privileges::leave_root(&config)?;
+    serve::check_files(&config)?;
     super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())?;
     Ok(true)
 }

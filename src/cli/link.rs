@@ -46,7 +46,7 @@ pub(super) fn interface(address: IpAddr) -> Option<String> {
 }
 
 /// The address that this host has towards the world (RFC 5737 §3); nothing is sent.
-fn own_address() -> Option<IpAddr> {
+pub(super) fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip())

@@ -219,7 +219,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
 }
 
 /// Whether all that SIGHUP reads again can be read, and is good.
-fn check_files(config: &Config) -> Result<(), Ended> {
+pub(super) fn check_files(config: &Config) -> Result<(), Ended> {
     Tls::new().read(config)?;
     config.read_verifier()?;
     config.read_callers()?;

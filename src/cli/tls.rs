@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use rcgen::{CertificateParams, KeyPair};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::{Ended, Fatal};
+use super::{Ended, Fatal, link};
 use crate::config::{Config, Switch};
 use crate::http::tls::{Certificate, Chain, Listeners, Redirect, SECRET_BYTES, Server, Tickets};
 use crate::limits::{CERTIFICATE_WARNING_S, TICKET_ROTATION_S};
@@ -69,7 +70,7 @@ impl Tls {
         let certificates = certificates.collect::<Result<Vec<_>, Ended>>()?;
         let server = |key: &str, authorities: &Option<PathBuf>, must_show: bool| {
             let pem = authorities.as_ref().map(|path| config.read(key, path)).transpose()?;
-            let pem = pem.as_ref().map(String::as_bytes);
+            let pem = pem.as_ref().map(|pem| (pem.as_bytes(), now_unix_s));
             Server::new(key, &certificates, pem, must_show, &self.tickets)
                 .map(Arc::new)
                 .map_err(|problem| config.refuse_file(key, authorities.as_deref().unwrap_or(Path::new("")), problem))
@@ -143,7 +144,8 @@ fn read_certificate(config: &Config, chain: &Path, key: &Path, now_unix_s: u64) 
 pub(super) fn make_demo(config: &mut Config) -> Result<(), Ended> {
     let (chain, key) = (config.data.join(DEMO_CERTIFICATE), config.data.join(DEMO_KEY));
     let own = config.listen_address.ip().to_canonical();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), own.to_string()];
+    let world = Some(own).filter(IpAddr::is_unspecified).and_then(|_| link::own_address()).unwrap_or(own);
+    let names = ["localhost", "127.0.0.1", "::1", &own.to_string(), &world.to_string()].map(str::to_owned);
     let now_s = super::now().unix_s();
     let kept = read_certificate(config, &chain, &key, now_s + 86_400).ok();
     if !kept.is_some_and(|own| names.iter().all(|name| own.covers(name))) {

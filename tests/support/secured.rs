@@ -43,10 +43,15 @@ impl Pair {
 
 impl Authority {
     pub fn new(name: &str) -> Authority {
+        Authority::with(name, |_| {})
+    }
+
+    pub fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
         let pem = params.self_signed(&key).unwrap().pem();
         Authority { issuer: Issuer::new(params, key), pem }
     }

@@ -35,6 +35,10 @@ impl Chain {
         if certificates.iter().map(|one| one.len()).sum::<usize>() > TLS_CHAIN_BYTES_MAX {
             return Err(format!("the chain is longer than {TLS_CHAIN_BYTES_MAX} bytes: leave out what clients have"));
         }
+        Chain::new(certificates, now_unix_s)
+    }
+
+    fn new(certificates: Vec<CertificateDer<'static>>, now_unix_s: u64) -> Result<Chain, String> {
         let told = |time: ASN1Time| time.to_rfc2822().unwrap_or_else(|_| time.timestamp().to_string());
         let mut expires_unix_s = u64::MAX;
         for (index, certificate) in certificates.iter().enumerate() {
@@ -64,7 +68,7 @@ impl Certificate {
         let key =
             CertifiedKey::from_der(chain.certificates, key, &default_provider()).map_err(|error| match error {
                 rustls::Error::InconsistentKeys(_) => "is not the key of this certificate".to_owned(),
-                error => format!("not a key that can be used: {error}"),
+                error => format!("not a key that can be used, as is RSA from 2048 bits on: {error}"),
             })?;
         Ok(Certificate { key: Arc::new(key), expires_unix_s: chain.expires_unix_s })
     }
@@ -77,9 +81,11 @@ impl Certificate {
 }
 
 /// The authorities of client certificates, or what is wrong with them, in words.
-pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+pub(super) fn roots(pem: &[u8], now_unix_s: u64) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
+        // One that is not good now: nobody else asks that of these.
+        Chain::new(vec![certificate.clone()], now_unix_s)?;
         roots.add(certificate).map_err(|error| format!("not an authority's certificate: {error}"))?;
     }
     Ok(roots)

@@ -66,11 +66,11 @@ impl TimeProvider for Clock {
 
 impl Server {
     /// For the listener of this name: tickets of one are worth nothing to another. With authorities (PEM) clients may
-    /// show a certificate of theirs, or must. Errors, in words for an operator: the authorities cannot be read.
+    /// show a certificate of theirs, or must. Errors, in words for an operator: what is wrong with the authorities.
     pub fn new(
         name: &str,
         certificates: &[Certificate],
-        authorities: Option<&[u8]>,
+        authorities: Option<(&[u8], u64)>,
         must_show: bool,
         tickets: &Arc<Tickets>,
     ) -> Result<Server, String> {
@@ -81,10 +81,12 @@ impl Server {
         let mut context = Sha256::new_with_prefix(name);
         let builder = match authorities {
             None => versions.with_no_client_auth(),
-            Some(pem) => {
+            Some((pem, now_unix_s)) => {
                 context.update(pem);
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(certificate::roots(pem)?), provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(
+                    Arc::new(certificate::roots(pem, now_unix_s)?),
+                    provider,
+                );
                 let verifier = if must_show { verifier } else { verifier.allow_unauthenticated() };
                 versions.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
             }

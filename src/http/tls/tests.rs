@@ -214,7 +214,8 @@ fn a_ticket_opens_wherever_its_key_is_and_nowhere_else() {
         let roots = ECDSA.0.as_bytes();
         for other in [("admin", None), ("public", Some(roots))] {
             connect(&server(&tickets));
-            let other = Server::new(other.0, &certificates(), other.1, false, &tickets).unwrap();
+            let other =
+                Server::new(other.0, &certificates(), other.1.map(|pem| (pem, NOW.unix_s())), false, &tickets).unwrap();
             assert_eq!(connect(&other), HandshakeKind::Full, "nor does another listener");
         }
     }
@@ -340,7 +341,7 @@ fn certificates_that_cannot_serve_are_refused_by_name() {
     let good = pair(false, ends(1));
     let good = read(&good.0, &good.1).unwrap();
     assert_eq!(good.expires_unix_s, NOW.unix_s() + 86_400);
-    assert!(Server::new("public", &[good], Some(b"nothing"), false, &tickets()).is_err());
+    assert!(Server::new("public", &[good], Some((b"nothing", 0)), false, &tickets()).is_err());
 }
 
 #[test]
