@@ -223,7 +223,13 @@ fn what_cannot_go_on_is_refused_by_name_and_the_server_serves_on() {
     BufReader::new(&loading).read_line(&mut line).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["shards"], 2);
     drop(loading);
-    wait_until("it is given up", || server.stderr().matches("given up, serving on").count() == 3);
+    // While one takes over another one is told so, and does not wait.
+    let taking = fs::File::open(data.join("takeover")).unwrap();
+    taking.lock().unwrap();
+    let (exit, line) = run_badly(serve(&data, "127.0.0.1:0").args(["--takeover", "--shards", "2"]));
+    assert!(exit == 75 && line.contains("another process takes over already"), "{exit} {line}");
+    drop(taking);
+    wait_until("it is given up", || server.stderr().matches("given up, serving on").count() >= 3);
     assert_eq!((write(server.admin, 5, "red", version(0)), shown(&server, 5)), ("done".into(), "red".into()));
     let next = take_over(&data, |_| {});
     let (exit, line) = run_badly(&mut second);

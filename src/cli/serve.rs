@@ -172,7 +172,7 @@ fn serve(args: &Args) -> Result<(), Ended> {
     // Before the old process ends, which would end the service.
     let states = [NotifyState::Ready, NotifyState::MainPid(std::process::id())];
     let _ = notify(&states[..1 + usize::from(old.is_some())]);
-    old.iter().for_each(Old::release);
+    old.into_iter().for_each(Old::release);
     serving.stay(signals, demo.as_ref(), args)
 }
 

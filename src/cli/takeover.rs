@@ -158,6 +158,8 @@ pub(super) fn give(mut stream: &UnixStream, held: &Held, known: Known) -> io::Re
 pub(super) struct Old {
     stream: UnixStream,
     listeners: usize,
+    /// Keeps others from taking over meanwhile.
+    _held: File,
 }
 
 /// Finds the process that serves the data folder, which must be one that this configuration can go on from.
@@ -171,6 +173,9 @@ pub(super) fn connect(config: &Config, driver: &Taken) -> Result<Old, Ended> {
     }
     let nobody = |error| refused(format!("no server to take over from: {error}: start without --takeover"));
     let stream = UnixStream::connect(&path).map_err(nobody)?;
+    let folder = File::open(path.with_file_name("")).map_err(nobody)?;
+    let busy = |_| (Fatal::Held, refused("another process takes over already: wait for that, or end it".to_owned()).1);
+    folder.try_lock().map_err(busy)?;
     let read = || {
         let peer = peer(&stream)?;
         stream.set_read_timeout(Some(Duration::from_millis(TAKEOVER_LOAD_MS_MAX)))?;
@@ -183,7 +188,7 @@ pub(super) fn connect(config: &Config, driver: &Taken) -> Result<Old, Ended> {
         return Err(refused(format!("{reason}: restart without --takeover")));
     }
     eprintln!("onecode: takeover: from process {pid}, which serves meanwhile");
-    Ok(Old { stream, listeners: hello.shards - 1 + hello.addresses.len() })
+    Ok(Old { stream, listeners: hello.shards - 1 + hello.addresses.len(), _held: folder })
 }
 
 impl Old {
@@ -210,7 +215,7 @@ impl Old {
     }
 
     /// Lets the other process go. Whether it still hears that changes nothing: all is ours.
-    pub(super) fn release(&self) {
+    pub(super) fn release(self) {
         let _ = (&self.stream).write_all(&[0]);
     }
 }
