@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
+use std::thread;
 use std::time::Duration;
 
 use procfs::net::{TcpState, tcp, tcp6};
@@ -25,8 +26,10 @@ pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) ->
     };
     // A port that the kernel chooses is nobody's, and stays so while this one is bound.
     let is_chosen = address.port() == 0;
-    let first = socket(address, is_chosen).map_err(named)?;
-    first.listen(1).map_err(named)?;
+    let listen = || socket(address, is_chosen).and_then(|first| first.listen(1).map(|()| first));
+    // A process that was killed has its port a moment longer, until the kernel has let go of its ring.
+    let mut tries = (0..PORT_TRIES).map(|_| listen().inspect_err(|_| thread::sleep(PORT_PAUSE)));
+    let first = tries.find(Result::is_ok).unwrap_or_else(listen).map_err(named)?;
     let address = first.local_addr().ok().and_then(|bound| bound.as_socket()).unwrap_or(address);
     let _chosen = is_chosen.then_some(first);
     (0..count)
@@ -42,6 +45,9 @@ pub fn bind(address: SocketAddr, count: usize, pace_bytes_per_s: Option<u32>) ->
         .collect::<io::Result<_>>()
         .map_err(named)
 }
+
+const PORT_TRIES: u32 = 10;
+const PORT_PAUSE: Duration = Duration::from_millis(20);
 
 fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
@@ -95,7 +101,7 @@ mod tests {
     #[test]
     fn port_zero_gives_nobody_the_port_of_another() {
         let bind_many = || (0..200).map(|_| bind("127.0.0.1:0".parse().unwrap(), 2, None).unwrap()).collect::<Vec<_>>();
-        let all: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(bind_many)).collect();
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
