@@ -265,7 +265,7 @@ fn a_start_deletes_what_is_folded_and_old_and_so_mends_a_full_disk() {
     assert!(server.stderr().contains("1 segment deleted, folded and old"), "{}", server.stderr());
     assert!(!path(0).exists() && path(1).exists());
     assert_eq!(write_statuses(&server, 3), ["done"; 3]);
-    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(128 << 20));
+    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(32 << 20));
     assert_eq!(server.stop().0, Some(0));
     let server = start("5");
     assert!(server.stderr().contains("1 segment deleted, folded and old"), "{}", server.stderr());
@@ -420,9 +420,9 @@ fn scans_leave_of_the_journals_disk_what_operators_need() {
         command.args(["--demo", "--residents", "200", "--shards", "2"]);
         command.env("ONECODE_JOURNAL_DISK_BYTES_MAX", "536870912");
     });
-    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(128 << 20));
+    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(32 << 20));
     // What the scans of a busy day would take.
-    fs::File::create(data.join("journal/filler")).unwrap().set_len(270 << 20).unwrap();
+    fs::File::create(data.join("journal/filler")).unwrap().set_len(400 << 20).unwrap();
     wait_until("scans to be refused", || server.metric("onecode_journal_full_for_scans") == 1.0);
     assert_eq!(server.metric("onecode_journal_full"), 0.0);
     let scan = json!({"id": format!("{:032x}", 1), "at": now_ms(), "place": "door", "cti": format!("{:032x}", 7), "result": "valid"});
@@ -461,7 +461,7 @@ fn a_disk_that_hangs_delays_one_verdict_and_neither_readers_nor_the_end() {
     let outer = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(outer.path(), 256) else { return };
     let mut server = start(&disk.mount.join("data"));
-    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(128 << 20));
+    wait_until("the next segment", || server.metric("onecode_journal_disk_bytes") >= f64::from(32 << 20));
     // Both shards have their answer from the disk, which then hangs.
     for _ in 0..10 {
         assert_eq!(verify(&server).0.json()["recorded"], true);
