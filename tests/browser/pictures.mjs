@@ -41,10 +41,11 @@ const PICTURES = {
   'phone-expired': async (mock, page) => {
     mock.refresh = inTurn(
       () => code({ seed, life: 2, refresh: 60 }),
-      () => problem(500, 'fault'),
+      () => new Promise(() => {}),
     );
     await page.goto(mock.url);
     await look(page, 'expired');
+    await message(page, 'loading');
     return ['#card'];
   },
   'phone-busy': async (mock, page) => {
