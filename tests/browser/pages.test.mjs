@@ -7,6 +7,7 @@ import {
   anyLook,
   expectedModules,
   launch,
+  kept,
   look,
   message,
   open,
@@ -296,8 +297,7 @@ describe('without a network', () => {
     mock.refresh = () => code({ life: 9, refresh: 2 });
     page = await open(browser, mock.url);
     await look(page, 'green');
-    await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.waitForFunction(async () => (await caches.keys()).length > 0);
+    await kept(page, '/');
     const { port } = mock;
     await mock.stop();
     await message(page, 'network');

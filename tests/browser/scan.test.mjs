@@ -9,7 +9,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import * as made from './made.mjs';
 import { Mock, problem, RECORDS, VERIFY } from './mock.mjs';
 import { source } from './source.mjs';
-import { launch, open, seriousViolations, sleep } from './support.mjs';
+import { kept, launch, open, seriousViolations, sleep } from './support.mjs';
 import { film } from './video.mjs';
 
 const table = JSON.parse(readFileSync(new URL('../codes/cases.json', import.meta.url), 'utf8'));
@@ -578,8 +578,7 @@ describe('without the server', () => {
     mock.verify = () => problem(503, 'overloaded');
     mock.records = () => problem(503, 'overloaded');
     await door();
-    await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.waitForFunction(async () => (await caches.match('/scan')) !== undefined);
+    await kept(page, '/scan');
     await scan(made.code(signer));
     const { port } = mock;
     await mock.stop();
@@ -743,8 +742,7 @@ describe('the list of keys', () => {
     assert.equal((await scan(made.code({ ...made.key(8), kid: signer.kid }))).key, 'bad_signature');
     const library = (each) => each.startsWith('/assets/ed25519-');
     assert.equal(mock.fetched.filter(library).length, 1);
-    await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.waitForFunction(async () => (await caches.match('/scan')) !== undefined);
+    await kept(page, '/scan');
     await page.context().setOffline(true);
     await page.reload();
     await page.waitForSelector('#scanner:not([hidden])');

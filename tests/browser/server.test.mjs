@@ -11,6 +11,7 @@ import { after, afterEach, before, describe, it } from 'node:test';
 import {
   expectedModules,
   launch,
+  kept,
   look,
   message,
   open,
@@ -244,8 +245,7 @@ describe('when the real server is gone', () => {
     try {
       page = await open(browser, alone.url);
       await look(page, 'test');
-      await page.evaluate(() => navigator.serviceWorker.ready);
-      await page.waitForFunction(async () => (await caches.keys()).length > 0);
+      await kept(page, '/');
       alone.child.kill('SIGKILL');
       await message(page, 'network', 15_000);
       assert.ok(await page.isVisible('#card[data-look=test]'));
@@ -298,8 +298,7 @@ describe('a door at the real server', () => {
   it('the first visit stays inside its bytes, and the next one needs no page', async (test) => {
     pipe = await countingPipe(served.url);
     await setUp(pipe.url);
-    await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.waitForFunction(async () => (await caches.match('/scan')) !== undefined);
+    await kept(page, '/scan');
     for (const path of ['/scan.webmanifest', '/icon.svg']) {
       if (!pipe.count.paths.includes(path))
         await page.evaluate((each) => fetch(each).then((answer) => answer.text()), path);

@@ -51,6 +51,16 @@ export const anyLook = (page, timeout = 10_000) => page.waitForSelector('#card[d
 export const message = (page, key, timeout = 10_000) =>
   page.waitForSelector(`#message[data-key="${key}"]:not([hidden])`, { timeout });
 
+/** Waits until the page's service worker keeps this path. (To waitForFunction a promise is true at once.) */
+export const kept = (page, path) =>
+  page.evaluate(async (each) => {
+    await navigator.serviceWorker.ready;
+    for (let left = 100; !(await caches.match(each)); left--) {
+      if (!left) throw new Error(`${each} was not kept within 10 s`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }, path);
+
 /** What axe calls serious or critical, as text. */
 export async function seriousViolations(page) {
   await page.evaluate(AXE);
