@@ -7,9 +7,8 @@ use std::time::Instant;
 use onecode::code::base45;
 use onecode::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
 use onecode::code::keyring::Keyring;
-use onecode::code::payload::{self, PAYLOAD_BYTES_MAX, Payload};
+use onecode::code::payload::{self, PAYLOAD_BYTES_MAX};
 use onecode::code::qr::{MATRIX_CHARS, Matrix, Painter, Symbol};
-use onecode::code::window::Window;
 use onecode::sys::simd::Level;
 use onecode::words::{ResidentNumber, Status};
 use qrcode::bits::Bits;
@@ -106,11 +105,9 @@ fn main() {
         symbol
     });
 
-    let times = Window::new(45, 120).unwrap().times(ResidentNumber(5), NOW.into());
     let mut body = [0; PAYLOAD_BYTES_MAX];
-    let mut write = |code: &CodeBuffer, matrix: &Matrix| {
-        payload::write(&Payload { code: code.as_str(), status: Status::Green, times, test: false, matrix }, &mut body)
-    };
+    let mut write =
+        |code: &CodeBuffer, matrix: &Matrix| payload::write(code.as_str(), &request(5), NOW + 45, matrix, &mut body);
     bench.case("body of a refresh", |call| write(code(call), &matrix));
     let mut issued = CodeBuffer::default();
     bench.case("code, signature included", |call| {

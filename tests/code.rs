@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onecode::code::claims::{CodeBuffer, CodeRequest, DEFAULT_ISSUER, Issuer};
 use onecode::code::keyring::Keyring;
-use onecode::code::payload::{self, PAYLOAD_BYTES_MAX, Payload};
+use onecode::code::payload::{self, PAYLOAD_BYTES_MAX};
 use onecode::code::qr::{self, Matrix, Painter, Symbol};
 use onecode::code::trust::Trust;
 use onecode::code::verify::{LEEWAY_S, Outcome, verify};
@@ -38,10 +38,13 @@ fn symbol_of(text: &[u8]) -> Symbol {
     symbol
 }
 
+fn request(Times { iat, exp, .. }: Times, test: bool) -> CodeRequest {
+    CodeRequest { resident: RESIDENT, version: 1, status: Status::Yellow, iat, exp, test }
+}
+
 fn issued(issuer: &Issuer, times: Times, test: bool) -> String {
     let mut code = CodeBuffer::default();
-    let (iat, exp) = (times.iat, times.exp);
-    let request = CodeRequest { resident: RESIDENT, version: 1, status: Status::Yellow, iat, exp, test };
+    let request = request(times, test);
     issuer.write(&request, &issuer.sign(&request), &mut code);
     code.as_str().to_owned()
 }
@@ -77,12 +80,10 @@ fn a_code_in_all_its_forms_for_a_strangers_libraries() {
         let mut matrix = Matrix::blank();
         Painter::default().paint(&symbol_of(code.as_bytes()), &mut matrix);
         let mut body = [0; PAYLOAD_BYTES_MAX];
-        let payload = Payload { code: &code, status: Status::Yellow, times, test, matrix: &matrix };
-        let lengths = payload::write(&payload, &mut body);
-        let (head, closing) = lengths.without_matrix(&body);
+        let head = payload::write(&code, &request(times, test), times.refresh_at, &matrix, &mut body);
         let files: [(&str, Vec<u8>); 5] = [
-            ("json", lengths.full(&body).to_vec()),
-            ("none.json", [head, closing].concat()),
+            ("json", payload::parts(&body, head, false).concat()),
+            ("none.json", payload::parts(&body, head, true).concat()),
             ("txt", code.into_bytes()),
             ("png", qr::png(&matrix)),
             ("svg", qr::svg(&matrix)),

@@ -3,96 +3,71 @@
 //! Every body of an issuer has one length, whatever the status says: a shorter word is followed by the spaces that JSON
 //! allows before a comma. Without the matrix it is the same bytes up to there, and a brace: one cached body for both.
 
-use super::claims::CODE_CHARS_MAX;
+use super::claims::{CODE_CHARS_MAX, CodeRequest};
 use super::qr::{MATRIX_CHARS, Matrix};
-use super::window::Times;
-use crate::words::Status;
 
 /// The longest body: the longest code, a test resident, three times of ten digits.
 pub const PAYLOAD_BYTES_MAX: usize = 760;
-/// What closes the form without the matrix.
-pub const CLOSING: &[u8] = b"}";
+const QR_OPENS: &[u8] = b",\"qr\":{\"size\":49,\"bits\":\"";
+const QR_ENDS: &[u8] = b"\"}}";
+const QR_BYTES: usize = QR_OPENS.len() + MATRIX_CHARS + QR_ENDS.len();
 
 /// The longest word of a status, to which the others are padded.
 const STATUS_BYTES: usize = 7;
 /// Every member at its longest, without the values: names, quotes, colons, commas, braces.
 const _: () = assert!(
     b"{\"code\":\"\",\"status\":\"\",\"iat\":,\"exp\":,\"refresh_at\":".len()
-        + b",\"env\":\"test\",\"qr\":{\"size\":49,\"bits\":\"\"}}".len()
+        + b",\"env\":\"test\"".len()
         + CODE_CHARS_MAX
         + STATUS_BYTES
         + 3 * 10
-        + MATRIX_CHARS
+        + QR_BYTES
         <= PAYLOAD_BYTES_MAX
 );
 
-/// What a body says.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "where the name says it")]
-pub struct Payload<'a> {
-    /// The code; Base45 holds nothing that JSON must escape.
-    pub code: &'a str,
-    pub status: Status,
-    pub times: Times,
-    pub test: bool,
-    pub matrix: &'a Matrix,
-}
-
-/// Where the parts of a written body end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "where the name says it")]
-pub struct Lengths {
-    pub full: u16,
-    /// The body before its matrix: with [`CLOSING`] behind it, the answer to `?qr=none`.
-    pub head: u16,
-}
-
-/// Writes the body at the start of `out`.
+/// Writes the body for `code`, made for `request`, at the start of `out`. Returns where its matrix begins, for [`parts`].
 /// Panics when the code is longer than [`CODE_CHARS_MAX`], which no issuer makes.
-pub fn write(payload: &Payload<'_>, out: &mut [u8; PAYLOAD_BYTES_MAX]) -> Lengths {
+pub fn write(
+    code: &str,
+    request: &CodeRequest,
+    refresh_at: u32,
+    matrix: &Matrix,
+    out: &mut [u8; PAYLOAD_BYTES_MAX],
+) -> u16 {
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         out[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
     put(b"{\"code\":\"");
-    put(payload.code.as_bytes());
+    // Base45 holds nothing that JSON must escape.
+    put(code.as_bytes());
     put(b"\",\"status\":\"");
-    let word = payload.status.word();
+    let word = request.status.word();
     put(word.as_bytes());
     put(b"\"");
     put(&[b' '; STATUS_BYTES][word.len()..]);
-    for (name, value) in [
-        (&b",\"iat\":"[..], payload.times.iat),
-        (b",\"exp\":", payload.times.exp),
-        (b",\"refresh_at\":", payload.times.refresh_at),
-    ] {
+    for (name, value) in
+        [(&b",\"iat\":"[..], request.iat), (b",\"exp\":", request.exp), (b",\"refresh_at\":", refresh_at)]
+    {
         put(name);
         put(itoa::Buffer::new().format(value).as_bytes());
     }
-    if payload.test {
+    if request.test {
         put(b",\"env\":\"test\"");
     }
-    let mut matrix = [0; MATRIX_CHARS];
-    payload.matrix.base64(&mut matrix);
-    put(b",\"qr\":{\"size\":49,\"bits\":\"");
-    put(&matrix);
-    put(b"\"}}");
-    let head = at - MATRIX_CHARS - b",\"qr\":{\"size\":49,\"bits\":\"\"}}".len();
-    let short = |length: usize| u16::try_from(length).expect("at most PAYLOAD_BYTES_MAX");
-    Lengths { full: short(at), head: short(head) }
+    let mut bits = [0; MATRIX_CHARS];
+    matrix.base64(&mut bits);
+    put(QR_OPENS);
+    put(&bits);
+    put(QR_ENDS);
+    u16::try_from(at - QR_BYTES).expect("at most PAYLOAD_BYTES_MAX")
 }
 
-#[allow(missing_docs, reason = "where the name says it")]
-impl Lengths {
-    pub fn full<'a>(&self, body: &'a [u8]) -> &'a [u8] {
-        &body[..usize::from(self.full)]
-    }
-
-    /// `body` without its matrix, in two parts to be sent one behind the other.
-    pub fn without_matrix<'a>(&self, body: &'a [u8]) -> (&'a [u8], &'static [u8]) {
-        (&body[..usize::from(self.head)], CLOSING)
-    }
+/// A written body of which the matrix begins at `head`, to be sent in two parts; or `bare`: what `?qr=none` answers.
+pub fn parts(body: &[u8; PAYLOAD_BYTES_MAX], head: u16, bare: bool) -> [&[u8]; 2] {
+    let head = usize::from(head);
+    if bare { [&body[..head], b"}"] } else { [&body[..head + QR_BYTES], b""] }
 }
 
 #[cfg(test)]
@@ -102,19 +77,23 @@ mod tests {
     use crate::code::qr::tests::symbol_of;
     use crate::code::qr::{MATRIX_BYTES, Painter};
     use crate::code::window::Window;
-    use crate::words::ResidentNumber;
+    use crate::words::{ResidentNumber, Status};
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde_json::Value;
 
+    fn request(status: Status, test: bool) -> CodeRequest {
+        let (resident, version) = (ResidentNumber(5), 1);
+        let times = Window::new(45, 120).unwrap().times(resident, 1_780_000_000);
+        CodeRequest { resident, version, status, iat: times.iat, exp: times.exp, test }
+    }
+
     fn body(code: &str, status: Status, test: bool) -> (Vec<u8>, Vec<u8>) {
         let mut matrix = Matrix::blank();
         Painter::default().paint(&symbol_of(code.as_bytes()).unwrap(), &mut matrix);
-        let times = Window::new(45, 120).unwrap().times(ResidentNumber(5), 1_780_000_000);
         let mut out = [0; PAYLOAD_BYTES_MAX];
-        let lengths = write(&Payload { code, status, times, test, matrix: &matrix }, &mut out);
-        let (head, closing) = lengths.without_matrix(&out);
-        (lengths.full(&out).to_vec(), [head, closing].concat())
+        let head = write(code, &request(status, test), 1_780_000_030, &matrix, &mut out);
+        (parts(&out, head, false).concat(), parts(&out, head, true).concat())
     }
 
     #[test]
@@ -161,12 +140,10 @@ mod tests {
     #[test]
     fn numbers_are_written_whole() {
         for value in [0, 9, 10, 1_780_000_000, u32::MAX] {
-            let times = Times { iat: value, exp: value, refresh_at: value };
+            let request = CodeRequest { iat: value, exp: value, ..request(Status::Red, false) };
             let (code, mut out) = (some_code(6), [0; PAYLOAD_BYTES_MAX]);
-            let payload =
-                Payload { code: code.as_str(), status: Status::Red, times, test: false, matrix: &Matrix::blank() };
-            let lengths = write(&payload, &mut out);
-            let json: Value = serde_json::from_slice(lengths.full(&out)).unwrap();
+            let head = write(code.as_str(), &request, value, &Matrix::blank(), &mut out);
+            let json: Value = serde_json::from_slice(&parts(&out, head, false).concat()).unwrap();
             assert!(["iat", "exp", "refresh_at"].iter().all(|name| json[name] == value), "{json}");
         }
     }

@@ -2,7 +2,7 @@
 //! is one cache line of tags, and three residents on two places cost each other signatures and nothing else.
 //! With one place each, 1.5 % of the refreshes of a thousand who reload are signed again; with two one in ten thousand.
 
-use crate::code::payload::{Lengths, PAYLOAD_BYTES_MAX};
+use crate::code::payload::PAYLOAD_BYTES_MAX;
 use crate::sys::arena::Array;
 use crate::sys::prefetch::prefetch;
 use crate::words::ResidentNumber;
@@ -18,18 +18,15 @@ pub struct Key {
     pub said: u32,
 }
 
-/// What lies in one place. A length of zero: nothing was ever put there.
+/// What lies in one place, and where its matrix begins. Zero: nothing was ever put there.
 #[derive(Clone, Copy)]
 struct Tag {
     key: Key,
-    lengths: Lengths,
+    head: u16,
 }
 
 impl Tag {
-    const EMPTY: Tag = Tag {
-        key: Key { resident: ResidentNumber(0), version: 0, window: 0, said: 0 },
-        lengths: Lengths { full: 0, head: 0 },
-    };
+    const EMPTY: Tag = Tag { key: Key { resident: ResidentNumber(0), version: 0, window: 0, said: 0 }, head: 0 };
 }
 
 /// Two places, and which of them gives way when both are of this window.
@@ -75,28 +72,28 @@ impl PayloadCache {
 
     /// Whether this key's payload is there.
     pub fn has(&self, key: &Key) -> bool {
-        self.sets[self.set_of(key.resident)].tags.iter().any(|tag| tag.key == *key && tag.lengths.full != 0)
+        self.sets[self.set_of(key.resident)].tags.iter().any(|tag| tag.key == *key && tag.head != 0)
     }
 
-    /// This key's payload, made by `make` if it is not there; where its parts end, and whether it was there.
+    /// This key's payload, made by `make` if it is not there; where its matrix begins, and whether it was there.
     pub fn get_or_make(
         &mut self,
         key: Key,
-        make: impl FnOnce(&mut [u8; PAYLOAD_BYTES_MAX]) -> Lengths,
-    ) -> (&[u8; PAYLOAD_BYTES_MAX], Lengths, bool) {
+        make: impl FnOnce(&mut [u8; PAYLOAD_BYTES_MAX]) -> u16,
+    ) -> (&[u8; PAYLOAD_BYTES_MAX], u16, bool) {
         let place = self.set_of(key.resident);
         let set = &mut self.sets[place];
-        if let Some(way) = set.tags.iter().position(|tag| tag.key == key && tag.lengths.full != 0) {
-            return (&self.bodies[2 * place + way].0, set.tags[way].lengths, true);
+        if let Some(way) = set.tags.iter().position(|tag| tag.key == key && tag.head != 0) {
+            return (&self.bodies[2 * place + way].0, set.tags[way].head, true);
         }
         // What is of another window is of no more use to anybody.
         let past = set.tags.iter().position(|tag| tag.key.window != key.window);
         let way = past.unwrap_or(usize::from(set.next & 1));
         set.next = set.next.wrapping_add(1);
         let body = &mut self.bodies[2 * place + way].0;
-        let lengths = make(body);
-        set.tags[way] = Tag { key, lengths };
-        (body, lengths, false)
+        let head = make(body);
+        set.tags[way] = Tag { key, head };
+        (body, head, false)
     }
 }
 
@@ -111,11 +108,11 @@ mod tests {
     /// Puts the resident's low byte as the payload, and says whether it was there.
     fn get(cache: &mut PayloadCache, key: Key) -> bool {
         let mark = key.resident.0.to_be_bytes()[0];
-        let (body, lengths, found) = cache.get_or_make(key, |body| {
+        let (body, head, found) = cache.get_or_make(key, |body| {
             body[0] = mark;
-            Lengths { full: 1, head: 1 }
+            1
         });
-        assert_eq!((body[0], lengths.full), (mark, 1), "each gets its own");
+        assert_eq!((body[0], head), (mark, 1), "each gets its own");
         found
     }
 

@@ -10,7 +10,7 @@ use super::problem::{self, Problem};
 use super::{Outcome, Reply, Service, Settings, is_foreign, session};
 use crate::admission::rate::Caller;
 use crate::code::claims::{CodeBuffer, CodeRequest};
-use crate::code::payload::{self, Payload};
+use crate::code::payload;
 use crate::code::qr::{self, Matrix};
 use crate::code::window::Times;
 use crate::http::field::Field;
@@ -61,17 +61,15 @@ impl Service {
         }
         let settings = &*self.parts.settings;
         let mut counter = &self.parts.counters.payload_hits;
-        let (body, lengths, _) = self.payloads.get_or_make(key, |body| {
+        let (body, head, _) = self.payloads.get_or_make(key, |body| {
             let ahead = self.parts.ahead.find(&key);
             counter = if ahead.is_some() { &self.parts.counters.ahead_hits } else { &self.parts.counters.signatures };
             self.expected.add(now_unix_s, record.resident, times.refresh_at);
             let (code, matrix) = make(settings, &request, ahead);
-            let code = code.as_str();
-            payload::write(&Payload { code, status: record.status, times, test: record.test, matrix: &matrix }, body)
+            payload::write(code.as_str(), &request, times.refresh_at, &matrix, body)
         });
         counter.add(1);
-        let (head, tail) = if bare { lengths.without_matrix(body) } else { (lengths.full(body), &b""[..]) };
-        reply.prepared(REFRESH_HEAD, [head, tail]);
+        reply.prepared(REFRESH_HEAD, payload::parts(body, head, bare));
         Ok(())
     }
 
