@@ -51,7 +51,9 @@ fn lookups(residents: u64, once: bool) {
     for n in 1..=residents {
         let (resident, version) = (number(n), 1_780_000_000_000);
         let (status, test, session, region) = (Status::Green, false, 0, demo::REGION);
-        table.write(&Record { resident, check: n, version, status, test, session, region }).expect("there is room");
+        table
+            .write(&Record { resident, check: n, version, status, removed: false, test, session, region })
+            .expect("there is room");
     }
     if once {
         part_lookup(&table, residents, LOOKUPS_COUNTED);

@@ -34,7 +34,8 @@ pub const fn status(n: u32) -> Status {
 pub fn records(residents: u32, key: &HashKey, version: u64) -> impl Iterator<Item = Record> + '_ {
     (1..=residents).map(move |n| {
         let (resident, check) = key.number(&id_number(n));
-        Record { resident, check, version, status: status(n), test: true, session: 0, region: REGION }
+        let (status, test, region) = (status(n), true, REGION);
+        Record { resident, check, version, status, removed: false, test, session: 0, region }
     })
 }
 

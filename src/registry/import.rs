@@ -241,7 +241,7 @@ impl Columns {
         let region = region(field(REGION)).ok_or_else(wrong(REGION, "not the 6 digits of a GB/T 2260 area"))?;
         let test = test(field(TEST)).ok_or_else(wrong(TEST, "not one of true false 1 0"))?;
         let (resident, check) = key.number(&id_number);
-        Ok(Record { resident, check, version, status, test, session: 0, region })
+        Ok(Record { resident, check, version, status, removed: false, test, session: 0, region })
     }
 }
 
@@ -311,7 +311,7 @@ const BUFFER_BYTES: usize = 1 << 18;
 #[cfg(test)]
 mod tests {
     use super::super::demo;
-    use super::super::table::tests::raise_session;
+    use super::super::table::tests::{raise_session, removal, say, status};
     use super::*;
 
     const KEY: HashKey = HashKey::new([9; 32]);
@@ -355,9 +355,8 @@ mod tests {
         let (table, report, _) = fresh(rows(HEADER_5, &[(1, "yellow,1700000000123,610100,TRUE"), (2, "red,5,,")]));
         let (resident, check) = KEY.number(&demo::id_number(1));
         let version = 1_700_000_000_123;
-        let first =
-            Record { resident, check, version, status: Status::Yellow, test: true, session: 0, region: 610_100 };
-        assert_eq!(held(&table, 1), first);
+        let first = status(resident.0, version, Status::Yellow);
+        assert_eq!(held(&table, 1), Record { check, test: true, region: 610_100, ..first });
         assert_eq!((held(&table, 2).region, held(&table, 2).test), (0, false));
         assert_eq!(report, Report { rows: 2, inserted: 2, ..Report::default() });
     }
@@ -518,10 +517,7 @@ mod tests {
         let (table, ..) = fresh(rows(HEADER_5, &numbers));
         let remove = |n: u32, version| {
             let Record { resident, check, .. } = held(&table, n);
-            let place = table.reserve(resident).unwrap();
-            let statement =
-                crate::registry::table::Statement { resident, check, version, status: None, test: false, region: 0 };
-            assert!(table.apply(&statement, place));
+            assert!(say(&table, Record { check, ..removal(resident.0, version) }));
         };
         raise_session(&table, held(&table, 4).resident);
         remove(1, 4);

@@ -124,7 +124,7 @@ impl Snapshot {
                 if index >= segments {
                     return;
                 }
-                let spans = self.load_segment(&self.segment(index), &mut archive, &table);
+                let spans = self.load_segment(index, &mut archive, &table);
                 if spans.is_err() {
                     next.store(segments, Ordering::Relaxed);
                 }
@@ -136,30 +136,38 @@ impl Snapshot {
         let mut spans = loaded.into_iter().collect::<Result<Vec<_>, _>>()?;
         spans.sort_unstable();
         let wrong = spans.windows(2).find(|pair| pair[0].2 >= pair[1].1).map(|pair| pair[1].0);
-        wrong.map_or(Ok(table), |index| Err(self.damaged(&self.segment(index))))
+        wrong.map_or(Ok(table), |index| Err(self.damaged(index)))
     }
 
-    fn segment(&self, index: u64) -> Segment {
-        Segment {
-            offset: HEADER_BYTES as u64 + index * segment_bytes(self.segment_rows),
-            rows: self.segment_rows.min(self.rows - index * self.segment_rows),
+    /// Where a segment begins, and how many bytes its archive has.
+    fn segment(&self, index: u64) -> (u64, u64) {
+        let rows = self.segment_rows.min(self.rows - index * self.segment_rows);
+        (HEADER_BYTES as u64 + index * segment_bytes(self.segment_rows), archive_bytes(rows))
+    }
+
+    /// Reads a segment into `archive`, block by block, and compares the checksum of each. Fills its rows into the table,
+    /// and returns its first and last number.
+    fn load_segment(&self, index: u64, archive: &mut AlignedVec<16>, table: &Table) -> Result<(u64, u64), Ended> {
+        let unread = Fatal::File.at(unread(&self.path));
+        let (mut offset, bytes) = self.segment(index);
+        let mut checksums = vec![0; to_usize(blocks(bytes)) * 4];
+        self.file.read_exact_at(&mut checksums, offset + bytes).map_err(&unread)?;
+        archive.clear();
+        archive.resize(to_usize(bytes), 0);
+        for (block, checksum) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)) {
+            self.file.read_exact_at(block, offset).map_err(&unread)?;
+            if crc32c::crc32c(block) != (&checksum[..]).get_u32_le() {
+                return Err(self.refused(format!("the block at offset {offset} is damaged: restore a backup")));
+            }
+            offset += block.len() as u64;
         }
-    }
-
-    /// Fills the rows of a segment into the table, by way of `archive`, and returns its first and last number.
-    fn load_segment(
-        &self,
-        segment: &Segment,
-        archive: &mut AlignedVec<16>,
-        table: &Table,
-    ) -> Result<(u64, u64), Ended> {
-        self.read_segment(segment, archive)?;
-        let damaged = || self.damaged(segment);
+        let damaged = || self.damaged(index);
         let rows = rkyv::access::<rkyv::Archived<Vec<Row>>, rancor::Error>(archive).map_err(|_| damaged())?;
         let row = |row: &rkyv::Archived<Row>| row.map(|word| word.to_native());
         let in_order = rows.is_sorted_by(|a, b| a[0].to_native() < b[0].to_native());
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Err(damaged()) };
-        if rows.len() as u64 != segment.rows || !in_order || !rows.iter().all(|archived| is_row(&row(archived))) {
+        if archive_bytes(rows.len() as u64) != bytes || !in_order || !rows.iter().all(|archived| is_row(&row(archived)))
+        {
             return Err(damaged());
         }
         table.fill(rows.iter().map(row));
@@ -171,27 +179,9 @@ impl Snapshot {
     }
 
     /// A segment has good checksums, but was written wrongly.
-    fn damaged(&self, segment: &Segment) -> Ended {
-        let (bytes, offset) = (archive_bytes(segment.rows), segment.offset);
+    fn damaged(&self, index: u64) -> Ended {
+        let (offset, bytes) = self.segment(index);
         self.refused(format!("the {bytes} bytes at offset {offset} are not rows of a registry: restore a backup"))
-    }
-
-    /// Reads the archive of a segment, block by block, and compares the checksum of each.
-    fn read_segment(&self, segment: &Segment, archive: &mut AlignedVec<16>) -> Result<(), Ended> {
-        let bytes = archive_bytes(segment.rows);
-        let mut checksums = vec![0; to_usize(blocks(bytes)) * 4];
-        self.file.read_exact_at(&mut checksums, segment.offset + bytes).map_err(Fatal::File.at(unread(&self.path)))?;
-        archive.clear();
-        archive.resize(to_usize(bytes), 0);
-        let mut offset = segment.offset;
-        for (block, checksum) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)) {
-            self.file.read_exact_at(block, offset).map_err(Fatal::File.at(unread(&self.path)))?;
-            if crc32c::crc32c(block) != (&checksum[..]).get_u32_le() {
-                return Err(self.refused(format!("the block at offset {offset} is damaged: restore a backup")));
-            }
-            offset += block.len() as u64;
-        }
-        Ok(())
     }
 }
 
@@ -257,12 +247,6 @@ fn header(meta: &Meta, rows: u64) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// Where a segment lies, and how many rows it has.
-struct Segment {
-    offset: u64,
-    rows: u64,
-}
-
 /// Rows and, at the end, the root of the archive: a relative pointer and a length, 4 bytes each.
 const fn archive_bytes(rows: u64) -> u64 {
     rows * size_of::<Row>() as u64 + size_of::<rkyv::Archived<Vec<Row>>>() as u64
@@ -300,7 +284,8 @@ const _: () = assert!(archive_bytes(SNAPSHOT_SEGMENT_ROWS_MAX) <= 1 << 30);
 mod tests {
     use super::super::demo;
     use super::super::id_number::HashKey;
-    use super::super::table::Statement;
+    use super::super::table::Record;
+    use super::super::table::tests::{removal, say, status};
     use super::*;
     use crate::words::{ResidentNumber, Status};
     use std::fs;
@@ -385,15 +370,10 @@ mod tests {
     fn who_was_removed_is_stored_and_what_was_purged_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (path, table) = (folder.path().join("registry.snapshot"), Table::new(9).unwrap());
-        let say = |number, version, status, test| {
-            let resident = ResidentNumber(number);
-            let statement = Statement { resident, check: 1, version, status, test, region: 0 };
-            table.apply(&statement, table.reserve(resident).unwrap())
-        };
         for (number, test) in [(0, false), (1, false), (2, true), (3, true)] {
-            assert!(say(number, 5, Some(Status::Green), test));
+            assert!(say(&table, Record { test, ..status(number, 5, Status::Green) }));
         }
-        assert!(say(1, 6, None, false) && say(3, 6, None, true));
+        assert!(say(&table, removal(1, 6)) && say(&table, Record { test: true, ..removal(3, 6) }));
         assert_eq!(table.purge_test(0, 1, 0), (1, None));
         assert_eq!(store(&path, &META, &table, &mut |_| Ok(())).unwrap(), 2);
         let loaded = load(&path).unwrap();
@@ -409,16 +389,14 @@ mod tests {
         let path = folder.path().join("registry.snapshot");
         let spread = |number: u64| ResidentNumber(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         // The journal: versions grow with the sequence but for some that come late; residents come, change and go.
-        let log: Vec<Statement> = (1..=60_000_u64)
+        let log: Vec<Record> = (1..=60_000_u64)
             .map(|sequence| {
                 let (number, late) = (sequence * sequence % RESIDENTS, if sequence % 5 == 0 { 900 } else { 0 });
-                let status = (sequence % 7 != 0).then_some(Status::Red);
-                let version = 1_000 + sequence - late;
-                Statement { resident: spread(number), check: number, version, status, test: false, region: 0 }
+                let said = status(spread(number).0, 1_000 + sequence - late, Status::Red);
+                Record { check: number, removed: sequence % 7 == 0, ..said }
             })
             .collect();
-        let apply =
-            |table: &Table, statement: &Statement| table.apply(statement, table.reserve(statement.resident).unwrap());
+        let apply = |table: &Table, statement: &Record| say(table, *statement);
         let (live, expected) = (Table::new(RESIDENTS as usize).unwrap(), Table::new(RESIDENTS as usize).unwrap());
         log.iter().for_each(|statement| _ = apply(&expected, statement));
         let (folded, later) = log.split_at(20_000);

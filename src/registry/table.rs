@@ -2,7 +2,8 @@
 //!
 //! A cell is one cache line and is found by the high bits of the resident number, then by probing the cells after it
 //! (numbers are keyed hashes, so nobody can choose them to collide). The home of a number grows with the number:
-//! rows sorted by number fill the table from front to back, and a walk gives them back sorted without a sort.
+//! rows sorted by number fill the table from front to back, and a walk gives them back sorted without a sort. So that
+//! no probe goes around, there are cells behind the last home.
 //!
 //! Each resident has one owner, the only thread that writes that record; different owners may write at the same time.
 //! What is known of a resident is the newest statement about them, in whatever order statements come. So one who was
@@ -12,6 +13,7 @@
 //! after it was accepted, so its place is [reserved](Table::reserve) when it is asked for, and used when it is applied:
 //! a full table refuses the question and never an accepted write.
 
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::utils::CachePadded;
@@ -22,7 +24,7 @@ use crate::sys::cells::{self, Cell, Cells, DATA_WORDS, EMPTY};
 use crate::sys::prefetch::prefetch;
 use crate::words::{Ended, Fatal, ResidentNumber, Status};
 
-/// What is known about one resident.
+/// What is known about one resident, or said of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "where the name says it")]
 pub struct Record {
@@ -32,25 +34,13 @@ pub struct Record {
     /// When this was said, Unix milliseconds: of two statements the newer stands.
     pub version: u64,
     pub status: Status,
+    /// They are not in the registry any more.
+    pub removed: bool,
     /// Not a person: counted apart, signed by the test key, never exported unless asked for.
     pub test: bool,
     /// Every session carries this number; raising it ends them all.
     pub session: u32,
     /// GB/T 2260 area, 6 digits; 0 when not known.
-    pub region: u32,
-}
-
-/// A statement about a resident, as the journal carries it; its fields are those of [`Record`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "where the name says it")]
-pub struct Statement {
-    pub resident: ResidentNumber,
-    pub check: u64,
-    pub version: u64,
-    /// `None`: they are not in the registry any more.
-    pub status: Option<Status>,
-    pub test: bool,
-    /// 0 leaves it as it is.
     pub region: u32,
 }
 
@@ -73,6 +63,8 @@ pub struct Full {
 pub struct Table {
     /// Invariant: the last cell is the home of number 0 alone, which elsewhere marks an empty cell.
     cells: Cells,
+    /// How many of them, from the first, are homes of the other numbers.
+    homes: usize,
     /// Residents for whom there is room.
     pub capacity: usize,
     /// Apart from what every read reads.
@@ -81,7 +73,7 @@ pub struct Table {
 
 #[derive(Default, Debug)]
 struct Counts {
-    /// Cells claimed and places reserved; never above the capacity, so a probe always ends at an empty cell.
+    /// Cells claimed and places reserved; never above the capacity, so a probe always meets an empty cell.
     used: AtomicUsize,
     present: AtomicUsize,
     /// Those of `present` that are marked as test.
@@ -96,9 +88,10 @@ impl Table {
     pub fn new(capacity: usize) -> Result<Table, Ended> {
         let no_memory = format_args!("the system has no memory for a registry of {capacity} residents");
         // In an address space there are fewer cells than this.
-        let slots = capacity.div_ceil(7).saturating_mul(8).saturating_add(1);
-        let cells = Cells::new(slots.saturating_add(1)).map_err(Fatal::System.at(no_memory))?;
-        Ok(Table { cells, capacity, counts: CachePadded::default() })
+        let homes = capacity.div_ceil(7).saturating_mul(8).saturating_add(1);
+        let cells = Cells::new(homes.saturating_add(capacity.min(BEHIND_CELLS_MAX) + 1));
+        let cells = cells.map_err(Fatal::System.at(no_memory))?;
+        Ok(Table { cells, homes, capacity, counts: CachePadded::default() })
     }
 
     pub fn residents(&self) -> usize {
@@ -135,7 +128,7 @@ impl Table {
     /// The record of a resident as some write left it, from any thread. A write is seen by every read that begins
     /// after it has returned and after the two threads have met (a queue, a join).
     pub fn read(&self, resident: ResidentNumber) -> Option<Record> {
-        unpack(resident, self.find(resident)?.read(), PRESENT)
+        unpack(resident, self.find(resident)?.read()).filter(|held| !held.removed)
     }
 
     /// Has the place of this resident fetched from memory, for a [`read`](Self::read) that will follow.
@@ -145,7 +138,7 @@ impl Table {
 
     /// What is kept of a resident who was removed: when that was said, and the session number.
     pub fn removed(&self, resident: ResidentNumber) -> Option<Record> {
-        unpack(resident, self.find(resident)?.read(), REMOVED)
+        unpack(resident, self.find(resident)?.read()).filter(|held| held.removed)
     }
 
     /// Sees to it that a statement about this resident can be applied at any time; a new one may not fit. Owner only.
@@ -166,21 +159,18 @@ impl Table {
     }
 
     /// Applies a statement in the place that was reserved for it, and says whether it stands: one that is no newer than
-    /// what is held changes nothing. Owner only. Panics when the place is another resident's.
-    pub fn apply(&self, statement: &Statement, place: Place) -> bool {
-        let resident = statement.resident;
-        let cell = self.claim_in(resident, place);
+    /// what is held changes nothing. What is held of sessions stays, and the region where the statement has 0. Owner only.
+    /// Panics when the place is another resident's.
+    pub fn apply(&self, said: &Record, place: Place) -> bool {
+        let cell = self.claim_in(said.resident, place);
         let held = cell.read();
-        let before = unpack(resident, held, PRESENT | REMOVED);
-        if before.is_some_and(|before| before.version >= statement.version) {
+        let before = unpack(said.resident, held);
+        if before.is_some_and(|before| before.version >= said.version) {
             return false;
         }
-        let Statement { check, version, test, .. } = *statement;
-        let session = before.map_or(0, |before| before.session);
-        let region = if statement.region > 0 { statement.region } else { before.map_or(0, |before| before.region) };
-        let mark = if statement.status.is_some() { PRESENT } else { REMOVED };
-        let status = statement.status.unwrap_or(Status::Unknown);
-        self.put(cell, held, pack(&Record { resident, check, version, status, test, session, region }, mark));
+        let (session, known) = before.map_or((0, 0), |before| (before.session, before.region));
+        let region = if said.region > 0 { said.region } else { known };
+        self.put(cell, held, pack(&Record { session, region, ..*said }));
         true
     }
 
@@ -188,7 +178,7 @@ impl Table {
     /// fit; nothing was changed. Panics when two threads are caught writing one record: the contract above is broken.
     pub fn write(&self, record: &Record) -> Result<(), Full> {
         let cell = self.claim_in(record.resident, self.reserve(record.resident)?);
-        self.put(cell, cell.read(), pack(record, PRESENT));
+        self.put(cell, cell.read(), pack(record));
         Ok(())
     }
 
@@ -196,11 +186,8 @@ impl Table {
     pub fn end_sessions(&self, resident: ResidentNumber, least: u32) -> bool {
         let Some(cell) = self.find(resident) else { return false };
         let held = cell.read();
-        let Some(record) = unpack(resident, held, PRESENT | REMOVED).filter(|record| record.session < least) else {
-            return false;
-        };
-        self.put(cell, held, pack(&Record { session: least, ..record }, held[MARKS]));
-        true
+        let record = unpack(resident, held).filter(|record| record.session < least);
+        record.inspect(|record| self.put(cell, held, pack(&Record { session: least, ..*record }))).is_some()
     }
 
     /// Forgets the residents of one owner of `owners` that are marked as test, removed ones too, in the cells from
@@ -224,19 +211,8 @@ impl Table {
     /// All that is kept, residents removed included, in the order of the numbers. Those added during the walk may be
     /// left out; each row is whole, and as it was when the walk passed it: no older than the walk's beginning.
     pub fn rows(&self) -> Rows<'_> {
-        let mut rows = Rows { table: self, slot: 0, run: Vec::new(), wrapped: Vec::new(), last: None };
-        // A probe that ran over the end left records with high numbers at the front; they belong to the last run.
-        for (slot, cell) in self.cells[..self.slots()].iter().enumerate() {
-            let number = cell.number();
-            if number == EMPTY {
-                break;
-            }
-            if self.home(number) > slot {
-                rows.wrapped.extend(row(number, cell));
-            }
-        }
-        rows.run.extend(row(EMPTY, self.zero()));
-        rows
+        let slots = self.cells[..self.slots()].iter();
+        Rows { slots, run: row(EMPTY, self.zero()).into_iter().collect(), last: None }
     }
 
     /// Takes in rows of different residents, of which none is in the table yet; several threads may do so at once.
@@ -264,18 +240,14 @@ impl Table {
         &self.cells[self.slots()]
     }
 
-    /// The slot a number would have in an empty table: its fraction of 2^64 of the slots.
+    /// The slot a number would have in an empty table: its fraction of 2^64 of the homes.
     fn home(&self, number: u64) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "the high half of a product with slots is below slots")]
-        let home = ((u128::from(number) * self.slots() as u128) >> 64) as usize;
-        home
+        ((u128::from(number) * self.homes as u128) >> 64) as usize
     }
 
-    /// The slots from a number's home on, around the end, each once.
+    /// The slots from a number's home on.
     fn probe(&self, number: u64) -> impl Iterator<Item = &Cell> {
-        let home = self.home(number);
-        let (before, after) = self.cells[..self.slots()].split_at(home);
-        after.iter().chain(before)
+        self.cells[self.home(number)..self.slots()].iter()
     }
 
     fn find(&self, resident: ResidentNumber) -> Option<&Cell> {
@@ -319,11 +291,9 @@ impl Table {
 /// so all numbers of one run come before those of the next, and only a run, a few cells long, is ever sorted.
 #[derive(Debug)]
 pub struct Rows<'a> {
-    table: &'a Table,
-    slot: usize,
+    slots: std::slice::Iter<'a, Cell>,
     /// The run being given out, its smallest number last.
     run: Vec<Row>,
-    wrapped: Vec<Row>,
     /// Where others insert during the walk, a run may grow behind its back; what then comes too late is left out. Who
     /// was there before the walk never is: a cell that the walk found empty lies between the homes of any two runs.
     last: Option<u64>,
@@ -340,30 +310,11 @@ impl Iterator for Rows<'_> {
                     return Some(row);
                 }
             }
-            if self.slot == self.table.slots() {
-                return None;
-            }
-            self.fill_run();
+            let first = self.slots.find(|cell| cell.number() != EMPTY)?;
+            let run = iter::once(first).chain(self.slots.by_ref().take_while(|cell| cell.number() != EMPTY));
+            self.run.extend(run.filter_map(|cell| row(cell.number(), cell)));
             self.run.sort_unstable_by_key(|row| std::cmp::Reverse(row[0]));
         }
-    }
-}
-
-impl Rows<'_> {
-    /// Takes the next run of used cells; the last one with the records that were carried around the end.
-    fn fill_run(&mut self) {
-        while self.slot < self.table.slots() {
-            let cell = &self.table.cells[self.slot];
-            let number = cell.number();
-            if number == EMPTY && !self.run.is_empty() {
-                return;
-            }
-            if number != EMPTY && self.table.home(number) <= self.slot {
-                self.run.extend(row(number, cell));
-            }
-            self.slot += 1;
-        }
-        self.run.append(&mut self.wrapped);
     }
 }
 
@@ -380,21 +331,25 @@ fn row(number: u64, cell: &Cell) -> Option<Row> {
     Some([number, check, version, marks, session_and_region]).filter(is_row)
 }
 
-/// The words of a record beside its number. Of `marks` only [`PRESENT`] and [`REMOVED`] count.
-fn pack(record: &Record, marks: u64) -> [u64; DATA_WORDS] {
-    let flags = marks & (PRESENT | REMOVED) | if record.test { TEST } else { 0 };
+/// The words of a record beside its number.
+fn pack(record: &Record) -> [u64; DATA_WORDS] {
+    let flags = if record.removed { REMOVED } else { PRESENT } | if record.test { TEST } else { 0 };
     let session_and_region = u64::from(record.session) << 32 | u64::from(record.region);
     [record.check, record.version, flags | u64::from(record.status as u8), session_and_region]
 }
 
-/// The record that words mean if one of `marks` is on them; in a cell not yet written, or purged, there is none.
-fn unpack(resident: ResidentNumber, words: [u64; DATA_WORDS], wanted: u64) -> Option<Record> {
+/// The record that words mean; in a cell not yet written, or purged, there is none.
+fn unpack(resident: ResidentNumber, words: [u64; DATA_WORDS]) -> Option<Record> {
     let [check, version, marks, session_and_region] = words;
-    #[expect(clippy::cast_possible_truncation, reason = "two halves of one word")]
     let (session, region) = ((session_and_region >> 32) as u32, session_and_region as u32);
-    let (status, test) = (Status::from_claim(marks & STATUS), marks & TEST != 0);
-    (marks & wanted != 0).then_some(Record { resident, check, version, status, test, session, region })
+    let (status, removed, test) = (Status::from_claim(marks & STATUS), marks & REMOVED != 0, marks & TEST != 0);
+    let known = marks & (PRESENT | REMOVED) != 0;
+    known.then_some(Record { resident, check, version, status, removed, test, session, region })
 }
+
+/// Cells behind the last home, or as many as residents where that is less. How many a full table fills is the length of
+/// a queue whose server works 87.5 % of the time (M/D/1): more than L with a chance of exp(-0.26 L), here 10^-116.
+const BEHIND_CELLS_MAX: usize = 1_024;
 
 /// Which word of data has the marks; the others are check, version, and session and region.
 const MARKS: usize = 2;
@@ -414,7 +369,8 @@ pub(super) mod tests {
     impl Table {
         /// All records in the order of their numbers.
         pub fn sorted(&self) -> impl Iterator<Item = Record> {
-            self.rows().filter_map(|[number, data @ ..]| unpack(ResidentNumber(number), data, PRESENT))
+            let known = self.rows().filter_map(|[number, data @ ..]| unpack(ResidentNumber(number), data));
+            known.filter(|record| !record.removed)
         }
     }
 
@@ -432,6 +388,7 @@ pub(super) mod tests {
             check: mixed,
             version,
             status: Status::from_claim(mixed % 4),
+            removed: false,
             test: mixed & 16 != 0,
             session: (mixed >> 32) as u32,
             region: (mixed & 0xf_ffff) as u32,
@@ -488,17 +445,17 @@ pub(super) mod tests {
         assert_eq!(Table::new(0).unwrap().write(&record(1, 1)), Err(Full { capacity: 0 }));
     }
 
-    fn status(number: u64, version: u64, status: Status) -> Statement {
+    pub fn status(number: u64, version: u64, status: Status) -> Record {
         let resident = ResidentNumber(number);
-        Statement { resident, check: 5, version, status: Some(status), test: false, region: 0 }
+        Record { resident, check: 5, version, status, removed: false, test: false, session: 0, region: 0 }
     }
 
-    fn removal(number: u64, version: u64) -> Statement {
-        Statement { status: None, ..status(number, version, Status::Unknown) }
+    pub fn removal(number: u64, version: u64) -> Record {
+        Record { removed: true, ..status(number, version, Status::Unknown) }
     }
 
     /// Reserves and applies at once.
-    fn say(table: &Table, statement: Statement) -> bool {
+    pub fn say(table: &Table, statement: Record) -> bool {
         table.apply(&statement, table.reserve(statement.resident).unwrap())
     }
 
@@ -538,9 +495,10 @@ pub(super) mod tests {
                 stood = stood.max(statement.version);
             }
             let (held, removed) = (table.read(newest.resident), table.removed(newest.resident));
-            match newest.status {
-                Some(status) => assert_eq!(held.map(|held| (held.version, held.status)), Some((stood, status))),
-                None => assert_eq!(removed.map(|removed| removed.version), Some(stood)),
+            if newest.removed {
+                assert_eq!(removed.map(|removed| removed.version), Some(stood));
+            } else {
+                assert_eq!(held.map(|held| (held.version, held.status)), Some((stood, newest.status)));
             }
             assert_ne!(held.is_some(), removed.is_some());
             assert_eq!((table.residents(), table.used()), (usize::from(held.is_some()), 1));
@@ -551,7 +509,7 @@ pub(super) mod tests {
     fn sessions_that_were_ended_stay_so_through_removal_and_return() {
         let table = Table::new(3).unwrap();
         assert!(!table.end_sessions(ResidentNumber(7), 9), "nobody's");
-        assert!(say(&table, Statement { region: 610_100, ..status(7, 1, Status::Green) }));
+        assert!(say(&table, Record { region: 610_100, ..status(7, 1, Status::Green) }));
         assert!(table.end_sessions(ResidentNumber(7), 5));
         assert!(!table.end_sessions(ResidentNumber(7), 5) && !table.end_sessions(ResidentNumber(7), 4));
         assert!(say(&table, removal(7, 2)));
@@ -600,10 +558,10 @@ pub(super) mod tests {
             let spread = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             for number in 0..residents {
                 let test = number % 4 == 0;
-                let one = Statement { test, ..status(spread(number), 10, Status::Green) };
+                let one = Record { test, ..status(spread(number), 10, Status::Green) };
                 assert!(say(&table, one));
                 if number % 8 == 0 {
-                    assert!(say(&table, Statement { test, ..removal(spread(number), 11) }));
+                    assert!(say(&table, Record { test, ..removal(spread(number), 11) }));
                 }
             }
             let (all, tests) = (residents as usize / 8 * 7, residents as usize / 8);

@@ -4,16 +4,15 @@
 //! over a snapshot that was written meanwhile is harmless.
 
 use crate::journal::Record;
-use crate::registry::table::{Full, Statement, Table};
+use crate::registry::table::{self, Full, Table};
 
 /// Applies a record of the journal at start, when one thread owns all residents; says whether it changed anything.
 /// Errors: the table has no room for a resident whose write was acknowledged: it was made too small.
 pub fn replay(table: &Table, record: &Record<'_>) -> Result<bool, Full> {
     match *record {
         Record::Status { resident, check, version, status, remove, test, region, .. } => {
-            let place = table.reserve(resident)?;
-            let status = (!remove).then_some(status);
-            Ok(table.apply(&Statement { resident, check, version, status, test, region }, place))
+            let said = table::Record { resident, check, version, status, removed: remove, test, session: 0, region };
+            Ok(table.apply(&said, table.reserve(resident)?))
         }
         Record::Sessions { resident, session, .. } => Ok(table.end_sessions(resident, session)),
         Record::PurgeTest { .. } => {

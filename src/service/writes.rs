@@ -14,7 +14,7 @@ use crate::limits::{
     ADMIN_TOKENS_MAX, AUDIT_ENTRIES_MAX, AUDIT_REFUSAL_MS_MIN, HISTORY_CHANGES_MAX, SCAN_RECORD_MS_MAX,
     TEST_HOLD_MS_MAX,
 };
-use crate::registry::table::{Place, Record as Known, Statement};
+use crate::registry::table::{Place, Record as Known};
 use crate::words::{Now, ResidentNumber, Status};
 
 /// A connection of one shard: its place, and how often that was given back, so that a stale one finds nothing.
@@ -149,7 +149,7 @@ pub(super) enum Then {
 
 /// A statement that is on its way to the disk.
 pub(super) struct Taken {
-    statement: Statement,
+    statement: Known,
     place: Place,
     change: Change,
 }
@@ -312,7 +312,7 @@ impl Service {
         if known.is_none() {
             self.writes.added.entry(resident).or_insert((check, test));
         }
-        let statement = Statement { resident, check, version, status: said, test, region };
+        let statement = Known { resident, check, version, status, removed: remove, test, session: 0, region };
         let change = Change { resident, version, status: said, at_ms, author: author.clone(), reason, test };
         Ok((ticket, Taken { statement, place, change }))
     }
