@@ -8,9 +8,9 @@
 //! What a start reads must be whole. What is folded already is copied as it is, or left out where it cannot be read, and
 //! named: a damaged disk is when a backup is wanted most.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -216,12 +216,9 @@ pub(super) fn copy(from: &Path, into: &Path, name: &str) -> Result<Copied, Ended
 fn write(mut from: impl Read, into: &Path, name: &str) -> Result<Copied, Ended> {
     let path = into.join(name);
     let mut written = || {
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        let (bytes, mut hash) = (io::copy(&mut from, &mut file)?, Sha256::new());
-        file.sync_all()?;
-        file.rewind()?;
-        io::copy(&mut file, &mut hash)?;
+        let bytes = regular_file::create(&path, 0o600, |file| io::copy(&mut from, file))?;
+        let mut hash = Sha256::new();
+        io::copy(&mut File::open(&path)?, &mut hash)?;
         Ok::<_, io::Error>(Copied { name: name.to_owned(), bytes, sha256: hex::encode(hash.finalize()) })
     };
     written().map_err(Fatal::File.at(format_args!("copying to {}", path.display())))

@@ -66,7 +66,7 @@ impl Pause {
 }
 
 struct Folder {
-    data: PathBuf,
+    config: Config,
     journal: PathBuf,
     table: Arc<Table>,
     lanes: Vec<Arc<Lane>>,
@@ -75,7 +75,6 @@ struct Folder {
     pause: Arc<Pause>,
     key_id: [u8; 8],
     scan_ms: u64,
-    disk_bytes_max: u64,
     /// Written by this process when the last fold began, and when that was.
     bytes_before: u64,
     last: Instant,
@@ -146,7 +145,7 @@ impl Durable {
         let folding = Arc::new(Folding { journal: handle.counters.clone(), ..Folding::default() });
         folding.snapshot_unix_ms.store(replayed.folded_unix_ms, Relaxed);
         let folder = Folder {
-            data: config.data.clone(),
+            config: config.clone(),
             journal,
             table,
             lanes,
@@ -155,7 +154,6 @@ impl Durable {
             pause: pause.clone(),
             key_id,
             scan_ms,
-            disk_bytes_max: config.journal_disk_bytes_max,
             bytes_before: 0,
             last: Instant::now(),
             owes,
@@ -203,7 +201,7 @@ impl Folder {
     }
 
     fn scan_bytes_max(&self) -> u64 {
-        self.disk_bytes_max / 100 * (100 - JOURNAL_RESERVE_PERCENT)
+        self.config.journal_disk_bytes_max / 100 * (100 - JOURNAL_RESERVE_PERCENT)
     }
 
     fn look(&mut self) {
@@ -244,7 +242,7 @@ impl Folder {
     /// Refuses writes while the disk that the journal may have is taken, a segment to come included; scans earlier.
     fn set_shut(&self) {
         let bytes = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64;
-        let (scans, all) = (bytes > self.scan_bytes_max(), bytes > self.disk_bytes_max);
+        let (scans, all) = (bytes > self.scan_bytes_max(), bytes > self.config.journal_disk_bytes_max);
         self.lanes.iter().for_each(|lane| lane.set_shut(scans, all));
         let before = (self.folding.shut_to_scans.swap(scans, Relaxed), self.folding.shut.swap(all, Relaxed));
         let what = match (scans, all) {
@@ -253,7 +251,7 @@ impl Folder {
             (true, false) => "is reached but for what is kept for others: scans are refused until there is space",
             (false, false) => return eprintln!("onecode: the journal has space again"),
         };
-        eprintln!("onecode: warning: journal.disk_bytes_max, {} bytes, {what}", self.disk_bytes_max);
+        eprintln!("onecode: warning: journal.disk_bytes_max, {} bytes, {what}", self.config.journal_disk_bytes_max);
     }
 
     fn purges_asked(&self) -> u64 {
@@ -281,7 +279,7 @@ impl Folder {
             working = Instant::now();
             if self.is_to_give_up() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
         };
-        let stored = snapshot::store(&self.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
+        let stored = snapshot::store(&self.config.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
         let rows = stored.map_err(|(_, reason)| reason)?;
         self.purges = Some(followed);
         self.folding.folded_to.store(folded_to, Relaxed);
