@@ -59,8 +59,11 @@ struct Worker {
     desks: RefCell<Arena<Rc<Desk>>>,
     seat_bells: std::sync::Arc<[super::Bell]>,
     receive_buffers: RefCell<Vec<Box<[u8]>>>,
-    /// Of all accepts.
+    /// The listener once more, for what waits there already.
+    listening: net::TcpListener,
+    /// Of all accepts, while they go on.
     canceller: RefCell<Option<Canceller>>,
+    accepting: Cell<bool>,
 }
 
 /// Where one connection's task can be reached.
@@ -81,10 +84,11 @@ async fn run(seat: Seat) -> io::Result<()> {
         desks: RefCell::new(Arena::new()),
         seat_bells: seat.bells,
         receive_buffers: RefCell::new(Vec::new()),
+        listening: seat.listener.try_clone()?,
         canceller: RefCell::new(Some(Canceller::new())),
+        accepting: Cell::new(true),
     });
-    let mut backlog = BACKLOG;
-    let mut listening = Some(seat.listener.try_clone()?);
+    let (mut backlog, mut open) = (BACKLOG, true);
     let listener = TcpListener::from_std(seat.listener)?;
     let accepting = monoio::spawn(accept(worker.clone(), listener));
     let hearing = monoio::spawn(hear(worker.clone(), UnixStream::from_std(seat.pull)?));
@@ -94,16 +98,17 @@ async fn run(seat: Seat) -> io::Result<()> {
         let now = now();
         worker.shard.borrow_mut().handle_time(now);
         worker.shard.borrow_mut().handle_turn(now);
-        if let Some(listening) = &listening {
-            super::hold_back(listening, &mut worker.shard.borrow_mut(), &mut backlog);
+        if open {
+            super::hold_back(&worker.listening, &mut worker.shard.borrow_mut(), &mut backlog);
         }
         worker.after_event();
-        if let Some(listening) = listening.take_if(|_| worker.shard.borrow().is_closed(now)) {
-            stop_accepting(&worker, &listening);
+        if open && worker.shard.borrow().is_closed(now) {
+            open = false;
+            stop_accepting(&worker);
             // The connections just taken are the shard's with the next turn of their tasks.
             continue;
         }
-        if worker.shard.borrow().is_drained(now, false) {
+        if worker.shard.borrow().is_drained(now, worker.accepting.get()) {
             break;
         }
     }
@@ -119,7 +124,11 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     loop {
         match listener.cancelable_accept(cancel.clone()).await {
             Ok((stream, peer)) => drop(monoio::spawn(attend(worker.clone(), stream, peer.ip()))),
-            Err(_) if worker.shard.borrow().is_closed(now()) => return,
+            Err(_) if worker.shard.borrow().is_closed(now()) => {
+                // A connection wakes one accept, and nobody else if that was then cancelled.
+                accept_waiting(&worker);
+                return worker.accepting.set(false);
+            }
             Err(error) => {
                 if error.raw_os_error().is_some_and(super::is_want) {
                     worker.shard.borrow().service.parts.counters.connections_refused.add(1);
@@ -131,16 +140,20 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
 }
 
 /// Takes the connections that the kernel has completed, lest closing reset them; where another process has it, they are its.
-fn stop_accepting(worker: &Rc<Worker>, listening: &net::TcpListener) {
+fn stop_accepting(worker: &Rc<Worker>) {
     if worker.shard.borrow().handed_on {
         return drop(worker.canceller.take().map(Canceller::cancel));
     }
-    while let Ok((stream, peer)) = listening.accept() {
+    accept_waiting(worker);
+    shutdown(worker.listening.as_raw_fd(), libc::SHUT_RDWR);
+}
+
+fn accept_waiting(worker: &Rc<Worker>) {
+    while let Ok((stream, peer)) = worker.listening.accept() {
         if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             drop(monoio::spawn(attend(worker.clone(), stream, peer.ip())));
         }
     }
-    shutdown(listening.as_raw_fd(), libc::SHUT_RDWR);
 }
 
 /// Waits for the bell, then lets the shard read its mail.

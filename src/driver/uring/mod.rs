@@ -282,6 +282,9 @@ impl Worker<'_> {
             if !self.accepting && self.open {
                 self.accept();
             }
+        } else if !self.open {
+            // A connection wakes one accept, and nobody else if that was then cancelled.
+            self.accept_waiting(now);
         } else if super::is_want(-completion.result()) {
             self.shard.service.parts.counters.connections_refused.add(1);
         }
@@ -306,10 +309,14 @@ impl Worker<'_> {
             let cancel = opcode::AsyncCancel::new(user_data(Operation::Accept, NOBODY)).build();
             return self.push(&cancel.user_data(user_data(Operation::Cancel, NOBODY)));
         }
+        self.accept_waiting(now);
+        shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR);
+    }
+
+    fn accept_waiting(&mut self, now: Now) {
         while let Ok((stream, _)) = self.listener.accept() {
             self.open_socket(now, stream.into_raw_fd());
         }
-        shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR);
     }
 
     fn hear(&mut self) {
