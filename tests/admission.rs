@@ -142,7 +142,7 @@ fn a_session_and_a_device_have_their_rates_and_repeats_are_free() {
 
 #[test]
 fn what_is_past_its_deadline_is_not_answered_and_the_rest_is_as_ever() {
-    let server = demo(&[]);
+    let server = demo(&[("ADMISSION_DEADLINE_MS", "1000")]);
     let refresh = get(REFRESH, &session(&server, 1));
     let mut clients: Vec<Client<'_>> = (0..20).map(|_| Client::to(server.public)).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.ask(&refresh).status, 200));
@@ -192,6 +192,34 @@ fn a_queue_that_stands_is_shed_and_who_was_refused_is_read_again_in_turn() {
     last.iter_mut().for_each(|client| client.send(&requests[0]));
     assert!(last.iter_mut().all(|client| client.answer().status == 200));
     assert!(round().is_empty());
+}
+
+#[test]
+fn who_has_used_up_his_rate_is_told_that_and_not_that_there_is_no_time() {
+    let process = Simulated::with(9, settings(None), 1, 4_096);
+    let sessions: Vec<String> = (1..=64).map(|one| bearer(&process.session(one))).collect();
+    let spent = &sessions[..16];
+    for session in spent {
+        let mut client = process.client_of(0);
+        assert_eq!(client.ask(get(REFRESH, session)).status, 200);
+        while client.ask(get(&format!("{REFRESH}?format=svg"), session)).status == 200 {}
+        assert_eq!(client.ask(get(REFRESH, session)).status, 200, "the same window costs nothing while there is time");
+    }
+    process.sim.borrow_mut().age_ms = 500;
+    let mut told = [0, 0];
+    for _ in 0..40 {
+        process.sim.borrow_mut().advance(20);
+        for (place, session) in sessions.iter().enumerate() {
+            let answer = process.client_of(0).ask(get(REFRESH, session));
+            if answer.status != 200 {
+                let is_spent = place < spent.len();
+                assert_eq!(answer.problem(), if is_spent { "session-rate" } else { "delay-governor" });
+                assert!(answer.field("Retry-After").is_some());
+                told[usize::from(is_spent)] += 1;
+            }
+        }
+    }
+    assert!(told.iter().all(|told| *told > 0), "{told:?}");
 }
 
 #[test]

@@ -41,10 +41,10 @@ fn make(outer: &Path, user: Option<&str>) -> PathBuf {
     data
 }
 
-/// Two shards over such a folder, with changes to the command. What a stall of the machine makes old is not dropped.
+/// Two shards over such a folder, with changes to the command.
 fn start(data: &Path, change: impl FnOnce(&mut Command)) -> Server {
     Server::over(data, |command| {
-        command.args(["--shards", "2"]).env("ONECODE_ADMISSION_DEADLINE_MS", "60000");
+        command.args(["--shards", "2"]);
         change(command);
     })
 }

@@ -38,8 +38,8 @@ impl Rates {
         Rates { session_per_minute, device_per_minute, sets: vec![Default::default(); RATE_SETS], wait_s: 0 }
     }
 
-    /// Counts a request; `false`: it is one too many.
-    pub fn allows(&mut self, now: Now, caller: Caller) -> bool {
+    /// Whether a request is not one too many; where it `counts`, it then uses up a part of what is allowed.
+    pub fn allows(&mut self, now: Now, caller: Caller, counts: bool) -> bool {
         const MINUTE_US: u64 = 60_000_000;
         let (kind, who, per_minute) = match caller {
             Caller::Session(who) => (0, who, self.session_per_minute),
@@ -62,7 +62,9 @@ impl Rates {
             self.wait_s = (until_us - MINUTE_US).div_ceil(1_000_000) as u32;
             return false;
         }
-        set[at] = Cell { tag, until_us: now.mono_us + until_us };
+        if counts {
+            set[at] = Cell { tag, until_us: now.mono_us + until_us };
+        }
         true
     }
 }
@@ -78,16 +80,18 @@ mod tests {
     #[test]
     fn a_limit_is_met_within_a_minute_and_earned_again_with_time() {
         let mut rates = Rates::new(6, 0);
-        let mut allows = |ms, who| rates.allows(at(ms), Caller::Session(who));
+        let mut allows = |ms, who| rates.allows(at(ms), Caller::Session(who), true);
         assert_eq!([0, 1, 2, 3, 4, 5, 6].map(|ms| allows(ms, 7)), [true, true, true, true, true, true, false]);
         assert!(allows(7, 8), "another has a limit of its own");
         assert!(!allows(9_000, 7));
         assert_eq!([10_100, 10_200].map(|ms| allows(ms, 7)), [true, false], "one each ten seconds");
-        assert!((0..1_000).all(|_| rates.allows(at(0), Caller::Device(1))), "0 is no limit");
+        assert!((0..1_000).all(|_| rates.allows(at(0), Caller::Device(1), true)), "0 is no limit");
         assert_eq!(rates.wait_s, 10, "just served, and one each ten seconds");
-        assert!(!rates.allows(at(15_300), Caller::Session(7)));
+        assert!(!rates.allows(at(15_300), Caller::Session(7), true));
         assert_eq!(rates.wait_s, 5);
-        assert!(rates.allows(at(20_300), Caller::Session(7)));
+        assert!((0..9).all(|_| rates.allows(at(20_300), Caller::Session(7), false)), "to ask is free");
+        assert!(rates.allows(at(20_300), Caller::Session(7), true));
+        assert!(!rates.allows(at(20_300), Caller::Session(7), false));
     }
 
     #[test]
@@ -96,9 +100,9 @@ mod tests {
         let mut refused = 0;
         let loud = Caller::Session(1);
         for address in 0..1_000_000_u64 {
-            assert!(rates.allows(at(address / 1_000), Caller::Address(address)));
+            assert!(rates.allows(at(address / 1_000), Caller::Address(address), true));
             if address % 1_000 == 0 {
-                refused += u64::from(!rates.allows(at(address / 1_000), loud));
+                refused += u64::from(!rates.allows(at(address / 1_000), loud, true));
             }
         }
         // A thousand times in a second, where 60 a minute are allowed.

@@ -18,10 +18,11 @@ impl Service {
             return Verdict::Serve;
         }
         let class = Route::of(self.parts.role, head.path).class();
-        let who = || match refresh::claimed_resident(head).filter(|_| class == Class::Refresh) {
-            Some(resident) => resident.0,
+        let mut session = None;
+        let who = || {
+            session = refresh::claimed_resident(head).filter(|_| class == Class::Refresh);
             // Behind one address are thousands, of whom the connection tells one from another.
-            None => mix(id.to_bits()),
+            session.map_or_else(|| mix(id.to_bits()), |resident| resident.0)
         };
         if class <= Class::Session
             && held_since_ms.is_none()
@@ -30,7 +31,12 @@ impl Service {
         {
             return Verdict::Refuse(Refuser::AddressRate);
         }
-        self.parts.admission.judge(now, class, who, held_since_ms)
+        let verdict = self.parts.admission.judge(now, class, who, held_since_ms);
+        let spent = session.filter(|_| verdict == Verdict::Refuse(Refuser::Delay)).is_some_and(|resident| {
+            // A repeat inside the window is free while there is time, so whether it has used up its own is asked last.
+            !self.parts.admission.rates.allows(now, Caller::Session(resident.0), false)
+        });
+        if spent { Verdict::Refuse(Refuser::SessionRate) } else { verdict }
     }
 
     /// Refuses what [`judge`](Self::judge) has refused.
@@ -47,12 +53,12 @@ impl Service {
             // What counts as one address is a /64.
             IpAddr::V6(address) => mix((address.to_bits() >> 64) as u64),
         });
-        self.parts.admission.rates.allows(now, Caller::Address(address))
+        self.parts.admission.rates.allows(now, Caller::Address(address), true)
     }
 
     /// Counts a request of a session or of a device. Errors: it is one too many.
     pub(super) fn limit(&mut self, now: Now, caller: Caller) -> Result<(), Problem> {
-        if self.parts.admission.rates.allows(now, caller) {
+        if self.parts.admission.rates.allows(now, caller, true) {
             return Ok(());
         }
         let refuser = if matches!(caller, Caller::Device(_)) { Refuser::DeviceRate } else { Refuser::SessionRate };

@@ -64,7 +64,8 @@ impl Connection {
         let target = context.service.target(head, has_body || self.is_spent(context));
         let mut reply = self.reply(context, target);
         context.service.refuse_by(by, head, &mut reply);
-        let until_us = (by == Refuser::Delay).then(|| context.service.parts.admission.delay.pause_us(context.now));
+        let until_us = matches!(by, Refuser::Delay | Refuser::SessionRate)
+            .then(|| context.service.parts.admission.delay.pause_us(context.now));
         if target.closes {
             // RFC 9112 §9.3 (9.3b): its body is not read.
             self.end(context.now, EndReason::Closed, has_body);

@@ -6,8 +6,8 @@ import { code, Mock, problem } from './mock.mjs';
 import {
   anyLook,
   expectedModules,
-  launch,
   kept,
+  launch,
   look,
   message,
   open,

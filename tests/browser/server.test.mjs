@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { after, afterEach, before, describe, it } from 'node:test';
 import {
   expectedModules,
-  launch,
   kept,
+  launch,
   look,
   message,
   open,

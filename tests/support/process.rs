@@ -301,9 +301,10 @@ fn raise_open_files(files: u32) {
     }
 }
 
-/// The command that serves a data folder on this address.
+/// The command that serves a data folder on this address. What a stall of the machine makes old is not dropped.
 pub fn serve(data: &Path, listen: &str) -> Command {
     let mut command = onecode();
+    command.env("ONECODE_ADMISSION_DEADLINE_MS", "60000");
     command.args(["serve", "--listen", listen, "--admin", "127.0.0.1:0", "--data"]).arg(data);
     command
 }

@@ -41,6 +41,8 @@ pub const START: Now = Now { unix_ms: 1_800_000_000_500, mono_us: 77_000_123 };
 static LIBRARY: LazyLock<Arc<Library>> = LazyLock::new(|| Arc::new(Library::new(Vec::new()).unwrap()));
 /// Work that is older is dropped under load, in milliseconds.
 pub const DEADLINE_MS: u64 = 1_000;
+/// Codes a minute that each session may have made.
+const SESSION_PER_MINUTE: u32 = 12;
 /// Residents of a simulated process.
 pub const RESIDENTS: u32 = 64;
 
@@ -145,7 +147,7 @@ impl Simulated {
             let (role, seed) = (if own < shards { Role::Public } else { Role::Admin }, own as u64);
             let (payloads, ahead) = (1_024, ahead.clone());
             let shared = Arc::new(Shared::new(None, 0));
-            let admission = Admission::new(shared, shards, DEADLINE_MS, Rates::new(0, 0));
+            let admission = Admission::new(shared, shards, DEADLINE_MS, Rates::new(SESSION_PER_MINUTE, 0));
             let parts = Parts {
                 role,
                 shards,
