@@ -1,19 +1,10 @@
 //! What a record says, and its bytes.
 //!
-//! A record is a kind byte, then its fields in the order below, integers little-endian and without gaps, flags in one
-//! byte, a text as its length in one byte and its UTF-8. There is one encoding of each record: whatever else is found
+//! A record is a kind byte, then its fields in the order of [`kinds!`], integers little-endian and without gaps, flags in
+//! one byte, a text as its length in one byte and its UTF-8. There is one encoding of each record: whatever else is found
 //! is refused, so what a checksum lets through is a record of ours or an error with a name.
 //!
-//! ```text
-//! 1 status     flags (1 test, 2 remove) · status u8 · resident u64 · check u64 · version u64 · region u32 · at u64 ·
-//!              author · reason
-//! 2 sessions   flags (1 test) · resident u64 · session u32
-//! 3 scan       flags (1 test) · id [16] · at u64 · received u64 · cti [16] · result · place · device
-//! 4 audit      at u64 · author · action · detail
-//! 5 purge      at u64 · author
-//! ```
-//!
-//! 6 (sampling), 7 (keys) and 8 (devices) are kept for records to come; 0 is a segment's mark and no record.
+//! Kinds 6 (sampling), 7 (keys) and 8 (devices) are kept for records to come; 0 is a segment's mark and no record.
 
 use strum::IntoStaticStr;
 use thiserror::Error;
@@ -74,15 +65,6 @@ pub enum Record<'a> {
     PurgeTest { at_ms: u64, author: &'a str },
 }
 
-const STATUS: u8 = 1;
-const SESSIONS: u8 = 2;
-const SCAN: u8 = 3;
-const AUDIT: u8 = 4;
-const PURGE_TEST: u8 = 5;
-
-const FLAG_TEST: u8 = 1;
-const FLAG_REMOVE: u8 = 2;
-
 /// Why bytes are no record of this program.
 #[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DecodeError {
@@ -94,56 +76,52 @@ pub enum DecodeError {
     Empty,
 }
 
-impl<'a> Record<'a> {
-    /// Its kind and payload, `JOURNAL_RECORD_BYTES_MAX` bytes at most. Of a longer text the first 255 bytes are kept.
-    pub fn encode(&self) -> Box<[u8]> {
-        let mut out = Vec::with_capacity(160);
-        match *self {
-            Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason } => {
-                out.extend([STATUS, u8::from(test) * FLAG_TEST + u8::from(remove) * FLAG_REMOVE, status as u8]);
-                put_words(&mut out, &[resident.0, check, version]);
-                out.extend(region.to_le_bytes());
-                put_words(&mut out, &[at_ms]);
-                put_texts(&mut out, &[author, reason]);
+/// Makes of each line, `KIND NAME (FLAGS) FIELDS;`, how such a record is written and read: in this order.
+macro_rules! kinds {
+    ($($kind:literal $name:ident ($($flag:ident)*) $($field:ident)*;)*) => {
+        impl<'a> Record<'a> {
+            /// Its kind and payload, `JOURNAL_RECORD_BYTES_MAX` bytes at most. Of a longer text the first 255 bytes are kept.
+            pub fn encode(&self) -> Box<[u8]> {
+                let mut out = Vec::with_capacity(160);
+                match *self {
+                    $(Record::$name { $($flag,)* $($field),* } => {
+                        out.push($kind);
+                        <[bool; _]>::put([$($flag),*], &mut out);
+                        $($field.put(&mut out);)*
+                    })*
+                }
+                debug_assert!(out.len() <= JOURNAL_RECORD_BYTES_MAX);
+                out.into_boxed_slice()
             }
-            Record::Sessions { resident, session, test } => {
-                out.extend([SESSIONS, u8::from(test) * FLAG_TEST]);
-                put_words(&mut out, &[resident.0]);
-                out.extend(session.to_le_bytes());
-            }
-            Record::Scan { id, at_ms, received_ms, cti, result, place, device, test } => {
-                out.extend([SCAN, u8::from(test) * FLAG_TEST]);
-                out.extend(id);
-                put_words(&mut out, &[at_ms, received_ms]);
-                out.extend(cti);
-                put_texts(&mut out, &[result, place, device]);
-            }
-            Record::Audit { at_ms, author, action, detail } => {
-                out.push(AUDIT);
-                put_words(&mut out, &[at_ms]);
-                put_texts(&mut out, &[author, action, detail]);
-            }
-            Record::PurgeTest { at_ms, author } => {
-                out.push(PURGE_TEST);
-                put_words(&mut out, &[at_ms]);
-                put_texts(&mut out, &[author]);
+
+            /// The record of these bytes, all of them, as [`encode`](Self::encode) makes them.
+            /// Errors: they are no record, or one of a kind to come.
+            pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, DecodeError> {
+                let (&kind, mut payload) = bytes.split_first().ok_or(DecodeError::Empty)?;
+                let from = &mut payload;
+                let record = match kind {
+                    $($kind => (|| {
+                        let [$($flag),*]: [bool; _] = Field::take(from)?;
+                        $(let $field = Field::take(from)?;)*
+                        Some(Record::$name { $($flag,)* $($field),* })
+                    })(),)*
+                    _ => return Err(DecodeError::Kind(kind)),
+                };
+                record.filter(|_| payload.is_empty()).ok_or(DecodeError::Malformed(kind))
             }
         }
-        debug_assert!(out.len() <= JOURNAL_RECORD_BYTES_MAX);
-        out.into_boxed_slice()
-    }
+    };
+}
 
-    /// The record of these bytes, all of them, as [`encode`](Self::encode) makes them.
-    /// Errors: they are no record, or one of a kind to come.
-    pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, DecodeError> {
-        let (&kind, payload) = bytes.split_first().ok_or(DecodeError::Empty)?;
-        let mut fields = Fields(payload);
-        if !(STATUS..=PURGE_TEST).contains(&kind) {
-            return Err(DecodeError::Kind(kind));
-        }
-        fields.record(kind).filter(|_| fields.0.is_empty()).ok_or(DecodeError::Malformed(kind))
-    }
+kinds! {
+    1 Status (test remove) status resident check version region at_ms author reason;
+    2 Sessions (test) resident session;
+    3 Scan (test) id at_ms received_ms cti result place device;
+    4 Audit () at_ms author action detail;
+    5 PurgeTest () at_ms author;
+}
 
+impl Record<'_> {
     /// Whether it speaks of test data only.
     pub fn is_test(&self) -> bool {
         match *self {
@@ -153,85 +131,61 @@ impl<'a> Record<'a> {
     }
 }
 
-fn put_words(out: &mut Vec<u8>, words: &[u64]) {
-    words.iter().for_each(|word| out.extend(word.to_le_bytes()));
+/// What a record is put together from.
+trait Field<'a>: Sized {
+    fn put(self, out: &mut Vec<u8>);
+
+    /// Takes it from the front of what is left of a payload, if it is there.
+    fn take(from: &mut &'a [u8]) -> Option<Self>;
 }
 
-fn put_texts(out: &mut Vec<u8>, texts: &[&str]) {
-    for text in texts {
-        let text = &text[..text.floor_char_boundary(JOURNAL_TEXT_BYTES_MAX)];
+/// Fields that are bytes in another form: how they become those, and of which they are made.
+macro_rules! fields {
+    ($($field:ty, $to:expr, $of:expr;)*) => { $(
+        impl Field<'_> for $field {
+            fn put(self, out: &mut Vec<u8>) {
+                out.extend($to(self));
+            }
+
+            fn take(from: &mut &[u8]) -> Option<$field> {
+                let (bytes, rest) = from.split_first_chunk()?;
+                *from = rest;
+                $of(*bytes)
+            }
+        }
+    )* };
+}
+
+fields! {
+    [u8; 16], |bytes| bytes, Some;
+    u32, u32::to_le_bytes, |bytes| Some(u32::from_le_bytes(bytes));
+    u64, u64::to_le_bytes, |bytes| Some(u64::from_le_bytes(bytes));
+    ResidentNumber, |own: ResidentNumber| own.0.to_le_bytes(), |bytes| Some(ResidentNumber(u64::from_le_bytes(bytes)));
+    Status, |own| [own as u8], |[status]: [u8; 1]| Status::from_repr(status);
+}
+
+/// Flags from the lowest bit on; no byte where a kind has none.
+impl<const N: usize> Field<'_> for [bool; N] {
+    fn put(self, out: &mut Vec<u8>) {
+        out.extend(self.iter().rev().copied().map(u8::from).reduce(|flags, flag| flags << 1 | flag));
+    }
+
+    fn take(from: &mut &[u8]) -> Option<[bool; N]> {
+        let flags = if N == 0 { 0 } else { *from.split_off_first()? };
+        (flags >> N == 0).then(|| std::array::from_fn(|bit| flags >> bit & 1 == 1))
+    }
+}
+
+impl<'a> Field<'a> for &'a str {
+    fn put(self, out: &mut Vec<u8>) {
+        let text = &self[..self.floor_char_boundary(JOURNAL_TEXT_BYTES_MAX)];
         out.push(text.len() as u8);
         out.extend(text.as_bytes());
     }
-}
 
-/// What is left of a payload; each method takes its part from the front, or says that it is not there.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    /// A record of a known kind.
-    fn record(&mut self, kind: u8) -> Option<Record<'a>> {
-        let flags = match kind {
-            STATUS => self.flags(FLAG_TEST | FLAG_REMOVE)?,
-            SESSIONS | SCAN => self.flags(FLAG_TEST)?,
-            _ => 0,
-        };
-        let test = flags & FLAG_TEST != 0;
-        Some(match kind {
-            STATUS => Record::Status {
-                status: self.bytes().and_then(|[status]| Status::from_repr(status))?,
-                remove: flags & FLAG_REMOVE != 0,
-                test,
-                resident: ResidentNumber(self.word()?),
-                check: self.word()?,
-                version: self.word()?,
-                region: u32::from_le_bytes(self.bytes()?),
-                at_ms: self.word()?,
-                author: self.text()?,
-                reason: self.text()?,
-            },
-            SESSIONS => Record::Sessions {
-                test,
-                resident: ResidentNumber(self.word()?),
-                session: u32::from_le_bytes(self.bytes()?),
-            },
-            SCAN => Record::Scan {
-                test,
-                id: self.bytes()?,
-                at_ms: self.word()?,
-                received_ms: self.word()?,
-                cti: self.bytes()?,
-                result: self.text()?,
-                place: self.text()?,
-                device: self.text()?,
-            },
-            AUDIT => {
-                Record::Audit { at_ms: self.word()?, author: self.text()?, action: self.text()?, detail: self.text()? }
-            }
-            _ => Record::PurgeTest { at_ms: self.word()?, author: self.text()? },
-        })
-    }
-
-    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (bytes, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*bytes)
-    }
-
-    fn flags(&mut self, known: u8) -> Option<u8> {
-        let [flags] = self.bytes()?;
-        (flags & !known == 0).then_some(flags)
-    }
-
-    fn word(&mut self) -> Option<u64> {
-        self.bytes().map(u64::from_le_bytes)
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let [length] = self.bytes()?;
-        let (text, rest) = self.0.split_at_checked(usize::from(length))?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
+    fn take(from: &mut &'a [u8]) -> Option<&'a str> {
+        let length = *from.split_off_first()?;
+        std::str::from_utf8(from.split_off(..usize::from(length))?).ok()
     }
 }
 
@@ -279,7 +233,7 @@ mod tests {
                 let bytes = record.encode();
                 prop_assert!(bytes.len() <= JOURNAL_RECORD_BYTES_MAX);
                 prop_assert_eq!(Record::decode(&bytes), Ok(record));
-                prop_assert_eq!(record.is_test(), test && bytes[0] <= SCAN);
+                prop_assert_eq!(record.is_test(), test && bytes[0] <= 3);
             }
         }
 
@@ -337,7 +291,7 @@ mod tests {
         for (at, value) in [(1, 4), (2, 4), (40, 0xff)] {
             let mut bytes = bytes.clone();
             bytes[at] = value;
-            assert_eq!(Record::decode(&bytes), Err(DecodeError::Malformed(STATUS)), "byte {at}");
+            assert_eq!(Record::decode(&bytes), Err(DecodeError::Malformed(1)), "byte {at}");
         }
     }
 
