@@ -240,34 +240,41 @@ impl<'a> Reader<'a> {
         let (mut at, mut next) = (start, next);
         loop {
             let broken = |what| Broken { offset: at, sequence: next, what };
-            let head = self.bytes.get(at..at + RECORD_HEADER_BYTES).ok_or(broken("it is cut off"))?;
-            if crc32c::crc32c(&head[4..]) != (&head[..]).get_u32_le() {
-                return Err(broken("its header's checksum is wrong"));
+            let stored = self.record(at, at == start, next).map_err(broken)?;
+            let (is_mark, is_last) = (stored.bytes[0] == MARK, self.bytes[at + FLAGS_AT] & LAST != 0);
+            at += KIND_AT + stored.bytes.len();
+            if !is_mark {
+                next = stored.sequence + 1;
+                records.push(stored);
             }
-            let end = at + RECORD_HEADER_BYTES + usize::from((&head[24..]).get_u16_le());
-            if (&head[16..]).get_u64_le() != self.header.id || (head[FLAGS_AT] & FIRST != 0) != (at == start) {
-                return Err(broken(ELSEWHERE));
+            if is_mark || is_last {
+                return Ok(block_up(at));
             }
-            let (sequence, is_mark) = ((&head[8..]).get_u64_le(), head[KIND_AT] == MARK);
-            let expected = if is_mark { next.wrapping_sub(1) } else { next };
-            let is_later = self.header.dense.is_some() && sequence > expected;
-            if sequence == u64::MAX || (sequence != expected && !is_later) {
-                return Err(broken(OTHER_SEQUENCE));
-            }
-            let payload = self.bytes.get(at + RECORD_HEADER_BYTES..end).ok_or(broken("it is cut off"))?;
-            if crc32c::crc32c(payload) != (&head[4..]).get_u32_le() {
-                return Err(broken("its checksum is wrong"));
-            }
-            if is_mark {
-                return Ok(block_up(end));
-            }
-            let origin = (&head[26..]).get_u16_le();
-            records.push(Stored { offset: at, sequence, origin, bytes: &self.bytes[at + KIND_AT..end] });
-            if head[FLAGS_AT] & LAST != 0 {
-                return Ok(block_up(end));
-            }
-            (at, next) = (end, sequence + 1);
         }
+    }
+
+    /// The record, or the mark, that is to be at `at`, the first of its batch or not; else what is wrong with it.
+    fn record(&self, at: usize, is_first: bool, next: u64) -> Result<Stored<'a>, &'static str> {
+        let head = self.bytes.get(at..at + RECORD_HEADER_BYTES).ok_or("it is cut off")?;
+        if crc32c::crc32c(&head[4..]) != (&head[..]).get_u32_le() {
+            return Err("its header's checksum is wrong");
+        }
+        if (&head[16..]).get_u64_le() != self.header.id || (head[FLAGS_AT] & FIRST != 0) != is_first {
+            return Err(ELSEWHERE);
+        }
+        let sequence = (&head[8..]).get_u64_le();
+        let expected = if head[KIND_AT] == MARK { next.wrapping_sub(1) } else { next };
+        let is_later = self.header.dense.is_some() && sequence > expected;
+        if sequence == u64::MAX || (sequence != expected && !is_later) {
+            return Err(OTHER_SEQUENCE);
+        }
+        let end = at + RECORD_HEADER_BYTES + usize::from((&head[24..]).get_u16_le());
+        let payload = self.bytes.get(at + RECORD_HEADER_BYTES..end).ok_or("it is cut off")?;
+        if crc32c::crc32c(payload) != (&head[4..]).get_u32_le() {
+            return Err("its checksum is wrong");
+        }
+        let origin = (&head[26..]).get_u16_le();
+        Ok(Stored { offset: at, sequence, origin, bytes: &self.bytes[at + KIND_AT..end] })
     }
 
     /// Whether `broken`, found in the last batch of the last segment, is damage (and why) or what an unfinished write
@@ -298,31 +305,18 @@ impl<'a> Reader<'a> {
 
     /// Whether one flipped bit, in the record that is broken, keeps these bytes from beginning with a whole batch.
     fn is_one_bit_off(&self, batch: &mut [u8], start: usize, next: u64, broken: Broken) -> bool {
-        let (at, sequence) = (broken.offset - start, broken.sequence);
-        let has_head = |bytes: &[u8]| {
-            let expected = if bytes[KIND_AT] == MARK { sequence.wrapping_sub(1) } else { sequence };
-            crc32c::crc32c(&bytes[4..RECORD_HEADER_BYTES]) == (&bytes[..]).get_u32_le()
-                && ((&bytes[8..]).get_u64_le(), (&bytes[16..]).get_u64_le()) == (expected, self.header.id)
-        };
-        let end = |bytes: &[u8]| RECORD_HEADER_BYTES + usize::from((&bytes[24..]).get_u16_le());
-        let is_whole = |bytes: &[u8]| {
-            let payload = || bytes.get(RECORD_HEADER_BYTES..end(bytes));
-            has_head(bytes) && payload().is_some_and(|payload| crc32c::crc32c(payload) == (&bytes[4..]).get_u32_le())
-        };
-        let Some(record) = batch.get(at..).filter(|record| record.len() >= RECORD_HEADER_BYTES) else { return false };
-        let head_bits = RECORD_HEADER_BYTES * 8;
-        let mut bits = if has_head(record) { head_bits..record.len().min(end(record)) * 8 } else { 0..head_bits };
-        let sector = |byte: usize| {
-            let from = (broken.offset + byte) / SECTOR_BYTES * SECTOR_BYTES;
-            &self.bytes[from..self.bytes.len().min(from + SECTOR_BYTES)]
-        };
-        bits.any(|bit| {
-            if is_zero(sector(bit / 8)) {
+        let at = broken.offset - start;
+        let end = batch.len().min(at + RECORD_HEADER_BYTES + JOURNAL_RECORD_BYTES_MAX);
+        (at * 8..end * 8).any(|bit| {
+            let (byte, mask) = (bit / 8, 1 << (bit % 8));
+            let sector = (start + byte) / SECTOR_BYTES * SECTOR_BYTES;
+            if is_zero(&self.bytes[sector..self.bytes.len().min(sector + SECTOR_BYTES)]) {
                 return false;
             }
-            batch[at + bit / 8] ^= 1 << (bit % 8);
-            let found = is_whole(&batch[at..]) && Reader { bytes: batch, ..*self }.is_whole_batch(next);
-            batch[at + bit / 8] ^= 1 << (bit % 8);
+            batch[byte] ^= mask;
+            let reader = Reader { bytes: batch, ..*self };
+            let found = reader.record(at, at == 0, broken.sequence).is_ok() && reader.is_whole_batch(next);
+            batch[byte] ^= mask;
             found
         })
     }
