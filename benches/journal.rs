@@ -9,7 +9,6 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use onecode::journal::writer::make_folder;
@@ -80,7 +79,7 @@ impl Producer {
     fn hear(&mut self) -> usize {
         let now = Instant::now();
         for (lane, port) in self.ports.iter().enumerate() {
-            let durable = port.lane.durable();
+            let durable = port.lane.durable.load();
             for appended in self.waiting[lane].drain(..(durable - self.heard[lane]) as usize) {
                 self.times_us.push((now - appended).as_micros() as u32);
             }
@@ -103,14 +102,14 @@ fn measure(folder: &Path, writer: &Writer, load: &str) {
     let ring = Box::new(move |_| producer.unpark());
     let handle = start(folder, writer, None, lanes.clone(), ring, end).expect("the journal starts");
     let counters = handle.counters.clone();
-    while counters.segments.load(Ordering::Relaxed) == 0 {
+    while counters.segments.load() == 0 {
         std::thread::sleep(Duration::from_millis(10));
     }
     let ports = lanes.into_iter().map(Port::new).collect();
     let waiting = vec![Default::default(); 2];
     let mut producer = Producer { ports, waiting, heard: vec![0; 2], times_us: Vec::new() };
     let (began, mut batch) = (Instant::now(), 0);
-    let syncs_before = counters.syncs.load(Ordering::Relaxed);
+    let syncs_before = counters.syncs.load();
     while began.elapsed() < Duration::from_secs(SECONDS) {
         let waiting = producer.hear();
         match load {
@@ -132,11 +131,11 @@ fn measure(folder: &Path, writer: &Writer, load: &str) {
         std::thread::park_timeout(if load == "paced" { next } else { Duration::from_millis(5) });
     }
     let seconds = began.elapsed().as_secs_f64();
-    let records = counters.records.load(Ordering::Relaxed) as f64;
-    let syncs = (counters.syncs.load(Ordering::Relaxed) - syncs_before) as f64;
-    let batches = counters.batches.load(Ordering::Relaxed) as f64;
-    let sync_us = counters.sync_us.load(Ordering::Relaxed) as f64 / counters.syncs.load(Ordering::Relaxed) as f64;
-    let sync_us_max = counters.sync_us_max.load(Ordering::Relaxed);
+    let records = counters.records.load() as f64;
+    let syncs = (counters.syncs.load() - syncs_before) as f64;
+    let batches = counters.batches.load() as f64;
+    let sync_us = counters.sync_us.load() as f64 / counters.syncs.load() as f64;
+    let sync_us_max = counters.sync_us_max.load();
     let times = &mut producer.times_us;
     times.sort_unstable();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];

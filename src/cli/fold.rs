@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::state::{self, Replayed};
 use super::{Ended, Fatal};
 use crate::config::Config;
 use crate::driver::Bell;
-use crate::journal::{Handle, Lane, Writer, recover, rewrite, writer};
+use crate::journal::{Handle, Lane, Shut, Writer, recover, rewrite, writer};
 use crate::limits::{
     JOURNAL_FOLD_PERCENT, JOURNAL_FOLD_S_MAX, JOURNAL_FOLD_WAIT_MS_MAX, JOURNAL_LEAP_MS_MAX, JOURNAL_RESERVE_PERCENT,
     JOURNAL_SEGMENT_BYTES, JOURNAL_UNFOLDED_BYTES_MAX, REGISTRY_WARNING_PERCENT,
@@ -143,7 +143,7 @@ impl Durable {
             .map_err(Fatal::System.ended())?;
         let pause = Arc::<Pause>::default();
         let folding = Arc::new(Folding { journal: handle.counters.clone(), ..Folding::default() });
-        folding.snapshot_unix_ms.store(replayed.folded_unix_ms, Relaxed);
+        folding.snapshot_unix_ms.store(replayed.folded_unix_ms);
         let folder = Folder {
             config: config.clone(),
             journal,
@@ -215,8 +215,8 @@ impl Folder {
             );
         }
         let disk_bytes = disk_bytes(&self.journal);
-        self.folding.disk_bytes.store(disk_bytes, Relaxed);
-        let written = self.folding.journal.bytes.load(Relaxed);
+        self.folding.disk_bytes.store(disk_bytes);
+        let written = self.folding.journal.bytes.load();
         let unfolded = written - self.bytes_before;
         // Two segments' worth since the last fold, else one that frees nothing would follow the other.
         let pressed = disk_bytes + 16 * JOURNAL_SEGMENT_BYTES as u64 > self.scan_bytes_max()
@@ -229,7 +229,7 @@ impl Folder {
                 Ok(()) => self.owes = false,
                 Err(_) if self.is_to_give_up() => self.owes = true,
                 Err(error) => {
-                    self.folding.failures.fetch_add(1, Relaxed);
+                    self.folding.failures.fetch_add(1);
                     eprintln!("onecode: warning: the journal could not be folded, all of it stays: {error}");
                     // What it owes is tried again, not at once.
                     thread::park_timeout(Duration::from_millis(JOURNAL_FOLD_WAIT_MS_MAX));
@@ -242,20 +242,23 @@ impl Folder {
     /// Refuses writes while the disk that the journal may have is taken, a segment to come included; scans earlier.
     fn set_shut(&self) {
         let bytes = disk_bytes(&self.journal) + JOURNAL_SEGMENT_BYTES as u64;
-        let (scans, all) = (bytes > self.scan_bytes_max(), bytes > self.config.journal_disk_bytes_max);
-        self.lanes.iter().for_each(|lane| lane.set_shut(scans, all));
-        let before = (self.folding.shut_to_scans.swap(scans, Relaxed), self.folding.shut.swap(all, Relaxed));
-        let what = match (scans, all) {
-            now if now == before => return,
-            (_, true) => "is reached: writes are refused until there is space",
-            (true, false) => "is reached but for what is kept for others: scans are refused until there is space",
-            (false, false) => return eprintln!("onecode: the journal has space again"),
+        let shut = match bytes {
+            _ if bytes > self.config.journal_disk_bytes_max => Shut::ToAll,
+            _ if bytes > self.scan_bytes_max() => Shut::ToScans,
+            _ => Shut::Open,
+        };
+        self.lanes.iter().for_each(|lane| lane.shut.store(shut));
+        let what = match shut {
+            now if now == self.folding.shut.swap(now) => return,
+            Shut::ToAll => "is reached: writes are refused until there is space",
+            Shut::ToScans => "is reached but for what is kept for others: scans are refused until there is space",
+            Shut::Open => return eprintln!("onecode: the journal has space again"),
         };
         eprintln!("onecode: warning: journal.disk_bytes_max, {} bytes, {what}", self.config.journal_disk_bytes_max);
     }
 
     fn purges_asked(&self) -> u64 {
-        self.lanes.last().map_or(0, |admin| admin.purges())
+        self.lanes.last().map_or(0, |admin| admin.purges.load())
     }
 
     fn fold(&mut self) -> Result<(), String> {
@@ -282,9 +285,9 @@ impl Folder {
         let stored = snapshot::store(&self.config.data.join(SNAPSHOT_FILE), &meta, &self.table, &mut pause);
         let rows = stored.map_err(|(_, reason)| reason)?;
         self.purges = Some(followed);
-        self.folding.folded_to.store(folded_to, Relaxed);
-        self.folding.snapshot_unix_ms.store(created_unix_ms, Relaxed);
-        self.folding.folds.fetch_add(1, Relaxed);
+        self.folding.folded_to.store(folded_to);
+        self.folding.snapshot_unix_ms.store(created_unix_ms);
+        self.folding.folds.fetch_add(1);
         let ms = began.elapsed().as_millis();
         eprintln!("onecode: journal: folded up to record {folded_to}, {rows} rows in {ms} ms");
         delete_old(&self.journal, folded_to, created_unix_ms.saturating_sub(self.scan_ms));
@@ -294,16 +297,16 @@ impl Folder {
     /// A record up to which all is applied, removals of test data on all shards included; and how many of those.
     fn settled(&self) -> Result<(u64, u64), String> {
         // What earlier processes wrote is on disk for certain once the first segment of this one is.
-        self.wait("the journal to begin", || self.folding.journal.sealed_to.load(Acquire) > 0)?;
+        self.wait("the journal to begin", || self.folding.journal.sealed_to.load() > 0)?;
         // In this order: the lanes count what it counts, and an admin's removal is asked for once it is applied.
-        let durable_to = self.folding.journal.durable_to.load(Acquire);
-        let durable: Vec<u64> = self.lanes.iter().map(|lane| lane.durable()).collect();
+        let durable_to = self.folding.journal.durable_to.load();
+        let durable: Vec<u64> = self.lanes.iter().map(|lane| lane.durable.load()).collect();
         self.wait("the shards to apply what is on disk", || {
-            self.lanes.iter().zip(&durable).all(|(lane, durable)| lane.applied() >= *durable)
+            self.lanes.iter().zip(&durable).all(|(lane, durable)| lane.applied.load() >= *durable)
         })?;
         let Some((_, owners)) = self.lanes.split_last() else { return Ok((durable_to, 0)) };
         let purges = self.purges_asked();
-        self.wait("test data to be removed", || owners.iter().all(|owner| owner.purges() >= purges))?;
+        self.wait("test data to be removed", || owners.iter().all(|owner| owner.purges.load() >= purges))?;
         Ok((durable_to, purges))
     }
 
@@ -320,11 +323,11 @@ impl Folder {
 
     /// Writes anew, without them, all segments with test records from before the last removal of test data.
     fn forget_test_data(&self) -> Result<(), String> {
-        self.wait("the journal to begin", || self.folding.journal.sealed_to.load(Acquire) > 0)?;
-        let durable_to = self.folding.journal.durable_to.load(Acquire);
-        self.folding.journal.sealing.store(true, Release);
+        self.wait("the journal to begin", || self.folding.journal.sealed_to.load() > 0)?;
+        let durable_to = self.folding.journal.durable_to.load();
+        self.folding.journal.sealing.store(true);
         self.writer.unpark();
-        let sealed = || self.folding.journal.sealed_to.load(Acquire);
+        let sealed = || self.folding.journal.sealed_to.load();
         self.wait("the journal's segment to be ended", || sealed() > durable_to)?;
         let (mut segments, journal) = (recover::Folder(self.journal.clone()), self.journal.display());
         let damaged = rewrite::forget_test_data(&mut segments, sealed());

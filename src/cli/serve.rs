@@ -3,12 +3,12 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam::atomic::AtomicCell;
 use crossbeam::utils::CachePadded;
 use sd_notify::{NotifyState, notify};
 use sha2::{Digest, Sha256};
@@ -311,7 +311,7 @@ fn start(
         started_unix_ms: super::now().unix_ms,
         certificate_expires_unix_s: tls.expires_unix_s.clone(),
         reloads_refused: tls.reloads_refused.clone(),
-        shards_heard_unix_s: AtomicU64::default(),
+        shards_heard_unix_s: AtomicCell::default(),
         shared: shared.clone(),
         interface: link::interface(config.listen_address.ip()).unwrap_or_default(),
     });
@@ -365,7 +365,7 @@ fn watch(inboxes: Vec<Arc<Inbox>>, bells: Arc<[Bell]>, observer: Arc<Observer>) 
             silent += 1;
             if Arc::strong_count(&asked) == 1 {
                 silent = 0;
-                observer.shards_heard_unix_s.store(super::now().unix_s(), Relaxed);
+                observer.shards_heard_unix_s.store(super::now().unix_s());
                 let _ = notify(&[NotifyState::Watchdog]);
                 tell(&inboxes, &bells, || Message::Alive(asked.clone()));
             } else if silent >= SILENT_WATCHES_MAX {
@@ -492,7 +492,7 @@ impl Serving {
                 }
             }
             Err((_, reason)) => {
-                self.tls.reloads_refused.fetch_add(1, Relaxed);
+                self.tls.reloads_refused.fetch_add(1);
                 eprintln!("onecode: configuration, certificates, keys and sign-in stay as they were: {reason}");
             }
         }

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use crossbeam::atomic::AtomicCell;
 use rcgen::{CertificateParams, KeyPair};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -33,9 +33,9 @@ const LOOK_S: u32 = 3_600;
 pub(super) struct Tls {
     pub(super) tickets: Arc<Tickets>,
     /// The end of the first certificate to end; 0: none is used.
-    pub(super) expires_unix_s: Arc<AtomicU64>,
+    pub(super) expires_unix_s: Arc<AtomicCell<u64>>,
     /// How often SIGHUP found something wrong, and all stayed as it was.
-    pub(super) reloads_refused: Arc<AtomicU64>,
+    pub(super) reloads_refused: Arc<AtomicCell<u64>>,
 }
 
 fn secret() -> Zeroizing<[u8; SECRET_BYTES]> {
@@ -95,7 +95,7 @@ impl Tls {
         let watch = move || {
             for look in 0_u32.. {
                 if look % (86_400 / LOOK_S) == 86_400 / LOOK_S - 1 {
-                    warn(expires_unix_s.load(Relaxed));
+                    warn(expires_unix_s.load());
                 }
                 thread::sleep(Duration::from_secs(LOOK_S.into()));
                 if look % (TICKET_ROTATION_S / LOOK_S) == TICKET_ROTATION_S / LOOK_S - 1 {
@@ -108,7 +108,7 @@ impl Tls {
 
     /// These are used from here on.
     pub(super) fn set(&self, listeners: &Listeners) {
-        self.expires_unix_s.store(listeners.expires_unix_s, Relaxed);
+        self.expires_unix_s.store(listeners.expires_unix_s);
         warn(listeners.expires_unix_s);
     }
 }

@@ -8,7 +8,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam::atomic::AtomicCell;
 
 use super::port::Lane;
 use super::recover::{End, Previous};
@@ -53,27 +54,27 @@ pub trait Files {
 #[derive(Default, Debug)]
 #[allow(missing_docs, reason = "where the name says it")]
 pub struct Counters {
-    pub records: AtomicU64,
-    pub batches: AtomicU64,
+    pub records: AtomicCell<u64>,
+    pub batches: AtomicCell<u64>,
     /// Bytes written to segments, padding included and zeros not.
-    pub bytes: AtomicU64,
+    pub bytes: AtomicCell<u64>,
     /// Syncs asked of the disk, those of segments to come included.
-    pub syncs: AtomicU64,
-    pub sync_us: AtomicU64,
-    pub sync_us_max: AtomicU64,
-    pub segments: AtomicU64,
+    pub syncs: AtomicCell<u64>,
+    pub sync_us: AtomicCell<u64>,
+    pub sync_us_max: AtomicCell<u64>,
+    pub segments: AtomicCell<u64>,
     /// The sequence that the current segment began with: all records before it lie in segments that stay as they are.
-    pub sealed_to: AtomicU64,
+    pub sealed_to: AtomicCell<u64>,
     /// The sequence of the last record that was acknowledged.
-    pub durable_to: AtomicU64,
+    pub durable_to: AtomicCell<u64>,
     /// The next segment could not be prepared, most likely because the disk is full; it is tried again when needed.
-    pub spare_refused: AtomicBool,
+    pub spare_refused: AtomicCell<bool>,
     /// A write or a sync has failed: nothing is acknowledged any more.
-    pub failed: AtomicBool,
+    pub failed: AtomicCell<bool>,
     /// Ask: write what is in the lanes, mark it, end.
-    pub stopping: AtomicBool,
+    pub stopping: AtomicCell<bool>,
     /// Ask: go on in a new segment, so that the current one stays as it is; cleared when that is done.
-    pub sealing: AtomicBool,
+    pub sealing: AtomicCell<bool>,
 }
 
 pub struct Parts {
@@ -127,7 +128,7 @@ impl Log {
 
     /// Whether a wait would be for nothing: records lie in the lanes, or something is asked.
     pub fn is_idle(&self) -> bool {
-        let asked = self.parts.counters.stopping.load(Ordering::Relaxed) || self.is_to_seal();
+        let asked = self.parts.counters.stopping.load() || self.is_to_seal();
         !asked && self.lanes_are_empty()
     }
 
@@ -135,9 +136,9 @@ impl Log {
     pub async fn run(mut self, files: &mut impl Files) {
         let Err(error) = self.work(files).await else { return };
         eprintln!("onecode: the journal has failed, nothing is accepted until a restart: {error}");
-        self.parts.counters.failed.store(true, Ordering::Release);
+        self.parts.counters.failed.store(true);
         for (index, lane) in self.parts.lanes.iter().enumerate() {
-            lane.set_failed();
+            lane.failed.store(true);
             (self.parts.ring)(index);
         }
     }
@@ -148,7 +149,7 @@ impl Log {
         let (mut owes_spare, mut has_waited) = (false, false);
         loop {
             let (owed, waited) = (std::mem::take(&mut owes_spare), std::mem::take(&mut has_waited));
-            let stopping = counters.stopping.load(Ordering::Acquire);
+            let stopping = counters.stopping.load();
             if stopping && self.current.is_none() && self.lanes_are_empty() {
                 return Ok(());
             }
@@ -158,8 +159,8 @@ impl Log {
                 }
                 continue;
             }
-            counters.sealing.store(false, Ordering::Release);
-            let refused = counters.spare_refused.load(Ordering::Relaxed);
+            counters.sealing.store(false);
+            let refused = counters.spare_refused.load();
             if owed && !refused && self.prepare(files).await? {
                 continue;
             }
@@ -197,14 +198,16 @@ impl Log {
             Err(error) if self.has_room() => {
                 // There is room yet. Whatever was taken of a full disk is given back.
                 eprintln!("onecode: the journal's next segment cannot be prepared yet: {error}");
-                counters.spare_refused.store(true, Ordering::Relaxed);
-                counters.sealing.store(false, Ordering::Release);
+                counters.spare_refused.store(true);
+                counters.sealing.store(false);
                 self.spare = Spare::Missing;
                 files.remove().await;
             }
             done => self.spare = done?,
         }
-        counters.spare_refused.fetch_and(!matches!(self.spare, Spare::Ready), Ordering::Relaxed);
+        if matches!(self.spare, Spare::Ready) {
+            counters.spare_refused.store(false);
+        }
         Ok(true)
     }
 
@@ -237,11 +240,11 @@ impl Log {
         end.tail.clear();
         self.spare = Spare::Missing;
         let counters = &self.parts.counters;
-        counters.sealing.store(false, Ordering::Release);
-        counters.sealed_to.store(name, Ordering::Release);
-        counters.durable_to.store(self.next - 1, Ordering::Release);
-        counters.segments.fetch_add(1, Ordering::Relaxed);
-        counters.bytes.fetch_add(head.len() as u64, Ordering::Relaxed);
+        counters.sealing.store(false);
+        counters.sealed_to.store(name);
+        counters.durable_to.store(self.next - 1);
+        counters.segments.fetch_add(1);
+        counters.bytes.fetch_add(head.len() as u64);
         Ok(())
     }
 
@@ -259,7 +262,7 @@ impl Log {
                 if !self.batch.has_room(self.room()) {
                     return;
                 }
-                let Some(record) = self.parts.lanes[lane].take() else { break };
+                let Some(record) = self.parts.lanes[lane].queue.pop() else { break };
                 self.batch.push(id, self.next, lane as u16, &record);
                 self.taken[lane] += 1;
                 self.next += 1;
@@ -277,20 +280,20 @@ impl Log {
             files.sync(Target::Current).await?;
             current.offset += bytes.len();
         }
-        counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        counters.bytes.fetch_add(bytes.len() as u64);
         self.unmarked = records > 0;
         if records > 0 {
-            counters.batches.fetch_add(1, Ordering::Relaxed);
-            counters.records.fetch_add(records, Ordering::Relaxed);
+            counters.batches.fetch_add(1);
+            counters.records.fetch_add(records);
             for (lane, (taken, durable)) in self.taken.iter_mut().zip(&mut self.durable).enumerate() {
                 if *taken > 0 {
                     *durable += std::mem::take(taken);
-                    self.parts.lanes[lane].set_durable(*durable);
+                    self.parts.lanes[lane].durable.store(*durable);
                     (self.parts.ring)(lane);
                 }
             }
             // After the lanes: who reads it finds in them all that it counts.
-            counters.durable_to.store(self.next - 1, Ordering::Release);
+            counters.durable_to.store(self.next - 1);
         }
         Ok(())
     }
@@ -306,11 +309,11 @@ impl Log {
     /// Whether the current segment is to stay as it is, and has something that could.
     fn is_to_seal(&self) -> bool {
         let has_records = self.current.as_ref().is_some_and(|current| current.name < self.next);
-        has_records && self.parts.counters.sealing.load(Ordering::Acquire)
+        has_records && self.parts.counters.sealing.load()
     }
 
     fn lanes_are_empty(&self) -> bool {
-        self.parts.lanes.iter().all(|lane| lane.depth() == 0)
+        self.parts.lanes.iter().all(|lane| lane.queue.is_empty())
     }
 }
 

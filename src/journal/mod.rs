@@ -18,7 +18,7 @@ mod tests;
 pub mod writer;
 
 pub use log::Counters;
-pub use port::{Lane, Port, Refused};
+pub use port::{Lane, Port, Refused, Shut};
 pub use record::Record;
 pub use recover::End;
 pub(crate) use recover::{Entry, RecoverError};

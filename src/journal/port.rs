@@ -5,8 +5,8 @@
 //! its own. Neither side waits for the other; the journal's thread parks while it has nothing to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crossbeam::atomic::AtomicCell;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
@@ -15,13 +15,29 @@ use crate::limits::JOURNAL_LANE_RECORDS_MAX;
 
 /// What a shard and the journal's thread share.
 pub struct Lane {
-    queue: ArrayQueue<Box<[u8]>>,
-    durable: CachePadded<AtomicU64>,
-    failed: AtomicBool,
-    shut: AtomicBool,
-    shut_to_scans: AtomicBool,
-    applied: CachePadded<AtomicU64>,
-    purges: AtomicU64,
+    /// Records to write, as [`Record::encode`] made them.
+    pub queue: ArrayQueue<Box<[u8]>>,
+    /// So many records of this lane, from its first on, are on disk. Set by the journal's thread, which then rings.
+    pub durable: CachePadded<AtomicCell<u64>>,
+    /// Nothing more will become durable; set and rung likewise. What `durable` says after this stays so.
+    pub failed: AtomicCell<bool>,
+    /// What is refused for want of space.
+    pub shut: AtomicCell<Shut>,
+    /// The records up to this ticket are applied: a snapshot that is begun now has them.
+    pub applied: CachePadded<AtomicCell<u64>>,
+    /// How many removals of test data its shard has asked all owners for (the admin's), or has done (an owner).
+    pub purges: AtomicCell<u64>,
+}
+
+/// What the journal takes, by the space that it has left.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Default, Debug)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Shut {
+    #[default]
+    Open,
+    /// No scan: what is left is kept for other records.
+    ToScans,
+    ToAll,
 }
 
 /// Why a record was not taken: nothing of it will be written.
@@ -35,7 +51,7 @@ pub enum Refused {
     Space,
 }
 
-#[allow(missing_docs, reason = "where the name says it")]
+#[allow(missing_docs, reason = "the name says it")]
 impl Lane {
     pub fn new() -> Arc<Lane> {
         Lane::of(JOURNAL_LANE_RECORDS_MAX)
@@ -45,56 +61,17 @@ impl Lane {
         Arc::new(Lane {
             queue: ArrayQueue::new(records),
             durable: CachePadded::default(),
-            failed: AtomicBool::new(false),
-            shut: AtomicBool::new(false),
-            shut_to_scans: AtomicBool::new(false),
+            failed: AtomicCell::default(),
+            shut: AtomicCell::default(),
             applied: CachePadded::default(),
-            purges: AtomicU64::new(0),
+            purges: AtomicCell::default(),
         })
-    }
-
-    /// The next record to write, as [`Record::encode`] made it. For the journal's thread.
-    pub fn take(&self) -> Option<Box<[u8]>> {
-        self.queue.pop()
-    }
-
-    pub fn depth(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// So many records of this lane, from its first on, are on disk. For the journal's thread, which then rings.
-    pub fn set_durable(&self, records: u64) {
-        self.durable.store(records, Ordering::Release);
-    }
-
-    /// Nothing more will become durable. For the journal's thread, which then rings the shard's bell.
-    pub fn set_failed(&self) {
-        self.failed.store(true, Ordering::Release);
-    }
-
-    /// Whether new records are refused, for want of space: scans, and all of them.
-    pub fn set_shut(&self, scans: bool, all: bool) {
-        self.shut_to_scans.store(scans, Ordering::Relaxed);
-        self.shut.store(all, Ordering::Relaxed);
-    }
-
-    pub fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
-    }
-
-    pub fn applied(&self) -> u64 {
-        self.applied.load(Ordering::Acquire)
-    }
-
-    /// How many removals of test data its shard has asked all owners for (the admin's), or has done (an owner).
-    pub fn purges(&self) -> u64 {
-        self.purges.load(Ordering::Acquire)
     }
 }
 
 /// A shard's end of its lane.
+#[allow(missing_docs, reason = "the name says it")]
 pub struct Port {
-    /// It tells what is durable.
     pub lane: Arc<Lane>,
     appended: u64,
     rung: bool,
@@ -107,19 +84,15 @@ impl Port {
         Port { lane, appended: 0, rung: false, closed: false }
     }
 
-    /// Hands a record to the journal. Returns its ticket: it is on disk once [`durable`](Lane::durable) has reached it.
+    /// Hands a record to the journal. Returns its ticket: it is on disk once [`Lane::durable`] has reached it.
     pub fn append(&mut self, record: &Record<'_>) -> Result<u64, Refused> {
-        if self.is_failed() {
-            return Err(Refused::Failed);
+        let least = if matches!(record, Record::Scan { .. }) { Shut::ToScans } else { Shut::ToAll };
+        match self.lane.shut.load() {
+            _ if self.lane.failed.load() => return Err(Refused::Failed),
+            _ if self.closed => return Err(Refused::Full),
+            shut if shut >= least => return Err(Refused::Space),
+            _ => self.lane.queue.push(record.encode()).map_err(|_| Refused::Full)?,
         }
-        let (scans, all) = self.is_shut();
-        if self.closed {
-            return Err(Refused::Full);
-        }
-        if all || (scans && matches!(record, Record::Scan { .. })) {
-            return Err(Refused::Space);
-        }
-        self.lane.queue.push(record.encode()).map_err(|_| Refused::Full)?;
         self.appended += 1;
         self.rung = true;
         Ok(self.appended)
@@ -128,25 +101,6 @@ impl Port {
     /// Takes nothing from here on, as if the lane were full: another process is about to take the journal up.
     pub fn close(&mut self) {
         self.closed = true;
-    }
-
-    /// The records up to this ticket are applied: a snapshot that is begun now has them.
-    pub fn set_applied(&self, ticket: u64) {
-        self.lane.applied.store(ticket, Ordering::Release);
-    }
-
-    pub fn set_purges(&self, purges: u64) {
-        self.lane.purges.store(purges, Ordering::Release);
-    }
-
-    /// Whether the journal has stopped for good; what [`durable`](Lane::durable) says after this stays so.
-    pub fn is_failed(&self) -> bool {
-        self.lane.failed.load(Ordering::Acquire)
-    }
-
-    /// Whether no scan is taken, as what is left is kept for other records, and whether nothing is, for want of space.
-    pub fn is_shut(&self) -> (bool, bool) {
-        (self.lane.shut_to_scans.load(Ordering::Relaxed), self.lane.shut.load(Ordering::Relaxed))
     }
 
     /// Whether the journal's thread must be woken: something was appended since this was last asked.
@@ -171,13 +125,13 @@ mod tests {
             assert_eq!(port.append(&record()), Ok(ticket));
         }
         assert_eq!(port.append(&record()), Err(Refused::Full));
-        assert_eq!(lane.depth(), JOURNAL_LANE_RECORDS_MAX);
+        assert_eq!(lane.queue.len(), JOURNAL_LANE_RECORDS_MAX);
         assert!(port.poll_bell() && !port.poll_bell());
-        lane.take().unwrap();
+        lane.queue.pop().unwrap();
         assert_eq!(port.append(&record()), Ok(JOURNAL_LANE_RECORDS_MAX as u64 + 1));
-        lane.set_durable(1);
-        lane.set_failed();
-        assert_eq!((port.append(&record()), port.lane.durable()), (Err(Refused::Failed), 1));
+        lane.durable.store(1);
+        lane.failed.store(true);
+        assert_eq!((port.append(&record()), port.lane.durable.load()), (Err(Refused::Failed), 1));
     }
 
     #[test]
@@ -185,6 +139,6 @@ mod tests {
         let lane = Lane::new();
         let mut port = Port::new(lane.clone());
         port.close();
-        assert_eq!((port.append(&record()), lane.depth()), (Err(Refused::Full), 0));
+        assert_eq!((port.append(&record()), lane.queue.len()), (Err(Refused::Full), 0));
     }
 }

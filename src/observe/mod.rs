@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{Arguments, Write};
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use bytes::Bytes;
+use crossbeam::atomic::AtomicCell;
 use crossbeam::utils::CachePadded;
 use procfs::net::DeviceStatus;
 use procfs::process::Process;
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use strum::VariantArray;
 
 use crate::admission::{Refuser, Shared};
-use crate::journal;
+use crate::journal::{self, Shut};
 use crate::registry::table::Table;
 use crate::service::counters::{COUNTS, Counter, Counters, EndReason, RESULTS};
 use crate::service::{Overview, Route};
@@ -28,17 +27,16 @@ use crate::words::Now;
 pub struct Folding {
     pub journal: Arc<journal::Counters>,
     /// Snapshots written.
-    pub folds: AtomicU64,
+    pub folds: AtomicCell<u64>,
     /// Attempts that came to nothing.
-    pub failures: AtomicU64,
+    pub failures: AtomicCell<u64>,
     /// The last record that the snapshot is known to have.
-    pub folded_to: AtomicU64,
+    pub folded_to: AtomicCell<u64>,
     /// When the snapshot was made.
-    pub snapshot_unix_ms: AtomicU64,
-    pub disk_bytes: AtomicU64,
-    /// Writes are refused for want of space; or scans alone are.
-    pub shut: AtomicBool,
-    pub shut_to_scans: AtomicBool,
+    pub snapshot_unix_ms: AtomicCell<u64>,
+    pub disk_bytes: AtomicCell<u64>,
+    /// What is refused for want of space.
+    pub shut: AtomicCell<Shut>,
 }
 
 /// What one process shows of itself.
@@ -51,9 +49,9 @@ pub struct Observer {
     pub driver: &'static str,
     pub started_unix_ms: u64,
     /// Of the certificate that ends first; 0 without TLS.
-    pub certificate_expires_unix_s: Arc<AtomicU64>,
-    pub reloads_refused: Arc<AtomicU64>,
-    pub shards_heard_unix_s: AtomicU64,
+    pub certificate_expires_unix_s: Arc<AtomicCell<u64>>,
+    pub reloads_refused: Arc<AtomicCell<u64>>,
+    pub shards_heard_unix_s: AtomicCell<u64>,
     pub shared: Arc<Shared>,
     /// The interface that the public listener sends through.
     pub interface: String,
@@ -101,9 +99,9 @@ const FIGURES: [Figure; 43] = [
     ("journal_folds_total", "Snapshots written.", |all, _| of(&all.folding.folds)),
     ("journal_fold_failures_total", "Snapshots that failed.", |all, _| of(&all.folding.failures)),
     ("journal_disk_bytes", "The journal's files.", |all, _| of(&all.folding.disk_bytes)),
-    ("journal_full", "1 while writes are refused: journal.disk_bytes_max.", |all, _| is(&all.folding.shut)),
-    ("journal_full_for_scans", "1 while scans are refused.", |all, _| is(&all.folding.shut_to_scans)),
-    ("journal_failed", "1 once a write or a sync has failed.", |all, _| is(&all.journal().failed)),
+    ("journal_full", "1 while writes are refused: journal.disk_bytes_max.", |all, _| all.is_shut(Shut::ToAll)),
+    ("journal_full_for_scans", "1 while scans are refused.", |all, _| all.is_shut(Shut::ToScans)),
+    ("journal_failed", "1 once a write or a sync has failed.", |all, _| all.journal().failed.load().into()),
     ("journal_waiting_seconds", "How long the oldest record not on disk has waited.", Observer::waited_s),
     ("snapshot_unix_seconds", "When the last one was made.", |all, _| of(&all.folding.snapshot_unix_ms) / 1e3),
     ("reloads_refused_total", "SIGHUPs that changed nothing.", |all, _| of(&all.reloads_refused)),
@@ -119,17 +117,17 @@ const FIGURES: [Figure; 43] = [
     ("process_clock_seconds", "The process's clock, since 1970.", |_, now| now.unix_ms as f64 / 1e3),
 ];
 
-fn of(figure: &AtomicU64) -> f64 {
-    figure.load(Relaxed) as f64
-}
-
-fn is(state: &AtomicBool) -> f64 {
-    f64::from(state.load(Relaxed))
+fn of(figure: &AtomicCell<u64>) -> f64 {
+    figure.load() as f64
 }
 
 impl Observer {
     fn journal(&self) -> &journal::Counters {
         &self.folding.journal
+    }
+
+    fn is_shut(&self, least: Shut) -> f64 {
+        f64::from(self.folding.shut.load() >= least)
     }
 
     /// How long the oldest record that is not on disk has waited. The clocks of shards begin at the start of each.

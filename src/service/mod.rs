@@ -52,7 +52,7 @@ use crate::http::field::Field;
 use crate::http::head::{Head, Method, Scheme};
 use crate::http::negotiate::{self, ByteRange};
 use crate::http::tls::Server;
-use crate::journal::Port;
+use crate::journal::{Port, Shut};
 use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX, USED_ASSERTIONS_MAX};
 use crate::registry::table::Table;
 use crate::words::{Now, ResidentNumber};
@@ -519,8 +519,8 @@ impl Service {
 
     fn ready(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
         let is_admin = self.parts.role == Role::Admin;
-        let amiss = match (self.draining, self.writes.port.is_failed()) {
-            _ if !is_admin && (self.draining || self.writes.port.is_failed()) => Some(problem::NOT_READY),
+        let amiss = match (self.draining, self.writes.port.lane.failed.load()) {
+            _ if !is_admin && (self.draining || self.writes.port.lane.failed.load()) => Some(problem::NOT_READY),
             (true, _) => Some(problem::DRAINING),
             (false, true) => Some(problem::JOURNAL_FAILED),
             (false, false) => None,
@@ -543,12 +543,12 @@ impl Service {
             (None, Some(_)) => "ok, by the demo's numbers",
             (None, None) => "not configured",
         };
-        let failed = self.writes.port.is_failed();
-        let journal = match self.writes.port.is_shut() {
+        let failed = self.writes.port.lane.failed.load();
+        let journal = match self.writes.port.lane.shut.load() {
             _ if failed => "failed: writes are refused until a restart",
-            (_, true) => "full: writes are refused until there is space",
-            (true, false) => "nearly full: scans are refused until there is space",
-            (false, false) => "ok",
+            Shut::ToAll => "full: writes are refused until there is space",
+            Shut::ToScans => "nearly full: scans are refused until there is space",
+            Shut::Open => "ok",
         };
         let serving = if self.draining { "draining" } else { "ok" };
         let ready = if self.draining || failed { "not ready" } else { "ready" };

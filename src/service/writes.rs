@@ -385,7 +385,7 @@ impl Service {
             return None;
         }
         self.writes.hold_test_until_ms = 0;
-        self.writes.port.set_purges(self.writes.purges);
+        self.writes.port.lane.purges.store(self.writes.purges);
         Some((asker, Answer::Purged(purged as u64)))
     }
 
@@ -403,8 +403,8 @@ impl Service {
     pub fn poll_durable(&mut self) -> Option<(Asker, Due)> {
         let next = self.writes.waiting.front()?;
         // What was durable before the failure is told before it.
-        let failed = self.writes.port.is_failed();
-        let durable = next.ticket <= self.writes.port.lane.durable();
+        let failed = self.writes.port.lane.failed.load();
+        let durable = next.ticket <= self.writes.port.lane.durable.load();
         if !durable && !failed {
             return None;
         }
@@ -415,7 +415,7 @@ impl Service {
             return Some((asker, Due::Answer(self.give_up(then))));
         }
         let due = self.apply(then);
-        self.writes.port.set_applied(ticket);
+        self.writes.port.lane.applied.store(ticket);
         Some((asker, due))
     }
 
@@ -452,7 +452,7 @@ impl Service {
             }
             Then::Purge => {
                 self.writes.purges += 1;
-                self.writes.port.set_purges(self.writes.purges);
+                self.writes.port.lane.purges.store(self.writes.purges);
                 return Due::Ask(Ask::PurgeTest);
             }
         })

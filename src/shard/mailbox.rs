@@ -3,9 +3,9 @@
 //! A sender never waits: a full queue is an answer (503). The shard collects whose bell the driver must ring.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
+use crossbeam::atomic::AtomicCell;
 use crossbeam::queue::ArrayQueue;
 
 use super::ConnectionId;
@@ -50,13 +50,13 @@ pub struct Mailbox {
     /// One bit a shard: something was put into its queue since its bell was last rung.
     rung: Vec<bool>,
     /// Which shards have no connection left and take no more; only written while they drain.
-    done: Arc<[AtomicBool]>,
+    done: Arc<[AtomicCell<bool>]>,
 }
 
 impl Mailbox {
     /// The mailboxes of all the shards whose inboxes these are, in their order.
     pub fn all(inboxes: &[Arc<Inbox>]) -> Vec<Mailbox> {
-        let done: Arc<[AtomicBool]> = inboxes.iter().map(|_| AtomicBool::new(false)).collect();
+        let done: Arc<[AtomicCell<bool>]> = inboxes.iter().map(|_| AtomicCell::new(false)).collect();
         let mailbox =
             |own| Mailbox { own, inboxes: inboxes.to_vec(), rung: vec![false; inboxes.len()], done: done.clone() };
         (0..inboxes.len()).map(mailbox).collect()
@@ -84,12 +84,12 @@ impl Mailbox {
 
     /// Notes whether this shard is done, and says whether all are: as long as one is not, it may still ask any other.
     pub(super) fn all_done(&self, own_done: bool) -> bool {
-        self.done[self.own].store(own_done, Ordering::Release);
-        self.done.iter().all(|done| done.load(Ordering::Acquire))
+        self.done[self.own].store(own_done);
+        self.done.iter().all(|done| done.load())
     }
 
     pub(super) fn others_done(&self) -> bool {
-        self.done.iter().enumerate().all(|(shard, done)| shard == self.own || done.load(Ordering::Acquire))
+        self.done.iter().enumerate().all(|(shard, done)| shard == self.own || done.load())
     }
 
     pub(super) fn poll_bell(&mut self) -> Option<usize> {

@@ -38,7 +38,7 @@ impl sim::Disk for Disk {
     fn is_ready(&self, now: Now) -> bool {
         match self.sync_at_us {
             Some(at_us) => now.mono_us >= at_us,
-            None => self.lanes.iter().any(|lane| lane.depth() > 0),
+            None => self.lanes.iter().any(|lane| !lane.queue.is_empty()),
         }
     }
 
@@ -46,16 +46,16 @@ impl sim::Disk for Disk {
     fn step(&mut self, now: Now, random: &mut fastrand::Rng) -> bool {
         if self.sync_at_us.take().is_none() {
             for (lane, taken) in self.lanes.iter().zip(&mut self.taken) {
-                taken.extend(std::iter::from_fn(|| lane.take()));
+                taken.extend(std::iter::from_fn(|| lane.queue.pop()));
                 if self.lies {
-                    lane.set_durable(taken.len() as u64);
+                    lane.durable.store(taken.len() as u64);
                 }
             }
             self.sync_at_us = Some(now.mono_us + random.u64(0..=self.sync_ms_max * 1_000));
             return self.lies;
         }
         if self.log.len() >= self.fails_after {
-            self.lanes.iter().for_each(|lane| lane.set_failed());
+            self.lanes.iter().for_each(|lane| lane.failed.store(true));
             // What comes later is taken and never synced.
             self.sync_at_us = Some(u64::MAX);
             return true;
@@ -63,7 +63,7 @@ impl sim::Disk for Disk {
         for (number, taken) in self.taken.iter().enumerate() {
             self.log.extend(taken[self.synced[number]..].iter().map(|record| (number, record.clone())));
             self.synced[number] = taken.len();
-            self.lanes[number].set_durable(taken.len() as u64);
+            self.lanes[number].durable.store(taken.len() as u64);
         }
         true
     }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::atomic::Ordering;
 
 use super::disk::{Disk, SNAPSHOT, Survival};
 use super::machine::{Broken, Fault, Folded, Found, History, LANES, Machine, check, check_removed, removals};
@@ -28,7 +27,7 @@ fn crash_twice(disk: &Disk, history: &History, rule: Survival, seed: u64) -> Res
     (0..random.u64(..12)).for_each(|_| {
         next.step(&mut |_, _| {});
     });
-    if next.counters.segments.load(Ordering::Relaxed) > 0 {
+    if next.counters.segments.load() > 0 {
         // From here on all that was found, and applied, must stay.
         next.history.acknowledged = found.counts;
     }
@@ -155,17 +154,17 @@ impl Segments for &InUse<'_> {
 
 /// Has the current segment ended, and all before it written anew.
 fn forget(mut in_use: &InUse<'_>, counters: &Counters) -> io::Result<()> {
-    let durable_to = counters.durable_to.load(Ordering::Relaxed);
-    counters.sealing.store(true, Ordering::Relaxed);
+    let durable_to = counters.durable_to.load();
+    counters.sealing.store(true);
     let mut steps = 0;
-    while counters.sealed_to.load(Ordering::Relaxed) <= durable_to {
+    while counters.sealed_to.load() <= durable_to {
         steps += 1;
         if steps > 1_000 {
             return Err(io::ErrorKind::TimedOut.into());
         }
         in_use.machine.borrow_mut().step(&mut **in_use.at.borrow_mut());
     }
-    let damaged = rewrite::forget_test_data(&mut in_use, counters.sealed_to.load(Ordering::Relaxed))?;
+    let damaged = rewrite::forget_test_data(&mut in_use, counters.sealed_to.load())?;
     let broken = in_use.machine.borrow().broken;
     assert!(damaged.is_empty() || broken != Broken::Nothing, "{damaged:?}");
     Ok(())
@@ -177,7 +176,7 @@ fn fold(machine: &mut Machine, followed: &mut u64, at: At<'_>) -> io::Result<()>
     let until_unix_ms = if machine.random.u8(..4) == 0 { 0 } else { u64::MAX };
     let in_use = InUse { machine: RefCell::new(machine), at: RefCell::new(at) };
     let settled = || {
-        let (to, counts) = (counters.durable_to.load(Ordering::Relaxed), in_use.machine.borrow().history.acknowledged);
+        let (to, counts) = (counters.durable_to.load(), in_use.machine.borrow().history.acknowledged);
         Folded { to, counts }
     };
     let mut folded = settled();
@@ -257,7 +256,7 @@ fn a_removal_leaves_no_bytes_behind_the_end_of_a_segment() {
     // Killed, and once more before what was written again is cut off the segment before.
     let mut machine = after_kill(&machine, Survival::Killed);
     let mut disks = Vec::new();
-    while machine.counters.segments.load(Ordering::Relaxed) == 0 {
+    while machine.counters.segments.load() == 0 {
         disks.clear();
         machine.step(&mut |disk, _| disks.push(disk.clone()));
     }
@@ -368,7 +367,7 @@ fn all_sequences_of_three_operations_lose_nothing() {
                         while machine.step(&mut at) {}
                     }
                     Seal => {
-                        machine.counters.sealing.store(true, Ordering::Relaxed);
+                        machine.counters.sealing.store(true);
                         while machine.step(&mut at) {}
                     }
                     Restart => {

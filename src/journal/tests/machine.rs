@@ -6,7 +6,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use super::disk::{Disk, HEAD, SNAPSHOT};
@@ -219,19 +218,19 @@ impl Machine {
     /// What the shards learn from their lanes.
     fn hear(&mut self) {
         for (lane, port) in self.ports.iter().enumerate() {
-            if port.lane.durable() > 0 {
-                self.history.acknowledged[lane] = self.history.base[lane] + port.lane.durable();
+            if port.lane.durable.load() > 0 {
+                self.history.acknowledged[lane] = self.history.base[lane] + port.lane.durable.load();
             }
         }
     }
 
     pub fn has_failed(&self) -> bool {
-        self.counters.failed.load(Ordering::Relaxed)
+        self.counters.failed.load()
     }
 
     /// Runs until nothing is left to do.
     pub fn finish(&mut self, boundary: &mut dyn FnMut(&Disk, &History)) {
-        self.counters.stopping.store(true, Ordering::Relaxed);
+        self.counters.stopping.store(true);
         self.rung = true;
         while self.step(boundary) {}
     }

@@ -43,15 +43,15 @@ fn run(folder: &Path, writer: &Writer, end: End, from: u64) {
         }
     }
     let began = Instant::now();
-    while ports.iter().any(|port| port.lane.durable() < RECORDS / 2) {
+    while ports.iter().any(|port| port.lane.durable.load() < RECORDS / 2) {
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", handle.counters.clone());
         std::thread::sleep(Duration::from_millis(1));
     }
     let counters = handle.counters.clone();
     assert!(handle.stop(Instant::now() + Duration::from_secs(60)));
     assert!(rung.load(Ordering::Relaxed) > 0);
-    assert_eq!(counters.records.load(Ordering::Relaxed), RECORDS);
-    assert!(!counters.failed.load(Ordering::Relaxed));
+    assert_eq!(counters.records.load(), RECORDS);
+    assert!(!counters.failed.load());
 }
 
 fn read(folder: &Path) -> (Vec<u64>, End) {

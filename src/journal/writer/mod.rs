@@ -8,7 +8,6 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -108,7 +107,7 @@ impl Handle {
     /// Writes and syncs what lies in the lanes, and ends the thread. To be called when nobody appends any more. `false`:
     /// the disk has not let it come to its end by `deadline`, and it may never.
     pub fn stop(&self, deadline: Instant) -> bool {
-        self.counters.stopping.store(true, Ordering::Release);
+        self.counters.stopping.store(true);
         self.thread.thread().unpark();
         while !self.thread.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
@@ -201,9 +200,9 @@ impl<F: File> Files for Disk<F> {
         let began = Instant::now();
         let result = self.file(target)?.sync().await;
         let (counters, us) = (&self.counters, began.elapsed().as_micros() as u64);
-        counters.syncs.fetch_add(1, Ordering::Relaxed);
-        counters.sync_us.fetch_add(us, Ordering::Relaxed);
-        counters.sync_us_max.fetch_max(us, Ordering::Relaxed);
+        counters.syncs.fetch_add(1);
+        counters.sync_us.fetch_add(us);
+        counters.sync_us_max.fetch_max(us);
         result
     }
 
@@ -276,7 +275,7 @@ mod tests {
         while taken < 20_000 {
             // Were a ring lost with a record in the lane, this would be the end of it.
             assert!(!done(disk.wait(Some(600_000), &log)));
-            while lane.take().is_some() {
+            while lane.queue.pop().is_some() {
                 taken += 1;
             }
         }
