@@ -53,7 +53,7 @@ use crate::http::head::{Head, Method, Scheme};
 use crate::http::negotiate::{self, ByteRange};
 use crate::http::tls::Server;
 use crate::journal::{Port, Shut};
-use crate::limits::{ANSWER_MS_MAX, BODY_BYTES_MAX, PURGE_MS_MAX, SCAN_RECORD_MS_MAX, USED_ASSERTIONS_MAX};
+use crate::limits::{BODY_BYTES_MAX, USED_ASSERTIONS_MAX};
 use crate::registry::table::Table;
 use crate::words::{Now, ResidentNumber};
 use ahead::{Ahead, Expected};
@@ -105,43 +105,32 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Errors: why what was asked was not done.
+    fn done(&self) -> Result<(), Problem> {
+        if matches!(self, Answer::Done) { Ok(()) } else { Err(self.problem()) }
+    }
+
     /// Why what was asked was not done.
     fn problem(&self) -> Problem {
         if let Answer::Refused(problem) = self { *problem } else { problem::BUSY }
     }
 }
 
-/// A request that waits for an [`Answer`], reduced to what its own answer will need.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Pending {
-    SignIn {
-        resident: ResidentNumber,
-        /// The cookie may be marked `Secure`.
-        secure: bool,
-    },
-    SignOut {
-        /// As the cookie was set.
-        secure: bool,
-    },
-    Lookup {
-        resident: ResidentNumber,
-        /// Known where the ID number was given.
-        check: Option<u64>,
-    },
-    /// With what is told of the code.
-    Verify(String),
-    Purge(Arc<str>, operations::Purge),
+/// A request that waits for an [`Answer`], and how it goes on then.
+pub struct Pending {
+    route: Route,
+    /// How long the answer is waited for, in milliseconds.
+    pub wait_ms_max: u64,
+    resume: Box<dyn FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Result<Outcome, Problem>>,
 }
 
 impl Pending {
-    /// How long its answer is waited for, in milliseconds.
-    pub fn wait_ms_max(&self) -> u64 {
-        match self {
-            Pending::Verify(_) => SCAN_RECORD_MS_MAX,
-            Pending::Purge(..) => PURGE_MS_MAX,
-            _ => ANSWER_MS_MAX,
-        }
+    fn new(
+        route: Route,
+        wait_ms_max: u64,
+        resume: impl FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Result<Outcome, Problem> + 'static,
+    ) -> Pending {
+        Pending { route, wait_ms_max, resume: Box::new(resume) }
     }
 }
 
@@ -449,14 +438,8 @@ impl Service {
 
     /// Goes on with a request that waited.
     pub fn resume(&mut self, pending: Pending, answer: Answer, reply: &mut Reply<'_>) -> Outcome {
-        let (route, resumed) = match pending {
-            Pending::SignIn { resident, secure } => (Route::Session, self.signed_in(resident, secure, &answer, reply)),
-            Pending::SignOut { secure } => (Route::Session, self.signed_out(secure, &answer, reply)),
-            Pending::Verify(told) => (Route::ScanVerify, Ok(self.verified(&told, &answer, reply))),
-            Pending::Lookup { resident, check } => (Route::Lookup, self.looked_up(resident, check, &answer, reply)),
-            Pending::Purge(author, step) => (Route::TestData, self.purged(author, step, &answer, reply)),
-        };
-        self.conclude(route, resumed, reply)
+        let resumed = (pending.resume)(self, answer, reply);
+        self.conclude(pending.route, resumed, reply)
     }
 
     /// Answers what could not be read as a request.

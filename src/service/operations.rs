@@ -11,22 +11,11 @@ use bytes::Bytes;
 use super::callers::Scope;
 use super::problem::{self, Problem};
 use super::writes::{Asker, NOBODY, Then};
-use super::{Answer, Ask, Outcome, Pending, Reply, Service};
+use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::journal::Record;
-use crate::limits::{AUDIT_ENTRIES_DEFAULT, AUDIT_ENTRIES_MAX};
-
-/// How far the removal of test data is.
-#[derive(Clone, Debug)]
-pub enum Purge {
-    /// The call is being written down.
-    Audited,
-    /// So many owners have yet to settle the writes of test residents that they took before.
-    Held(usize),
-    /// The removal is being written down; then so many owners have yet to do it, and so many residents are gone.
-    Done(usize, u64),
-}
+use crate::limits::{AUDIT_ENTRIES_DEFAULT, AUDIT_ENTRIES_MAX, PURGE_MS_MAX};
 
 impl Service {
     /// Carries out a write for its caller, who must have the scope; a refusal is noted.
@@ -60,36 +49,34 @@ impl Service {
         let action = "DELETE /admin/test-data";
         self.for_caller(head, reply, action, |service, author| {
             service.write_audit(reply.now, reply.asker, author, action, "")?;
-            Ok(Outcome::Wait(Pending::Purge(author.clone(), Purge::Audited)))
+            let author = author.clone();
+            Ok(Outcome::Wait(Pending::new(Route::TestData, PURGE_MS_MAX, move |service, answer, _| {
+                answer.done()?;
+                Ok(Outcome::Ask(Ask::HoldTest, held(author, service.parts.shards)))
+            })))
         })
     }
+}
 
-    /// One step after the other: were a test resident's write still on its way when the removal is written down, it
-    /// would be gone after a restart and here until then.
-    pub(super) fn purged(
-        &mut self,
-        author: Arc<str>,
-        step: Purge,
-        answer: &Answer,
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
-        let shards = self.parts.shards;
-        let next = match (step, answer) {
-            (Purge::Audited, Answer::Done) => {
-                return Ok(Outcome::Ask(Ask::HoldTest, Pending::Purge(author, Purge::Held(shards))));
-            }
-            (Purge::Held(left @ 2..), Answer::Done) => Purge::Held(left - 1),
-            (Purge::Held(_), Answer::Done) => {
-                let record = Record::PurgeTest { at_ms: reply.now.unix_ms, author: &author };
-                self.write(reply.now, reply.asker, &record, Then::Purge)?;
-                Purge::Done(shards, 0)
-            }
-            (Purge::Done(left @ 2.., residents), Answer::Purged(more)) => Purge::Done(left - 1, residents + more),
-            (Purge::Done(_, residents), Answer::Purged(more)) => {
-                return Ok(reply.json(&format!(r#"{{"residents":{}}}"#, residents + more)));
-            }
-            _ => return Err(answer.problem()),
-        };
-        Ok(Outcome::Wait(Pending::Purge(author, next)))
-    }
+/// So many owners have yet to settle the writes of test residents that they took before: were one still on its way when
+/// the removal is written down, it would be gone after a restart and here until then.
+fn held(author: Arc<str>, owners: usize) -> Pending {
+    Pending::new(Route::TestData, PURGE_MS_MAX, move |service, answer, reply| {
+        answer.done()?;
+        if owners > 1 {
+            return Ok(Outcome::Wait(held(author, owners - 1)));
+        }
+        let record = Record::PurgeTest { at_ms: reply.now.unix_ms, author: &author };
+        service.write(reply.now, reply.asker, &record, Then::Purge)?;
+        Ok(Outcome::Wait(purged(service.parts.shards, 0)))
+    })
+}
+
+/// The removal is being written down; then so many owners have yet to do it, and so many residents are gone.
+fn purged(owners: usize, before: u64) -> Pending {
+    Pending::new(Route::TestData, PURGE_MS_MAX, move |_, answer, reply| match answer {
+        Answer::Purged(residents) if owners > 1 => Ok(Outcome::Wait(purged(owners - 1, before + residents))),
+        Answer::Purged(residents) => Ok(reply.json(&format!(r#"{{"residents":{}}}"#, before + residents))),
+        _ => Err(answer.problem()),
+    })
 }

@@ -11,9 +11,9 @@ use serde::de::IgnoredAny;
 use super::callers::hex;
 use super::problem::{self, Problem};
 use super::writes::{Change, StatusWrite};
-use super::{Answer, Ask, Outcome, Pending, Reply, Service};
+use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
-use crate::limits::{JOURNAL_TEXT_BYTES_MAX, VERSION_AHEAD_MS_MAX};
+use crate::limits::{ANSWER_MS_MAX, JOURNAL_TEXT_BYTES_MAX, VERSION_AHEAD_MS_MAX};
 use crate::registry::id_number::IdNumber;
 use crate::words::{Now, ResidentNumber, Status};
 
@@ -111,22 +111,24 @@ impl Service {
             let (resident, check) = named.map_err(|problem| *problem)?;
             let detail = format!("{:016x}", resident.0);
             service.write_audit(reply.now, reply.asker, author, action, &detail)?;
-            Ok(Outcome::Wait(Pending::Lookup { resident, check }))
+            Ok(Outcome::Wait(Pending::new(Route::Lookup, ANSWER_MS_MAX, move |_, answer, _| {
+                answer.done()?;
+                let told = Pending::new(Route::Lookup, ANSWER_MS_MAX, move |service, answer, reply| {
+                    service.looked_up(resident, check, &answer, reply)
+                });
+                Ok(Outcome::Ask(Ask::History(resident), told))
+            })))
         })
     }
 
-    pub(super) fn looked_up(
+    fn looked_up(
         &mut self,
         resident: ResidentNumber,
         check: Option<u64>,
         answer: &Answer,
         reply: &mut Reply<'_>,
     ) -> Result<Outcome, Problem> {
-        let history = match answer {
-            Answer::Done => return Ok(Outcome::Ask(Ask::History(resident), Pending::Lookup { resident, check })),
-            Answer::History(history) => history,
-            _ => return Err(answer.problem()),
-        };
+        let Answer::History(history) = answer else { return Err(answer.problem()) };
         let known = self.parts.registry.read(resident).filter(|known| check.is_none_or(|check| check == known.check));
         let record = known.ok_or(problem::UNKNOWN_RESIDENT)?;
         let document = serde_json::json!({

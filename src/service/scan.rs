@@ -15,14 +15,14 @@ use super::device::Kind;
 use super::problem::{self, Problem};
 use super::residents::is_keepable;
 use super::writes::{LineResult, Then};
-use super::{Answer, Outcome, Pending, Reply, Service};
+use super::{Answer, Outcome, Pending, Reply, Route, Service};
 use crate::admission::rate::Caller;
 use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
 use crate::http::field::Field;
 use crate::http::head::Head;
 use crate::journal::Record;
-use crate::limits::{SCAN_UNIX_MS_MIN, VERSION_AHEAD_MS_MAX};
+use crate::limits::{SCAN_RECORD_MS_MAX, SCAN_UNIX_MS_MIN, VERSION_AHEAD_MS_MAX};
 use crate::registry::table::Record as Resident;
 use crate::words::{Now, Status};
 
@@ -125,7 +125,11 @@ impl Service {
         };
         // Behind a disk that hangs every verdict would wait as long as the first one, for nothing.
         if !self.writes.is_late(now) && self.write(now, reply.asker, &record, Then::Answer).is_ok() {
-            return Ok(Outcome::Wait(Pending::Verify(told)));
+            return Ok(Outcome::Wait(Pending::new(
+                Route::ScanVerify,
+                SCAN_RECORD_MS_MAX,
+                move |service, answer, reply| Ok(service.verified(&told, &answer, reply)),
+            )));
         }
         Ok(self.verified(&told, &Answer::Refused(problem::BUSY), reply))
     }
@@ -137,7 +141,7 @@ impl Service {
     }
 
     /// Answers what is `told` of a code, and whether it is written down.
-    pub(super) fn verified(&self, told: &str, answer: &Answer, reply: &mut Reply<'_>) -> Outcome {
+    fn verified(&self, told: &str, answer: &Answer, reply: &mut Reply<'_>) -> Outcome {
         let recorded = matches!(answer, Answer::Done);
         self.parts.counters.scans_unrecorded.add(u64::from(!recorded));
         let told = format!("{told}{recorded}}}");

@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use super::problem::{self, Problem};
 use super::session::{self, Session};
-use super::{Answer, Ask, Outcome, Pending, Reply, Service};
+use super::{Ask, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::{Head, Method};
+use crate::limits::ANSWER_MS_MAX;
 use crate::registry::demo;
 use crate::registry::id_number::IdNumber;
 use crate::words::{Now, ResidentNumber};
@@ -36,7 +37,13 @@ impl Service {
                 let sign_in = verifier.verify(&assertion, reply.now, self.parts.settings.started_unix_ms)?;
                 let resident = self.known(&sign_in.id_number)?;
                 let ask = Ask::UseAssertion { once: sign_in.once, expires_unix_s: sign_in.expires_unix_s };
-                Ok(Outcome::Ask(ask, Pending::SignIn { resident, secure }))
+                Ok(Outcome::Ask(
+                    ask,
+                    Pending::new(Route::Session, ANSWER_MS_MAX, move |service, answer, reply| {
+                        answer.done()?;
+                        service.signed_in(resident, secure, reply)
+                    }),
+                ))
             }
             SignInBody { assertion: None, demo_resident: Some(number) } => {
                 let residents = self.parts.settings.demo_residents.ok_or(problem::BODY_MALFORMED)?;
@@ -44,7 +51,7 @@ impl Service {
                     return Err(problem::UNKNOWN_RESIDENT);
                 }
                 let (resident, _) = self.parts.settings.hash_key.number(&demo::id_number(number));
-                self.signed_in(resident, secure, &Answer::Done, reply)
+                self.signed_in(resident, secure, reply)
             }
             _ => Err(problem::BODY_MALFORMED),
         }
@@ -58,17 +65,8 @@ impl Service {
         if known { Ok(resident) } else { Err(problem::UNKNOWN_RESIDENT) }
     }
 
-    pub(super) fn signed_in(
-        &self,
-        resident: ResidentNumber,
-        secure: bool,
-        answer: &Answer,
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
-        let record = match answer {
-            Answer::Done => self.parts.registry.read(resident).ok_or(problem::UNKNOWN_RESIDENT)?,
-            _ => return Err(answer.problem()),
-        };
+    fn signed_in(&self, resident: ResidentNumber, secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+        let record = self.parts.registry.read(resident).ok_or(problem::UNKNOWN_RESIDENT)?;
         let session_s = self.parts.settings.session_s;
         let expires_at = u32::try_from(reply.now.unix_s() + session_s).unwrap_or(u32::MAX);
         let session = Session { resident, number: record.session, expires_unix_s: expires_at };
@@ -85,13 +83,14 @@ impl Service {
     fn sign_out(&self, now: Now, head: &Head<'_>, secure: bool) -> Result<Outcome, Problem> {
         let (record, up_to) = self.signed_in_record(now, head)?;
         let ask = Ask::EndSessions { resident: record.resident, up_to };
-        Ok(Outcome::Ask(ask, Pending::SignOut { secure }))
-    }
-
-    pub(super) fn signed_out(&self, secure: bool, answer: &Answer, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
-        let Answer::Done = answer else { return Err(answer.problem()) };
-        reply.inline(204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
-        Ok(Outcome::Answered)
+        Ok(Outcome::Ask(
+            ask,
+            Pending::new(Route::Session, ANSWER_MS_MAX, move |_, answer, reply| {
+                answer.done()?;
+                reply.inline(204, &[("Set-Cookie", &cookie("", 0, secure))], b"");
+                Ok(Outcome::Answered)
+            }),
+        ))
     }
 }
 

@@ -415,7 +415,7 @@ impl Connection {
             }
             Outcome::Wait(pending) => pending,
         };
-        let deadline_ms = context.now.mono_ms() + pending.wait_ms_max();
+        let deadline_ms = context.now.mono_ms() + pending.wait_ms_max;
         self.waiting = Some(Waiting { pending, target, deadline_ms });
     }
 
