@@ -95,6 +95,12 @@ impl Buffers {
         }
     }
 
+    /// Takes what is behind so many bytes of the body off an output, to be sent next.
+    pub(super) fn split(&mut self, output: &mut Output, bytes: usize) -> Option<Box<Output>> {
+        let is_long = output.body.len() > bytes;
+        is_long.then(|| Box::new(Output { body: output.body.split_off(bytes), ..self.slot() }))
+    }
+
     pub(super) fn tail(&mut self) -> Vec<u8> {
         self.tails.pop().unwrap_or_default()
     }
@@ -164,7 +170,7 @@ pub(super) struct Connection {
     pub(super) reading_since_ms: Option<u64>,
     /// What counts as sent already, so that those who ask next find less room.
     pub(super) prepaid_bytes: usize,
-    /// What comes behind that which is being sent, or was: a long body goes out in pieces where there is a budget.
+    /// What comes behind that which is being sent, or was: a long body goes out in pieces where there is a budget, or TLS.
     pub(super) rest: Option<Box<Output>>,
     /// The peer said that it sends no more.
     pub(super) peer_done: bool,
@@ -364,6 +370,12 @@ impl Connection {
     #[inline]
     pub(super) fn ready_bytes(&self) -> usize {
         self.output.as_ref().map_or(0, |output| output.head.len() + output.body.len().min(EGRESS_PIECE_BYTES))
+    }
+
+    /// Whether a part of an answer was sent, and the next one is to be.
+    #[inline]
+    pub(super) fn has_rest(&self) -> bool {
+        self.sending.is_none() && self.rest.is_some()
     }
 
     pub(super) fn slot(&mut self, buffers: &mut Buffers) -> &mut Output {

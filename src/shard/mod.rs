@@ -150,7 +150,7 @@ impl Shard {
     /// A send has ended, all of it.
     pub fn handle_sent(&mut self, now: Now, id: ConnectionId, output: Output) {
         self.service.parts.counters.sent_bytes.add(output.bytes() as u64);
-        self.with(now, id, |connection, context| connection.handle_wire_sent(context, output));
+        self.with(now, id, |connection, context| connection.handle_sent(context, output));
         self.settle(now, id);
     }
 
@@ -184,10 +184,7 @@ impl Shard {
         let mut next =
             if connection.is_plain() { connection.poll(now) } else { connection.poll_wire(now, &mut self.buffers) };
         if is_bounded && let Next::Send(output) = &mut next {
-            if output.body.len() > EGRESS_PIECE_BYTES {
-                let body = output.body.split_off(EGRESS_PIECE_BYTES);
-                connection.rest = Some(Box::new(Output { body, ..self.buffers.slot() }));
-            }
+            connection.rest = self.buffers.split(output, EGRESS_PIECE_BYTES).or(connection.rest.take());
             let paid_bytes = connection.prepaid_bytes.min(output.bytes());
             connection.prepaid_bytes -= paid_bytes;
             admission.spend(now, output.bytes() - paid_bytes);

@@ -23,8 +23,6 @@ pub(super) struct Secure {
     session: Option<Box<Session>>,
     /// Sealed, and not on its way yet.
     wire: Option<Output>,
-    /// What is being sent, and how many of its bytes are sealed.
-    plain: Option<(Output, usize)>,
     /// What is left to do when all is sent.
     last: Option<Next>,
     client: Option<Arc<str>>,
@@ -32,7 +30,7 @@ pub(super) struct Secure {
 
 impl Secure {
     pub(super) fn new(server: Arc<Server>) -> Box<Secure> {
-        Box::new(Secure { server, session: None, wire: None, plain: None, last: None, client: None })
+        Box::new(Secure { server, session: None, wire: None, last: None, client: None })
     }
 
     /// Opens what came; whether it was the client's last, or an error that ends the connection.
@@ -67,38 +65,25 @@ impl Secure {
         Ok(received.ended)
     }
 
-    /// Seals what there is, up to a piece, and says what the driver is to do. Nothing is in flight.
+    /// Seals what is to be sent, up to a record's worth, and says what the driver is to do. Nothing is in flight.
     fn next(&mut self, connection: &mut Connection, now: Now, buffers: &mut Buffers) -> Next {
-        let mut next = Next::Wait;
-        if self.plain.is_none() && self.last.is_none() {
-            next = match connection.poll(now) {
-                Next::Send(output) => {
-                    self.plain = Some((output, 0));
-                    Next::Close
-                }
-                last @ (Next::ShutdownWrite | Next::Close) => {
-                    if let Some(session) = &mut self.session {
-                        session.seal(b"", &mut self.wire.get_or_insert_with(|| buffers.wire()).head);
-                    }
-                    self.last = Some(last);
-                    Next::Wait
-                }
-                next => next,
-            };
-        }
-        if let (Some((output, sealed)), Some(session)) = (&mut self.plain, &mut self.session) {
+        let mut next = if self.last.is_some() { Next::Wait } else { connection.poll(now) };
+        if let Next::Send(mut output) = next {
+            let body_bytes = TLS_RECORD_BYTES_MAX - output.head.len();
+            connection.rest = buffers.split(&mut output, body_bytes);
             let wire = self.wire.get_or_insert_with(|| buffers.wire());
-            let piece_end = output.bytes().min(*sealed + TLS_RECORD_BYTES_MAX);
-            while *sealed < piece_end {
-                let head = output.head.bytes().unwrap_or_default();
-                let rest = head.get(*sealed..).filter(|rest| !rest.is_empty());
-                let rest = rest.unwrap_or_else(|| &output.body[*sealed - head.len()..]);
-                let piece = &rest[..rest.len().min(piece_end - *sealed)];
-                if !session.seal(piece, &mut wire.head) {
-                    return Next::Close;
-                }
-                *sealed += piece.len();
+            let parts: [&[u8]; 2] = [output.head.bytes().unwrap_or_default(), &output.body];
+            let is_sealed = self
+                .session
+                .as_mut()
+                .is_some_and(|session| parts.iter().all(|part| part.is_empty() || session.seal(part, &mut wire.head)));
+            buffers.give_slot(output);
+            next = if is_sealed { Next::Wait } else { return Next::Close };
+        } else if matches!(next, Next::ShutdownWrite | Next::Close) {
+            if let Some(session) = &mut self.session {
+                session.seal(b"", &mut self.wire.get_or_insert_with(|| buffers.wire()).head);
             }
+            self.last = Some(mem::replace(&mut next, Next::Wait));
         }
         match self.wire.take() {
             Some(wire) if !wire.is_empty() => {
@@ -148,20 +133,6 @@ impl Connection {
         context.buffers.plain = plain;
     }
 
-    /// [`handle_sent`](Self::handle_sent), of what went out to the network.
-    pub(super) fn handle_wire_sent(&mut self, context: &mut Context<'_>, output: Output) {
-        let Some(secure) = &mut self.secure else { return self.handle_sent(context, output) };
-        let whole = secure.plain.take_if(|(plain, sealed)| *sealed == plain.bytes());
-        if secure.plain.is_some() {
-            self.sending = None;
-            return context.buffers.give_slot(output);
-        }
-        // Where it was the handshake's own, requests that came meanwhile have their turn.
-        let Some((plain, _)) = whole else { return self.handle_sent(context, output) };
-        context.buffers.give_slot(output);
-        self.handle_sent(context, plain);
-    }
-
     /// [`poll`](Self::poll), for the driver.
     pub(super) fn poll_wire(&mut self, now: Now, buffers: &mut Buffers) -> Next {
         let Some(mut secure) = self.secure.take() else { return self.poll(now) };
@@ -172,13 +143,6 @@ impl Connection {
         };
         self.secure = Some(secure);
         next
-    }
-
-    /// Whether a part of an answer was sent, and the next one is to be.
-    #[inline]
-    pub(super) fn has_rest(&self) -> bool {
-        let sealing = || self.secure.as_ref().is_some_and(|secure| secure.plain.is_some());
-        self.sending.is_none() && (self.rest.is_some() || sealing())
     }
 
     /// Whether what the network brings is HTTP as it is.
