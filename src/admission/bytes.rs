@@ -3,6 +3,7 @@
 //! real one waits. Shards settle what they have sent every few milliseconds, with one atomic operation, so that none
 //! has a fixed share and an idle one keeps nothing back.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::limits::{EGRESS_BURST_US, EGRESS_DEBT_US_MAX, SEGMENT_BYTES, SEGMENT_HEADER_BYTES};
@@ -42,7 +43,10 @@ impl Egress {
 }
 
 /// One shard's account with it.
-pub(super) struct Account {
+pub struct Account {
+    egress: Arc<Egress>,
+    /// Somebody bounds what may be sent.
+    pub is_bounded: bool,
     /// Sent, and not settled.
     owed_bytes: u64,
     /// From so many on it is settled.
@@ -52,39 +56,41 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(egress: &Egress, shards: usize) -> Account {
+    pub(super) fn new(egress: &Arc<Egress>, shards: usize) -> Account {
         // What all shards together have not settled is a millisecond's worth at most.
-        Account { owed_bytes: 0, settle_bytes: egress.bytes_per_s / 1_000 / shards.max(1) as u64, is_short: false }
+        let settle_bytes = egress.bytes_per_s / 1_000 / shards.max(1) as u64;
+        let is_bounded = egress.bytes_per_s > 0;
+        Account { egress: egress.clone(), is_bounded, owed_bytes: 0, settle_bytes, is_short: false }
     }
 
-    pub(super) fn spend(&mut self, egress: &Egress, now: Now, bytes: usize) {
-        if egress.bytes_per_s == 0 {
+    /// So many bytes go out, of whatever class: they are counted, and may be owed.
+    pub fn spend(&mut self, now: Now, bytes: usize) {
+        if !self.is_bounded {
             return;
         }
         let bytes = bytes as u64;
         self.owed_bytes += bytes + bytes.div_ceil(SEGMENT_BYTES) * SEGMENT_HEADER_BYTES;
         if self.owed_bytes >= self.settle_bytes {
-            self.settle(egress, now);
+            self.settle(now);
         }
     }
 
-    fn settle(&mut self, egress: &Egress, now: Now) {
-        egress.take(now, std::mem::take(&mut self.owed_bytes));
+    fn settle(&mut self, now: Now) {
+        self.egress.take(now, std::mem::take(&mut self.owed_bytes));
     }
 
     /// Whether a page may be sent now.
-    pub(super) fn has_room(&mut self, egress: &Egress, now: Now) -> bool {
-        if egress.bytes_per_s == 0 {
-            return true;
+    pub fn has_room(&mut self, now: Now) -> bool {
+        if self.is_bounded {
+            self.settle(now);
+            self.is_short = self.egress.ahead_ns(now) > 0;
         }
-        self.settle(egress, now);
-        self.is_short = egress.ahead_ns(now) > 0;
         !self.is_short
     }
 
     /// Whether what may not be refused alone takes more than the budget.
-    pub(super) fn is_overdrawn(&self, egress: &Egress, now: Now) -> bool {
-        egress.bytes_per_s > 0 && egress.ahead_ns(now) > EGRESS_DEBT_US_MAX * 1_000 / 2
+    pub(super) fn is_overdrawn(&self, now: Now) -> bool {
+        self.is_bounded && self.egress.ahead_ns(now) > EGRESS_DEBT_US_MAX * 1_000 / 2
     }
 }
 
@@ -99,23 +105,23 @@ mod tests {
     #[test]
     fn a_long_file_is_owed_as_a_whole_and_small_sends_neither_add_to_it_nor_forgive_it() {
         // A megabyte a second: ten megabytes take ten.
-        let egress = Egress::new(Some(8_000_000));
+        let egress = Arc::new(Egress::new(Some(8_000_000)));
         let mut account = Account::new(&egress, 1);
-        assert!(account.has_room(&egress, at(1_000)));
-        account.spend(&egress, at(1_000), 10_000_000);
+        assert!(account.has_room(at(1_000)));
+        account.spend(at(1_000), 10_000_000);
         for ms in 1_001..10_000 {
-            account.spend(&egress, at(ms), 2_000);
-            assert!(!account.has_room(&egress, at(ms)), "{ms}");
+            account.spend(at(ms), 2_000);
+            assert!(!account.has_room(at(ms)), "{ms}");
         }
     }
 
     #[test]
     fn what_refreshes_owe_has_a_bound() {
-        let egress = Egress::new(Some(8_000_000));
+        let egress = Arc::new(Egress::new(Some(8_000_000)));
         let mut account = Account::new(&egress, 1);
         // Ten times the budget for a minute.
-        (1..60_000).for_each(|ms| account.spend(&egress, at(ms), 10_000));
-        assert!(account.is_overdrawn(&egress, at(60_000)));
-        assert!(!account.has_room(&egress, at(60_900)) && account.has_room(&egress, at(61_100)));
+        (1..60_000).for_each(|ms| account.spend(at(ms), 10_000));
+        assert!(account.is_overdrawn(at(60_000)));
+        assert!(!account.has_room(at(60_900)) && account.has_room(at(61_100)));
     }
 }

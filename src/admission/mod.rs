@@ -70,7 +70,7 @@ pub struct Age {
 /// What all shards of the node decide together.
 pub struct Shared {
     /// What may be sent.
-    pub egress: Egress,
+    pub egress: Arc<Egress>,
     /// How much longer windows are than they were set.
     pub brownout: Brownout,
     /// Of the hash by which some come first.
@@ -80,7 +80,7 @@ pub struct Shared {
 impl Shared {
     /// With so many bits a second to send; none: no bound. `key` is secret and random.
     pub fn new(egress_bits_per_s: Option<u64>, key: u64) -> Shared {
-        Shared { egress: Egress::new(egress_bits_per_s), brownout: Brownout::default(), key }
+        Shared { egress: Arc::new(Egress::new(egress_bits_per_s)), brownout: Brownout::default(), key }
     }
 }
 
@@ -88,7 +88,8 @@ impl Shared {
 pub struct Admission {
     /// What it decides with the others.
     pub shared: Arc<Shared>,
-    account: Account,
+    /// What it has sent.
+    pub account: Account,
     /// Whether and whom it sheds for want of time.
     pub delay: Delay,
     /// Requests of one session, one device, one address.
@@ -106,7 +107,7 @@ impl Admission {
 
     /// Whether all that comes is served.
     pub fn is_open(&self) -> bool {
-        self.is_boundless() && !self.delay.is_active()
+        !self.account.is_bounded && !self.delay.is_active()
     }
 
     /// Whether a governor refuses, or has just refused.
@@ -140,16 +141,11 @@ impl Admission {
         {
             return Verdict::Refuse(Refuser::Delay);
         }
-        if class > Class::Page || self.account.has_room(&self.shared.egress, now) {
+        if class > Class::Page || self.account.has_room(now) {
             return Verdict::Serve;
         }
         let held_ms = held_since_ms.map_or(0, |since_ms| now.mono_ms().saturating_sub(since_ms));
         if held_ms < HELD_MS_MAX { Verdict::Hold } else { Verdict::Refuse(Refuser::Bytes) }
-    }
-
-    /// So many bytes go out, of whatever class: they are counted, and may be owed.
-    pub fn spend(&mut self, now: Now, bytes: usize) {
-        self.account.spend(&self.shared.egress, now, bytes);
     }
 
     /// How many connections may wait to be accepted, where so many do.
@@ -158,25 +154,15 @@ impl Admission {
         if self.delay.is_crowded() { self.delay.queue_max } else { BACKLOG }
     }
 
-    /// Whether nobody bounds what may be sent.
-    pub fn is_boundless(&self) -> bool {
-        self.shared.egress.bytes_per_s == 0
-    }
-
-    /// Whether there is room for a page.
-    pub fn has_room(&mut self, now: Now) -> bool {
-        self.account.has_room(&self.shared.egress, now)
-    }
-
     /// A turn of the shard, where a window at a level is so many seconds long.
     #[inline]
     pub fn handle_turn(&mut self, now: Now, window_s: impl Fn(u32) -> u32) {
         if self.delay.handle_turn(now) {
             let waits = self.delay.sheds(Class::Refresh) || self.delay.is_crowded();
-            let pressed = waits || self.account.is_overdrawn(&self.shared.egress, now);
+            let pressed = waits || self.account.is_overdrawn(now);
             self.shared.brownout.steer(now, pressed, window_s);
             if self.account.is_short {
-                self.account.has_room(&self.shared.egress, now);
+                self.account.has_room(now);
             }
         }
     }

@@ -35,7 +35,7 @@ impl Holds {
             return Some(id);
         }
         let (since_ms, _) = self.parked.front()?;
-        let is_due = now.mono_ms() >= since_ms + HELD_MS_MAX || admission.has_room(now);
+        let is_due = now.mono_ms() >= since_ms + HELD_MS_MAX || admission.account.has_room(now);
         if is_due { self.parked.pop_front().map(|(_, id)| id) } else { None }
     }
 }

@@ -172,8 +172,8 @@ impl Shard {
     pub fn poll(&mut self, now: Now, id: ConnectionId) -> Next {
         let Some(connection) = self.connections.get_mut(id) else { return Next::Close };
         let admission = &mut self.service.parts.admission;
-        let is_bounded = !admission.is_boundless();
-        if is_bounded && connection.has_rest() && !connection.aborted && !admission.has_room(now) {
+        let is_bounded = admission.account.is_bounded;
+        if is_bounded && connection.has_rest() && !connection.aborted && !admission.account.has_room(now) {
             if !std::mem::replace(&mut connection.is_held, true) {
                 self.holds.park(now, id);
             }
@@ -187,7 +187,7 @@ impl Shard {
             connection.rest = self.buffers.split(output, EGRESS_PIECE_BYTES).or(connection.rest.take());
             let paid_bytes = connection.prepaid_bytes.min(output.bytes());
             connection.prepaid_bytes -= paid_bytes;
-            admission.spend(now, output.bytes() - paid_bytes);
+            admission.account.spend(now, output.bytes() - paid_bytes);
         }
         let is_reading = matches!(next, Next::Receive | Next::ReceiveOrWake);
         connection.reading_since_ms = is_reading.then(|| connection.reading_since_ms.unwrap_or(now.mono_ms()));
@@ -384,10 +384,10 @@ impl Shard {
             connection,
             &mut Context { now, asker, service, buffers, asks, sliced, slice_bytes, crowd, holds, draining },
         );
-        if !self.service.parts.admission.is_boundless() {
+        if self.service.parts.admission.account.is_bounded {
             let prepaid_bytes = connection.ready_bytes().saturating_sub(ready_bytes);
             connection.prepaid_bytes += prepaid_bytes;
-            self.service.parts.admission.spend(now, prepaid_bytes);
+            self.service.parts.admission.account.spend(now, prepaid_bytes);
         }
         if self.slice_bytes == 0 {
             self.mailbox.ring_own();
