@@ -25,6 +25,7 @@ const YOUNG_SHARE: i32 = 10;
 const PRIORITIES: usize = Class::COUNT * PARTS;
 
 /// One shard's.
+#[derive(Default)]
 pub struct Delay {
     /// Priorities below are shed while work waits.
     level: usize,
@@ -33,35 +34,17 @@ pub struct Delay {
     age_ms: u64,
     balance: Option<i32>,
     /// How many of each priority came in this interval, since work waits.
-    came: [u32; PRIORITIES],
+    came: [[u32; PARTS / 2]; 2 * Class::COUNT],
     served: u64,
     ends_ms: u64,
     /// When the connection refused next is read again, monotonic microseconds; and how long after it the one behind it.
     next_us: u64,
     step_us: u64,
-    /// Connections that wait to be accepted, and intervals since work waited or those were too many.
+    /// Connections that wait to be accepted, and for how many intervals to come those count as too many.
     queued: u32,
-    calm: u32,
+    crowded: u32,
     /// How many may wait to be accepted while they are too many.
     pub(super) queue_max: u32,
-}
-
-impl Default for Delay {
-    fn default() -> Delay {
-        Delay {
-            level: 0,
-            age_ms: 0,
-            balance: None,
-            came: [0; PRIORITIES],
-            served: 0,
-            ends_ms: 0,
-            next_us: 0,
-            step_us: 0,
-            queued: 0,
-            queue_max: CROWDED_BACKLOG_MAX,
-            calm: CALM_INTERVALS,
-        }
-    }
 }
 
 impl Delay {
@@ -72,7 +55,7 @@ impl Delay {
 
     /// Whether new connections come faster than they are served.
     pub(super) fn is_crowded(&self) -> bool {
-        self.calm < CALM_INTERVALS
+        self.crowded > 0
     }
 
     pub(super) fn handle_queue(&mut self, connections: u32) {
@@ -93,7 +76,7 @@ impl Delay {
     pub(super) fn admits(&mut self, class: Class, hash: u64) -> bool {
         // Below PARTS, so it fits.
         let priority = class as usize * PARTS + (hash % PARTS as u64) as usize;
-        self.came[priority] += 1;
+        self.came.as_flattened_mut()[priority] += 1;
         let admits = priority >= self.level || self.age_ms < DELAY_TARGET_MS;
         self.served += u64::from(admits);
         admits
@@ -114,8 +97,8 @@ impl Delay {
         let is_idle = self.balance.is_none();
         let waits = self.balance.is_some_and(|balance| balance >= 0);
         let is_full = self.is_crowded() && std::mem::take(&mut self.queued) >= self.queue_max;
-        self.calm = if waits || is_full { 0 } else { (self.calm + 1).min(CALM_INTERVALS) };
-        let above: u64 = self.came[self.level..].iter().map(|count| u64::from(*count)).sum();
+        self.crowded = if waits || is_full { CALM_INTERVALS } else { self.crowded.saturating_sub(1) };
+        let above: u64 = self.came.as_flattened()[self.level..].iter().map(|count| u64::from(*count)).sum();
         self.level = match self.level {
             _ if waits => self.level_of(above - above / 10).max(self.level + 1).min(PRIORITIES),
             level if level > 0 && !is_idle => self.level_of(above + above / 10).min(level - 1),
@@ -126,7 +109,7 @@ impl Delay {
         }
         self.queue_max = (self.served as u32 / 5).clamp(CROWDED_BACKLOG_MIN, CROWDED_BACKLOG_MAX);
         self.step_us = interval_us * SERVED_A_REFUSAL / self.served.max(1);
-        (self.came, self.served, self.balance) = ([0; PRIORITIES], 0, None);
+        (self.came, self.served, self.balance) = Default::default();
         self.ends_ms = now.mono_ms() + DELAY_INTERVAL_MS;
         true
     }
@@ -138,7 +121,7 @@ impl Delay {
             above += u64::from(**count);
             above <= wanted
         };
-        PRIORITIES - self.came.iter().rev().take_while(fits).count()
+        PRIORITIES - self.came.as_flattened().iter().rev().take_while(fits).count()
     }
 }
 
