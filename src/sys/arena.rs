@@ -57,16 +57,18 @@ impl Pages {
     }
 }
 
-/// An array in [`Pages`] that is there from the start: no first touch is left to whoever uses it.
+/// An array in [`Pages`].
+#[derive(Debug)]
 pub struct Array<T> {
     /// Invariant: `count` values of `T` lie here.
-    pages: Pages,
-    count: usize,
-    values: PhantomData<T>,
+    pub(super) pages: Pages,
+    pub(super) count: usize,
+    pub(super) values: PhantomData<T>,
 }
 
 impl<T: Copy> Array<T> {
-    /// So many times `value`. Panics when the system has no memory for it.
+    /// So many times `value`, there from the start: no first touch is left to whoever uses it.
+    /// Panics when the system has no memory for it.
     pub fn filled(count: usize, value: T) -> Array<T> {
         const { assert!(align_of::<T>() <= 4_096) }
         let bytes = size_of::<T>().checked_mul(count).expect("an array fits into the address space");
@@ -105,21 +107,17 @@ pub fn keep(pieces: &[impl AsRef<[u8]>]) -> io::Result<(Vec<&'static [u8]>, &'st
     let total: usize = pieces.iter().map(|piece| aligned(piece.as_ref().len())).sum();
     let bytes = total.max(1).next_multiple_of(HUGE_PAGE_BYTES);
     let pages = ManuallyDrop::new(Pages::zeroed(bytes)?);
+    // It stays writable: a ring registers no pages that it could not write (`io_uring_register_buffers(2)`).
     // SAFETY: the memory is zeroed, ours alone, this long, and never unmapped.
-    let mut rest: &'static mut [u8] = unsafe { slice::from_raw_parts_mut(pages.start(), bytes) };
-    let mut kept = Vec::with_capacity(pieces.len());
+    let all: &'static mut [u8] = unsafe { slice::from_raw_parts_mut(pages.start(), bytes) };
+    let (mut at, mut places) = (0, Vec::with_capacity(pieces.len()));
     for piece in pieces.iter().map(AsRef::as_ref) {
-        let (place, after) = rest.split_at_mut(aligned(piece.len()));
-        place[..piece.len()].copy_from_slice(piece);
-        let place: &'static [u8] = place;
-        kept.push(&place[..piece.len()]);
-        rest = after;
+        all[at..at + piece.len()].copy_from_slice(piece);
+        places.push(at..at + piece.len());
+        at += aligned(piece.len());
     }
-    // It stays writable, though only shared references are left: a ring registers no pages that it could not write
-    // (`io_uring_register_buffers(2)`).
-    // SAFETY: the bytes that were filled, never written again, never unmapped.
-    let all = unsafe { slice::from_raw_parts(pages.start(), total) };
-    Ok((kept, all))
+    let all: &'static [u8] = &all[..total];
+    Ok((places.into_iter().map(|place| &all[place]).collect(), all))
 }
 
 #[cfg(test)]

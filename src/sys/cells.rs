@@ -9,10 +9,10 @@
 //! interleaving and every stale value that the memory model allows.
 
 use std::io;
-use std::ops::Deref;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::arena::Pages;
+use super::arena::{Array, Pages};
 
 /// Words of a resident's cell that its writer may set.
 pub const DATA_WORDS: usize = 4;
@@ -132,11 +132,7 @@ pub fn claim<'a, W: Word + 'a>(mut probe: impl Iterator<Item = &'a Cell<W>>, num
 }
 
 /// A fixed number of empty cells in huge pages where the kernel grants them.
-#[derive(Debug)]
-pub struct Cells<const WORDS: usize = DATA_WORDS> {
-    pages: Pages,
-    count: usize,
-}
+pub type Cells<const WORDS: usize = DATA_WORDS> = Array<Cell<AtomicU64, WORDS>>;
 
 impl<const WORDS: usize> Cells<WORDS> {
     const CELL_BYTES: usize = size_of::<Cell<AtomicU64, WORDS>>();
@@ -144,7 +140,8 @@ impl<const WORDS: usize> Cells<WORDS> {
     /// So many cells, if the system has memory for them, not yet touched: the kernel hands it out as it is written.
     pub fn new(count: usize) -> io::Result<Cells<WORDS>> {
         let bytes = count.checked_mul(Self::CELL_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Cells { pages: Pages::zeroed(bytes)?, count })
+        // The pages are aligned to one, and zeroed, which is a value of every word.
+        Ok(Array { pages: Pages::zeroed(bytes)?, count, values: PhantomData })
     }
 
     /// Touches the memory of part `part` of `parts`, so that no later write waits for it.
@@ -159,16 +156,6 @@ impl<const WORDS: usize> Cells<WORDS> {
     /// Bytes of memory that they lie in, and how many of those are in huge pages now.
     pub fn bytes(&self) -> (usize, usize) {
         (self.len() * Self::CELL_BYTES, self.pages.huge_bytes())
-    }
-}
-
-impl<const WORDS: usize> Deref for Cells<WORDS> {
-    type Target = [Cell<AtomicU64, WORDS>];
-
-    fn deref(&self) -> &[Cell<AtomicU64, WORDS>] {
-        // SAFETY: the pages are at least this long, aligned to a page, zeroed, which is a value of every word, live as
-        // long as `self`, and are never borrowed but as shared cells.
-        unsafe { std::slice::from_raw_parts(self.pages.start().cast(), self.count) }
     }
 }
 
