@@ -9,7 +9,7 @@ use strum::{Display, EnumString, FromRepr, IntoStaticStr};
 
 /// A resident, as sessions, codes and the journal name them: the first 8 bytes, big-endian, of the keyed hash of
 /// the ID number. The same in every import, snapshot and node that holds the same hash key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
 pub struct ResidentNumber(pub u64);
 
 /// What a resident's code says. The discriminants are the values of claim -65537.

@@ -8,7 +8,7 @@ use crate::sys::prefetch::prefetch;
 use crate::words::ResidentNumber;
 
 /// What a payload is a function of. The key, the issuer and the lifetimes are named by the generation of the settings.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Key {
     pub resident: ResidentNumber,
     pub version: u64,
@@ -19,18 +19,14 @@ pub struct Key {
 }
 
 /// What lies in one place, and where its matrix begins. Zero: nothing was ever put there.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Tag {
     key: Key,
     head: u16,
 }
 
-impl Tag {
-    const EMPTY: Tag = Tag { key: Key { resident: ResidentNumber(0), version: 0, window: 0, said: 0 }, head: 0 };
-}
-
 /// Two places, and which of them gives way when both are of this window.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Set {
     tags: [Tag; 2],
@@ -53,7 +49,7 @@ impl PayloadCache {
     pub fn new(places: usize) -> PayloadCache {
         let sets = (places / 2).max(1).next_power_of_two();
         PayloadCache {
-            sets: Array::filled(sets, Set { tags: [Tag::EMPTY; 2], next: 0 }),
+            sets: Array::filled(sets, Set::default()),
             bodies: Array::filled(2 * sets, Body([0; PAYLOAD_BYTES_MAX])),
         }
     }
@@ -70,30 +66,28 @@ impl PayloadCache {
         resident.0 as usize & (self.sets.len() - 1)
     }
 
-    /// Whether this key's payload is there.
-    pub fn has(&self, key: &Key) -> bool {
-        self.sets[self.set_of(key.resident)].tags.iter().any(|tag| tag.key == *key && tag.head != 0)
+    /// Where this key's payload lies, if it is there.
+    pub fn find(&self, key: &Key) -> Option<usize> {
+        let set = self.set_of(key.resident);
+        let way = self.sets[set].tags.iter().position(|tag| tag.key == *key && tag.head != 0)?;
+        Some(2 * set + way)
     }
 
-    /// This key's payload, made by `make` if it is not there; where its matrix begins, and whether it was there.
-    pub fn get_or_make(
-        &mut self,
-        key: Key,
-        make: impl FnOnce(&mut [u8; PAYLOAD_BYTES_MAX]) -> u16,
-    ) -> (&[u8; PAYLOAD_BYTES_MAX], u16, bool) {
+    /// Has `make` write this key's payload, which is not there, and says where it lies then.
+    pub fn put(&mut self, key: Key, make: impl FnOnce(&mut [u8; PAYLOAD_BYTES_MAX]) -> u16) -> usize {
         let place = self.set_of(key.resident);
         let set = &mut self.sets[place];
-        if let Some(way) = set.tags.iter().position(|tag| tag.key == key && tag.head != 0) {
-            return (&self.bodies[2 * place + way].0, set.tags[way].head, true);
-        }
         // What is of another window is of no more use to anybody.
         let past = set.tags.iter().position(|tag| tag.key.window != key.window);
         let way = past.unwrap_or(usize::from(set.next & 1));
         set.next = set.next.wrapping_add(1);
-        let body = &mut self.bodies[2 * place + way].0;
-        let head = make(body);
-        set.tags[way] = Tag { key, head };
-        (body, head, false)
+        set.tags[way] = Tag { key, head: make(&mut self.bodies[2 * place + way].0) };
+        2 * place + way
+    }
+
+    /// The payload that lies there, and where its matrix begins.
+    pub fn get(&self, place: usize) -> (&[u8; PAYLOAD_BYTES_MAX], u16) {
+        (&self.bodies[place].0, self.sets[place / 2].tags[place % 2].head)
     }
 }
 
@@ -108,12 +102,16 @@ mod tests {
     /// Puts the resident's low byte as the payload, and says whether it was there.
     fn get(cache: &mut PayloadCache, key: Key) -> bool {
         let mark = key.resident.0.to_be_bytes()[0];
-        let (body, head, found) = cache.get_or_make(key, |body| {
-            body[0] = mark;
-            1
+        let found = cache.find(&key);
+        let place = found.unwrap_or_else(|| {
+            cache.put(key, |body| {
+                body[0] = mark;
+                1
+            })
         });
+        let (body, head) = cache.get(place);
         assert_eq!((body[0], head), (mark, 1), "each gets its own");
-        found
+        found.is_some()
     }
 
     #[test]

@@ -56,19 +56,20 @@ impl Service {
         let now_unix_s = reply.now.unix_s();
         let (key, request, times) = self.request(record, now_unix_s);
         // A repeat costs nothing, and is not counted.
-        if !self.payloads.has(&key) {
+        let place = if let Some(place) = self.payloads.find(&key) {
+            self.parts.counters.payload_hits.add(1);
+            place
+        } else {
             self.limit(reply.now, Caller::Session(record.resident.0))?;
-        }
-        let settings = &*self.parts.settings;
-        let mut counter = &self.parts.counters.payload_hits;
-        let (body, head, _) = self.payloads.get_or_make(key, |body| {
             let ahead = self.parts.ahead.find(&key);
-            counter = if ahead.is_some() { &self.parts.counters.ahead_hits } else { &self.parts.counters.signatures };
+            let counters = &self.parts.counters;
+            if ahead.is_some() { &counters.ahead_hits } else { &counters.signatures }.add(1);
             self.expected.add(now_unix_s, record.resident, times.refresh_at);
-            let (code, matrix) = make(settings, &request, ahead);
-            payload::write(code.as_str(), &request, times.refresh_at, &matrix, body)
-        });
-        counter.add(1);
+            let (code, matrix) = make(&self.parts.settings, &request, ahead);
+            let write = |body: &mut _| payload::write(code.as_str(), &request, times.refresh_at, &matrix, body);
+            self.payloads.put(key, write)
+        };
+        let (body, head) = self.payloads.get(place);
         reply.prepared(REFRESH_HEAD, payload::parts(body, head, bare));
         Ok(())
     }
