@@ -51,9 +51,6 @@ impl ReplyTarget {
     }
 }
 
-/// Three hexadecimal digits are enough for a chunk that stands in one slot.
-const _: () = assert!(SEND_SLOT_BYTES <= 0x1000);
-
 impl ResponseBuffer {
     /// An empty buffer of another size than that of a slot, for [`fill`](Self::fill).
     pub fn with_bytes(bytes: usize) -> ResponseBuffer {
@@ -146,29 +143,11 @@ impl ResponseBuffer {
         }
     }
 
-    /// Begins a chunk (RFC 9112 §7.1), for [`ResponseBuffer::close_chunk`] to fill in its size; returns where its data is.
-    pub fn open_chunk(&mut self) -> usize {
-        self.push(b"000\r\n");
-        self.length
-    }
-
-    /// Ends the chunk; one without data, which would end the body, is taken back.
-    pub fn close_chunk(&mut self, data_at: usize) {
-        let size_at = data_at - b"000\r\n".len();
-        if self.spoiled || self.length <= data_at {
-            self.length = size_at;
-            return;
-        }
-        let size = self.length - data_at;
-        for (place, digit) in self.bytes[size_at..].iter_mut().zip([size >> 8, size >> 4, size]) {
-            *place = b"0123456789abcdef"[digit & 15];
-        }
+    /// Adds a chunk (RFC 9112 §7.1); one without data ends the body.
+    pub fn chunk(&mut self, data: &[u8]) {
+        self.push(format!("{:x}\r\n", data.len()).as_bytes());
+        self.push(data);
         self.push(b"\r\n");
-    }
-
-    /// Ends a chunked body.
-    pub fn last_chunk(&mut self) {
-        self.push(b"0\r\n\r\n");
     }
 
     /// Adds a number in decimal digits.

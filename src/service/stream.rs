@@ -16,7 +16,7 @@ use super::writes::{Asker, LineResult, StatusWrite, Statuses, Then};
 use super::{Answer, Ask, Route, Service, owner_of};
 use crate::http::body::Body;
 use crate::http::head::Framing;
-use crate::http::response::{ReplyTarget, ResponseBuffer};
+use crate::http::response::ReplyTarget;
 use crate::limits::{ANSWER_MS_MAX, BODY_LEAST_BYTES_PER_S, BODY_MS_MAX, STREAM_LINE_BYTES_MAX, STREAM_LINES_MAX};
 use crate::words::Now;
 
@@ -178,7 +178,7 @@ struct Batch {
 }
 
 /// `{"line":7,"result":"done"}`, and nothing for a line that was empty.
-fn write_line(out: &mut ResponseBuffer, line: u64, result: LineResult) {
+fn write_line(told: &mut String, line: u64, result: LineResult) {
     let words = match result {
         LineResult::Silent => return,
         LineResult::Error(&problem::BUSY) => ["retry", ""],
@@ -186,18 +186,14 @@ fn write_line(out: &mut ResponseBuffer, line: u64, result: LineResult) {
         LineResult::Done => ["done", ""],
         LineResult::Ignored => ["ignored", ""],
     };
-    write_words(out, line, words);
+    write_words(told, line, words);
 }
 
 /// Before a problem's word.
 const ERROR: &str = r#"error","type":"urn:onecode:problem:"#;
 
-fn write_words(out: &mut ResponseBuffer, line: u64, words: [&str; 2]) {
-    out.push(b"{\"line\":");
-    out.number(line);
-    for part in [",\"result\":\"", words[0], words[1], "\"}\n"] {
-        out.push(part.as_bytes());
-    }
+fn write_words(told: &mut String, line: u64, [result, word]: [&str; 2]) {
+    *told += &format!("{{\"line\":{line},\"result\":\"{result}{word}\"}}\n");
 }
 
 impl Service {
@@ -294,21 +290,23 @@ impl Service {
         }
         let chunked = !reply.target.http10;
         let out = &mut reply.output.head;
-        let open = chunked.then(|| out.open_chunk());
-        let has_room = |out: &ResponseBuffer| out.room_bytes() >= LINE_ANSWER_BYTES_MAX + CHUNK_BYTES;
-        while has_room(out)
+        let (mut told, room) = (String::new(), out.room_bytes());
+        let has_room = |told: &str| room >= told.len() + LINE_ANSWER_BYTES_MAX + CHUNK_BYTES;
+        while has_room(&told)
             && let Some(Some(result)) = stream.results.front().copied()
         {
-            write_line(out, stream.first, result);
+            write_line(&mut told, stream.first, result);
             stream.results.pop_front();
             stream.first += 1;
         }
-        let ended = over && stream.results.is_empty() && has_room(out);
+        let ended = over && stream.results.is_empty() && has_room(&told);
         if ended && let Some(problem) = &stream.failed {
-            write_words(out, stream.first, [ERROR, problem.word]);
+            write_words(&mut told, stream.first, [ERROR, problem.word]);
         }
-        if let Some(open) = open {
-            out.close_chunk(open);
+        if chunked && !told.is_empty() {
+            out.chunk(told.as_bytes());
+        } else {
+            out.push(told.as_bytes());
         }
         match (ended, stream.failed) {
             (false, _) => Written::Open,
@@ -316,7 +314,7 @@ impl Service {
             (true, Some(problem)) => Written::Failed(problem.end),
             (true, None) => {
                 if chunked {
-                    out.last_chunk();
+                    out.chunk(b"");
                 }
                 Written::Whole
             }
