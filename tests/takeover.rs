@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
+use onecode::limits::BACKLOG;
 use onecode::registry::demo;
+use rustix::net::sockopt::{socket_acceptconn, socket_domain};
+use rustix::net::{AddressFamily, listen};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use rustls::HandshakeKind;
 use rustls::version::TLS13;
 use serde_json::{Value, json};
@@ -235,6 +240,53 @@ fn what_cannot_go_on_is_refused_by_name_and_the_server_serves_on() {
     let (exit, line) = run_badly(&mut second);
     assert!(exit == 75 && line.contains(&format!("process {}", next.pid())), "{exit} {line}");
     assert_eq!(shown(&next, 5), "red");
+}
+
+/// The listening sockets of a process, as if they were ours (pidfd_getfd(2)).
+fn listeners(pid: u32) -> Vec<OwnedFd> {
+    let process = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let process = pidfd_open(process, PidfdFlags::empty()).unwrap();
+    let own = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let number = |entry: fs::DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
+    let numbers = own.map(|entry| number(entry.unwrap()));
+    let taken = numbers.filter_map(|number| pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok());
+    taken
+        .filter(|taken| socket_acceptconn(taken) == Ok(true) && socket_domain(taken) == Ok(AddressFamily::INET))
+        .collect()
+}
+
+/// How many connections may wait at a listener (`TCP_INFO` of tcp(7), whose field is another one's there).
+fn queue_max(listener: &OwnedFd) -> u32 {
+    // SAFETY: all integers, of which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).unwrap();
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+    let place = (&raw mut info).cast();
+    // SAFETY: the value and its length are as long as the call, which writes no more than the length says.
+    let told = unsafe { libc::getsockopt(listener.as_raw_fd(), level, option, place, &raw mut length) };
+    assert_eq!(told, 0);
+    info.tcpi_sacked
+}
+
+#[test]
+fn what_a_crowd_made_of_the_listeners_is_not_left_to_the_next_process() {
+    if !Uid::effective().is_root() {
+        eprintln!("left out: only root can see the listeners of a process that hides its memory");
+        return;
+    }
+    for under in Under::ALL.into_iter().filter(|under| under.is_here()) {
+        let outer = tempfile::tempdir().unwrap();
+        let data = make(outer.path(), None);
+        let mut server = start(&data, |command| under.apply(command));
+        let held = listeners(server.pid());
+        assert!(held.len() >= 3, "two public ones, and the admin's");
+        held.iter().for_each(|listener| listen(listener, 16).unwrap());
+        assert!(held.iter().all(|listener| queue_max(listener) == 16));
+        let next = take_over(&data, |command| under.apply(command));
+        wait_until("as many may wait as ever", || held.iter().all(|listener| queue_max(listener) >= BACKLOG.min(128)));
+        assert_eq!(server.wait_end(15_000), Some(0));
+        assert_eq!(ask(next.public, &get("/healthz", "")), Ok(200));
+    }
 }
 
 #[test]

@@ -122,9 +122,10 @@ fn age(descriptor: RawFd) -> Option<Age> {
     Some(Age { ms: u64::from(info.tcpi_last_data_recv), is_gone: info.tcpi_state != 1 })
 }
 
-/// While a shard is active, makes the queue of its listener as long as it says (listen(2) may be called again).
+/// While a shard is active, makes the queue of its listener as long as it says (listen(2) may be called again); a
+/// listener that is handed on is left to who has it now.
 fn hold_back(listener: &TcpListener, shard: &mut Shard, backlog: &mut u32) {
-    if *backlog == BACKLOG && shard.turn_ms().is_none() {
+    if shard.handed_on || (*backlog == BACKLOG && shard.turn_ms().is_none()) {
         return;
     }
     // Of a listener this is the length of its queue.
