@@ -172,6 +172,8 @@ pub const CROWDED_BACKLOG_MIN: u32 = 16;
 pub const CALM_INTERVALS: u32 = 20;
 /// A handshake is begun for who has waited this part of the deadline: what follows it waits as long again, and costs less.
 pub const HELLO_DEADLINE_PARTS: u64 = 4;
+/// How long such hellos come before they are a queue. All that waited for one stall of the machine comes at once.
+pub const HELLO_QUEUE_MS: u64 = 500;
 /// How often a driver calls while requests are held or a governor refuses.
 pub const ACTIVE_TICK_MS: u64 = 5;
 /// What a connection may have in the kernel that is not sent (tcp(7), `TCP_NOTSENT_LOWAT`): what 100 Mbit/s carry in 10 ms.

@@ -373,6 +373,9 @@ fn a_ticket_from_before_opens_after() {
     };
     let server = start(&data, with);
     assert_eq!([kind(&server), kind(&server)], [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
+    // Nobody speaks in the clear where TLS was spoken.
+    let (exit, line) = run_badly(serve(&data, "127.0.0.1:0").args(["--takeover", "--shards", "2"]));
+    assert!(exit == 78 && line.contains("TLS begins and ends with a restart"), "{exit} {line}");
     let next = take_over(&data, with);
     assert_eq!(kind(&next), Some(HandshakeKind::Resumed));
     // After a restart without one nothing opens it.

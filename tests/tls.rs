@@ -258,8 +258,28 @@ fn no_sighup_makes_a_plain_listener_of_a_secured_one() {
     let config = site.config("");
     let server = Server::over(&outer.path().join("data"), |command| _ = command.arg("--config").arg(config));
     site.put("onecode.toml", "");
-    server.reload("stay as they were: tls.certificates: TLS begins and ends with a restart");
+    server.reload("stay as they were: tls.certificates, admin.tls: TLS begins and ends with a restart");
     assert_eq!(client_over(connect(&server, &site.client(None))).ask(get("/healthz", "")).status, 200);
+}
+
+#[test]
+fn a_stall_of_the_machine_ends_no_handshake() {
+    let server = Server::demo_with(|command| _ = command.arg("--tls").env("ONECODE_ADMISSION_DEADLINE_MS", "2000"));
+    let client = secured::client(&fs::read_to_string(server.data().join("tls.pem")).unwrap(), &[&TLS13], None);
+    let client = Arc::new(client);
+    let over = || client_over(SecuredLine::over(Box::new(Socket::connect(server.public)), &client));
+    for _ in 0..3 {
+        // A quarter of the deadline, at which hellos end where a queue stands.
+        server.signal("STOP");
+        std::thread::scope(|scope| {
+            let stalled: Vec<_> = (0..8).map(|_| scope.spawn(|| over().ask(get("/healthz", "")).status)).collect();
+            std::thread::sleep(Duration::from_millis(700));
+            server.signal("CONT");
+            assert!(stalled.into_iter().all(|status| status.join().unwrap() == 200));
+        });
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(server.metric("onecode_shed_total{by=\"deadline\"}"), 0.0);
 }
 
 #[test]

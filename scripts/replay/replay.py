@@ -32,7 +32,7 @@ BASE_MAX = 1_000
 # nginx has 16,384, and takes two for each whose code is being made.
 CONNECTIONS = 5_000
 CLOSED_CONNECTIONS = 128
-SECONDS_MIN = 5
+SECONDS_MIN, SECONDS_MAX = 5, 600
 # A run of the maxima that others have disturbed is made again, so often at most.
 ATTEMPTS, ATTEMPT_PAUSE_S = 3, 5
 PATIENCE_S, RELOADS, PAUSE_S = 5, 3, 1
@@ -64,8 +64,8 @@ def options():
         bits = link.bits_per_s(chosen.rate)
     except ValueError:
         parser.error(f"--rate {chosen.rate}: a number with kbit, mbit or gbit")
-    if chosen.seconds < SECONDS_MIN and chosen.only != ["maxima"]:
-        parser.error(f"--seconds is at least {SECONDS_MIN}")
+    if not SECONDS_MIN <= chosen.seconds <= SECONDS_MAX and chosen.only != ["maxima"]:
+        parser.error(f"--seconds is {SECONDS_MIN} to {SECONDS_MAX}")
     usual = ",".join(str(max(10, min(BASE_MAX, int(bits / 1e6 * share)))) for share in BASES_PER_MBIT)
     try:
         chosen.bases = [bench_main.positive(base) for base in (chosen.base or usual).split(",")]

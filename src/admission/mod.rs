@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
-use crate::limits::{BACKLOG, DELAY_TARGET_MS, HELD_MS_MAX};
+use crate::limits::{BACKLOG, DELAY_TARGET_MS, HELD_MS_MAX, HELLO_DEADLINE_PARTS, HELLO_QUEUE_MS};
 use crate::words::{Now, mix};
 use brownout::Brownout;
 use bytes::{Account, Egress};
@@ -96,13 +96,16 @@ pub struct Admission {
     pub rates: Rates,
     deadline_ms: u64,
     sampled_ms: u64,
+    /// The first and the last hello that came late, of those between which there was no long time.
+    hellos_late_ms: (u64, u64),
 }
 
 impl Admission {
     /// The part of one of `shards`; work older than `deadline_ms` milliseconds is dropped.
     pub fn new(shared: Arc<Shared>, shards: usize, deadline_ms: u64, rates: Rates) -> Admission {
         let account = Account::new(&shared.egress, shards);
-        Admission { shared, account, delay: Delay::default(), rates, deadline_ms, sampled_ms: 0 }
+        let (delay, sampled_ms, hellos_late_ms) = Default::default();
+        Admission { shared, account, delay, rates, deadline_ms, sampled_ms, hellos_late_ms }
     }
 
     /// Whether all that comes is served.
@@ -120,12 +123,23 @@ impl Admission {
         self.delay.is_active() || std::mem::replace(&mut self.sampled_ms, now.mono_ms()) != now.mono_ms()
     }
 
-    /// That age, of work that has a part of the deadline for this turn. `false`: too late, or nobody waits for it; drop it.
-    pub fn handle_age(&mut self, age: Age, parts: u64) -> bool {
+    /// That age, of a TLS hello or of a request. `false`: it comes too late, or nobody waits for it; drop it.
+    pub fn handle_age(&mut self, now: Now, age: Age, is_hello: bool) -> bool {
         self.delay.sample(age.ms);
         // Who has closed only its own side may still read: it counts as gone while a queue stands, and it has waited.
         let is_gone = age.is_gone && age.ms >= DELAY_TARGET_MS && self.delay.is_crowded();
-        !(is_gone || (self.delay.is_active() && age.ms >= self.deadline_ms / parts))
+        let is_late = is_hello && age.ms >= self.deadline_ms / HELLO_DEADLINE_PARTS;
+        !(is_gone || (is_late && self.is_hello_queue(now)) || (self.delay.is_active() && age.ms >= self.deadline_ms))
+    }
+
+    /// Whether hellos come late for so long, now once more, that it is a queue and no stall of the machine.
+    fn is_hello_queue(&mut self, now: Now) -> bool {
+        let (first_ms, last_ms) = &mut self.hellos_late_ms;
+        if now.mono_ms() > *last_ms + HELLO_QUEUE_MS {
+            *first_ms = now.mono_ms();
+        }
+        *last_ms = now.mono_ms();
+        *last_ms >= *first_ms + HELLO_QUEUE_MS
     }
 
     /// Whether what waited unread since then still has someone who waits for it.
@@ -186,7 +200,7 @@ mod tests {
             let now = Now { unix_ms: 1_800_000_000_000 + ms, mono_us: (1_000_000 + ms) * 1_000 };
             // Work is old for a moment; then the kernel's queue alone is full.
             let age_ms = if ms < 300 { 2 * DELAY_TARGET_MS } else { 0 };
-            assert!(admission.handle_age(Age { ms: age_ms, is_gone: false }, 1));
+            assert!(admission.handle_age(now, Age { ms: age_ms, is_gone: false }, false));
             admission.backlog(BACKLOG);
             admission.handle_turn(now, |_| 1);
         }

@@ -413,7 +413,7 @@ impl Serving {
         let (address, admin) = (addresses[0], addresses[self.config.shards]);
         let (ready, successor) = mpsc::channel();
         if demo.is_none() {
-            let (hello, handle) = (Hello::new(self.config.shards, &addresses), signals.handle());
+            let (hello, handle) = (Hello::new(&self.config, &addresses), signals.handle());
             let ready = move |stream| {
                 // Nobody takes it where a signal was first: then this process ends for that.
                 let _ = ready.send(stream);
@@ -506,10 +506,7 @@ impl Serving {
         let fresh = if self.settings.demo_residents.is_some() { config.clone() } else { load(args)? };
         link::budget(&fresh)?;
         let later = config.adopt(&fresh);
-        if config.tls_certificates.is_empty() != self.config.tls_certificates.is_empty() {
-            let reason = "tls.certificates: TLS begins and ends with a restart, or clients would speak in the clear";
-            return Err((Fatal::Configuration, reason.to_owned()));
-        }
+        takeover::check_secured(&config, takeover::secured(&self.config)).map_err(Fatal::Configuration.ended())?;
         super::check_keys_kept(&self.config)?;
         let keyring = Keyring::open(&self.config.keys_dir)?;
         let Settings { generation, started_unix_ms, demo_residents, hash_key, .. } = &*self.settings;

@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 
 use super::fold::Pause;
 use super::{Ended, Fatal};
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::driver::Taken;
 use crate::http::tls::SECRET_BYTES;
 use crate::limits::{TAKEOVER_LOAD_MS_MAX, TAKEOVER_STEP_MS_MAX, TICKET_KEYS, USED_ASSERTIONS_MAX};
@@ -41,7 +41,7 @@ use crate::registry::data_folder::DataFolder;
 use crate::service::used_assertions::UsedAssertions;
 
 /// Of what is spoken here; raised with each change of it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the old process says first, as one line of JSON.
 #[derive(Serialize, Deserialize)]
@@ -50,11 +50,13 @@ pub(super) struct Hello {
     shards: usize,
     /// The public one, the admin's, and the one that redirects if there is one.
     addresses: Vec<SocketAddr>,
+    secured: [bool; 2],
 }
 
 impl Hello {
-    pub(super) fn new(shards: usize, listeners: &[SocketAddr]) -> Hello {
-        Hello { version: VERSION, shards, addresses: listeners[shards - 1..].to_vec() }
+    pub(super) fn new(config: &Config, listeners: &[SocketAddr]) -> Hello {
+        let (shards, secured) = (config.shards, secured(config));
+        Hello { version: VERSION, shards, addresses: listeners[shards - 1..].to_vec(), secured }
     }
 
     /// Why a process with this configuration cannot go on where the other one ends.
@@ -71,9 +73,20 @@ impl Hello {
             let keys = "listen.address, admin.address, listen.redirect_address";
             Some(format!("{keys}: it has {:?}, not {own:?}", self.addresses))
         } else {
-            None
+            check_secured(config, self.secured).err()
         }
     }
+}
+
+/// Whether the public listener and the admin's speak TLS.
+pub(super) fn secured(config: &Config) -> [bool; 2] {
+    [!config.tls_certificates.is_empty(), config.admin_tls == Switch::On]
+}
+
+/// Refuses other listeners with TLS than there were.
+pub(super) fn check_secured(config: &Config, before: [bool; 2]) -> Result<(), String> {
+    let reason = "tls.certificates, admin.tls: TLS begins and ends with a restart, or clients would speak in the clear";
+    if secured(config) == before { Ok(()) } else { Err(reason.to_owned()) }
 }
 
 /// What holds the world out: the listeners, public ones in the order of their shards, then the admin's and the one that

@@ -30,8 +30,8 @@ use thunderdome::Arena;
 use timers::{Deadlines, NEVER};
 
 use crate::limits::{
-    DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, EGRESS_PIECE_BYTES, HELLO_DEADLINE_PARTS, IDLE_MS_MAX,
-    REFUSED_CONNECTIONS_MAX, STREAM_SLICE_BYTES, STREAM_SLICES_A_RING,
+    DEADLINES_A_TURN, DRAIN_IDLE_MS_MAX, DRAIN_MS_MAX, EGRESS_PIECE_BYTES, IDLE_MS_MAX, REFUSED_CONNECTIONS_MAX,
+    STREAM_SLICE_BYTES, STREAM_SLICES_A_RING,
 };
 pub use crate::service::Output;
 use crate::service::counters::EndReason;
@@ -119,11 +119,11 @@ impl Shard {
         let Some(connection) = self.connections.get(id) else { return };
         let reading_since_ms = connection.reading_since_ms;
         let waited_ms = reading_since_ms.map_or(0, |since_ms| now.mono_ms().saturating_sub(since_ms));
-        let parts = if connection.secure.is_some() && reading_since_ms == Some(0) { HELLO_DEADLINE_PARTS } else { 1 };
+        let is_hello = connection.secure.is_some() && reading_since_ms == Some(0);
         let age = Age { ms: age.ms.min(waited_ms), ..age };
         self.service.parts.counters.sampled_waits.add(1);
         self.service.parts.counters.sampled_wait_ms.add(age.ms);
-        if !self.service.parts.admission.handle_age(age, parts) {
+        if !self.service.parts.admission.handle_age(now, age, is_hello) {
             self.with(now, id, |connection, context| connection.drop_overdue(context));
         }
     }
