@@ -88,7 +88,7 @@ pub(super) fn catch_up(data: &Path, table: &Table, replayed: &mut Replayed) -> R
 fn replay(table: &Table, folder: &Path, after: u64, replayed: &mut Replayed, in_use: bool) -> Result<(), Ended> {
     let (began, before, mut full) = (Instant::now(), replayed.records, None);
     let each = |entry: &Entry<'_>| {
-        full = full.or(apply::replay(table, &entry.record).err());
+        full = full.or(apply::apply(table, &entry.record, None).err());
         replayed.past.note(&entry.record);
         replayed.records += 1;
         replayed.purged |= matches!(entry.record, Record::PurgeTest { .. });

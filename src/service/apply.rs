@@ -4,15 +4,17 @@
 //! over a snapshot that was written meanwhile is harmless.
 
 use crate::journal::Record;
-use crate::registry::table::{self, Full, Table};
+use crate::registry::table::{self, Full, Place, Table};
 
-/// Applies a record of the journal at start, when one thread owns all residents; says whether it changed anything.
+/// Applies a record of the journal; says whether it changed anything. At start one thread owns all residents; later, the
+/// caller owns the record's resident, for whom it has reserved the `place` of a statement.
 /// Errors: the table has no room for a resident whose write was acknowledged: it was made too small.
-pub fn replay(table: &Table, record: &Record<'_>) -> Result<bool, Full> {
+pub fn apply(table: &Table, record: &Record<'_>, place: Option<Place>) -> Result<bool, Full> {
     match *record {
         Record::Status { resident, check, version, status, remove, test, region, .. } => {
+            let place = place.map_or_else(|| table.reserve(resident), Ok)?;
             let said = table::Record { resident, check, version, status, removed: remove, test, session: 0, region };
-            Ok(table.apply(&said, table.reserve(resident)?))
+            Ok(table.apply(&said, place))
         }
         Record::Sessions { resident, session, .. } => Ok(table.end_sessions(resident, session)),
         Record::PurgeTest { .. } => {
@@ -63,11 +65,11 @@ mod tests {
             record(4, 5, false, true),
         ];
         let table = Table::new(8).unwrap();
-        let changed: Vec<bool> = log.iter().map(|record| replay(&table, record).unwrap()).collect();
+        let changed: Vec<bool> = log.iter().map(|record| apply(&table, record, None).unwrap()).collect();
         assert_eq!(changed, [true, true, true, true, true, true, false, true]);
         let rows: Vec<_> = table.rows().collect();
         for from in 0..log.len() {
-            log[from..].iter().for_each(|record| _ = replay(&table, record).unwrap());
+            log[from..].iter().for_each(|record| _ = apply(&table, record, None).unwrap());
             assert!(table.rows().eq(rows.iter().copied()), "from {from}");
         }
         assert_eq!((table.residents(), table.test_len(), table.read(ResidentNumber(1)).unwrap().session), (2, 1, 4));
@@ -76,8 +78,8 @@ mod tests {
     #[test]
     fn a_table_without_room_for_what_was_acknowledged_is_an_error() {
         let table = Table::new(1).unwrap();
-        assert_eq!(replay(&table, &record(1, 1, false, false)), Ok(true));
-        assert_eq!(replay(&table, &record(1, 2, true, false)), Ok(true));
-        assert_eq!(replay(&table, &record(2, 1, false, false)), Err(Full { capacity: 1 }));
+        assert_eq!(apply(&table, &record(1, 1, false, false), None), Ok(true));
+        assert_eq!(apply(&table, &record(1, 2, true, false), None), Ok(true));
+        assert_eq!(apply(&table, &record(2, 1, false, false), None), Err(Full { capacity: 1 }));
     }
 }

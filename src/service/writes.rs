@@ -7,6 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use serde_json::json;
+
+use super::apply::apply;
 use super::problem::{self, Problem};
 use super::{Answer, Ask, Service};
 use crate::journal::{Port, Record, Refused};
@@ -86,9 +89,13 @@ impl Past {
         match *record {
             Record::Status { resident, version, status, remove, test, at_ms, author, reason, .. } => {
                 let (author, reason, status) = (author.into(), reason.into(), (!remove).then_some(status));
-                self.change(Change { resident, version, status, at_ms, author, reason, test });
+                let change = Change { resident, version, status, at_ms, author, reason, test };
+                keep_latest(&mut self.changes, change, HISTORY_CHANGES_MAX);
             }
-            Record::Audit { at_ms, author, action, detail } => self.audit(told(at_ms, author, action, detail)),
+            Record::Audit { at_ms, author, action, detail } => {
+                let told = json!({ "at": at_ms, "author": author, "action": action, "detail": detail });
+                keep_latest(&mut self.audit, told.to_string(), AUDIT_ENTRIES_MAX);
+            }
             Record::PurgeTest { .. } => self.changes.retain(|change| !change.test),
             Record::Sessions { .. } | Record::Scan { .. } => {}
         }
@@ -101,23 +108,10 @@ impl Past {
         Past { changes, audit: if own == shards { self.audit.clone() } else { VecDeque::new() } }
     }
 
-    fn change(&mut self, change: Change) {
-        keep_latest(&mut self.changes, change, HISTORY_CHANGES_MAX);
-    }
-
-    fn audit(&mut self, entry: String) {
-        keep_latest(&mut self.audit, entry, AUDIT_ENTRIES_MAX);
-    }
-
     /// The latest calls as JSON, newest first.
     pub(super) fn latest_audit(&self, limit: usize) -> String {
         format!("[{}]", self.audit.iter().rev().take(limit).map(String::as_str).collect::<Vec<_>>().join(","))
     }
-}
-
-/// An operator's call; its detail is never an ID number, a session or a token.
-fn told(at_ms: u64, author: &str, action: &str, detail: &str) -> String {
-    serde_json::json!({ "at": at_ms, "author": author, "action": action, "detail": detail }).to_string()
 }
 
 fn keep_latest<T>(queue: &mut VecDeque<T>, entry: T, max: usize) {
@@ -131,27 +125,17 @@ fn keep_latest<T>(queue: &mut VecDeque<T>, entry: T, max: usize) {
 pub(super) enum Then {
     /// Nothing but the answer.
     Answer,
-    Audit(String),
+    /// This record is applied.
+    Apply(Box<[u8]>),
     /// Lines whose records are all on disk with this one.
     Lines(Vec<(u64, LineResult)>),
     Statuses {
-        /// What is answered already, and where what was taken is to be answered.
+        /// What is answered already; where what was taken is to be answered, its place in the table, and its record.
         lines: Vec<(u64, LineResult)>,
-        taken: Vec<(usize, Taken)>,
-    },
-    Sessions {
-        resident: ResidentNumber,
-        session: u32,
+        taken: Vec<(usize, Place, Box<[u8]>)>,
     },
     /// The removal of test residents is on disk: every owner does it.
     Purge,
-}
-
-/// A statement that is on its way to the disk.
-pub(super) struct Taken {
-    statement: Known,
-    place: Place,
-    change: Change,
 }
 
 struct Waiting {
@@ -252,8 +236,8 @@ impl Service {
         action: &str,
         detail: &str,
     ) -> Result<(), Problem> {
-        let (at_ms, entry) = (now.unix_ms, told(now.unix_ms, author, action, detail));
-        self.write(now, asker, &Record::Audit { at_ms, author, action, detail }, Then::Audit(entry))
+        let record = Record::Audit { at_ms: now.unix_ms, author, action, detail };
+        self.write(now, asker, &record, Then::Apply(record.encode()))
     }
 
     /// Writes down one record; what follows from it, an answer to `asker` at least, comes once that is durable.
@@ -277,9 +261,9 @@ impl Service {
         let (mut lines, mut taken, mut last) = (Vec::with_capacity(writes.len()), Vec::new(), 0);
         for (line, write) in writes {
             match self.take_status(now, &author, write) {
-                Ok((ticket, statement)) => {
+                Ok((ticket, place, record)) => {
                     last = ticket;
-                    taken.push((lines.len(), statement));
+                    taken.push((lines.len(), place, record));
                     lines.push((line, LineResult::Done));
                 }
                 Err(result) => lines.push((line, result)),
@@ -293,15 +277,19 @@ impl Service {
     }
 
     /// Appends one statement, completed by what is known of the resident, unless the registry already answers it.
-    fn take_status(&mut self, now: Now, author: &Arc<str>, write: StatusWrite) -> Result<(u64, Taken), LineResult> {
+    fn take_status(
+        &mut self,
+        now: Now,
+        author: &str,
+        write: StatusWrite,
+    ) -> Result<(u64, Place, Box<[u8]>), LineResult> {
         let registry = self.parts.registry.clone();
         let known = registry.read(write.resident).or_else(|| registry.removed(write.resident));
         let (check, test) = self.check_status(now, known.as_ref(), &write)?;
         let place = registry.reserve(write.resident).map_err(|_| &problem::REGISTRY_FULL)?;
-        let StatusWrite { resident, version, status: said, region, reason, .. } = write;
+        let StatusWrite { resident, version, status: said, region, ref reason, .. } = write;
         let (status, remove, at_ms) = (said.unwrap_or_default(), said.is_none(), now.unix_ms);
-        let record =
-            Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason: &reason };
+        let record = Record::Status { resident, check, version, status, remove, test, region, at_ms, author, reason };
         let ticket = match self.append(&record) {
             Ok(ticket) => ticket,
             Err(refused) => {
@@ -312,9 +300,7 @@ impl Service {
         if known.is_none() {
             self.writes.added.entry(resident).or_insert((check, test));
         }
-        let statement = Known { resident, check, version, status, removed: remove, test, session: 0, region };
-        let change = Change { resident, version, status: said, at_ms, author: author.clone(), reason, test };
-        Ok((ticket, Taken { statement, place, change }))
+        Ok((ticket, place, record.encode()))
     }
 
     /// Whether a statement can be taken, by the record as it is applied now (`known`), and with which check and mark.
@@ -351,7 +337,7 @@ impl Service {
         // After 4 billion sign-outs nobody could sign out any more, which is later than any resident lives.
         let session = record.session.max(up_to).saturating_add(1);
         let written = Record::Sessions { resident, session, test: record.test };
-        self.write(now, asker, &written, Then::Sessions { resident, session }).err().map(Answer::Refused)
+        self.write(now, asker, &written, Then::Apply(written.encode())).err().map(Answer::Refused)
     }
 
     /// Puts off writes of test residents, and answers once those that were taken before are applied.
@@ -428,27 +414,19 @@ impl Service {
         self.parts.counters.journal_acknowledged.add(count as u64);
         Due::Answer(match then {
             Then::Answer => Answer::Done,
-            Then::Audit(entry) => {
-                self.writes.past.audit(entry);
+            Then::Apply(record) => {
+                self.apply_record(&record, None);
                 Answer::Done
             }
             Then::Lines(lines) => Answer::Lines(lines),
             Then::Statuses { mut lines, taken } => {
-                for (at, Taken { statement, place, change }) in taken {
-                    self.writes.added.remove(&statement.resident);
-                    if self.parts.registry.apply(&statement, place) {
-                        self.writes.past.change(change);
-                    } else {
+                for (at, place, record) in taken {
+                    if !self.apply_record(&record, Some(place)) {
                         self.parts.counters.statuses_ignored.add(1);
                         lines[at].1 = LineResult::Ignored;
                     }
                 }
                 Answer::Lines(lines)
-            }
-            Then::Sessions { resident, session } => {
-                // Nothing changes where they were ended twice at once.
-                self.parts.registry.end_sessions(resident, session);
-                Answer::Done
             }
             Then::Purge => {
                 self.writes.purges += 1;
@@ -456,6 +434,19 @@ impl Service {
                 return Due::Ask(Ask::PurgeTest);
             }
         })
+    }
+
+    /// Applies a record as a start does; says whether it changed anything.
+    fn apply_record(&mut self, record: &[u8], place: Option<Place>) -> bool {
+        let record = Record::decode(record).expect("a record that was encoded");
+        if let Record::Status { resident, .. } = &record {
+            self.writes.added.remove(resident);
+        }
+        let is_news = apply(&self.parts.registry, &record, place).unwrap_or(false);
+        if is_news || matches!(record, Record::Audit { .. }) {
+            self.writes.past.note(&record);
+        }
+        is_news
     }
 
     fn give_up(&mut self, then: Then) -> Answer {
