@@ -40,7 +40,7 @@ impl Secure {
             session.pending = context.buffers.tail();
         }
         let wire = self.wire.get_or_insert_with(|| context.buffers.wire());
-        let was_handshaking = !session.established;
+        let was_handshaking = session.established.is_none();
         let received = session.receive(bytes, plain, &mut wire.head);
         if session.pending.is_empty() {
             context.buffers.give_tail(mem::take(&mut session.pending));
@@ -51,18 +51,16 @@ impl Secure {
             context.buffers.give_slot(wire);
         }
         let reason = if was_handshaking { EndReason::Handshake } else { EndReason::Malformed };
-        let received = received.map_err(|_| reason)?;
-        if let Some(kind) = received.established {
+        let has_ended = received.map_err(|_| reason)?;
+        if was_handshaking && let Some(kind) = session.established {
             self.client = session.client_name();
             let counters = &context.service.parts.counters;
-            let count = if kind == HandshakeKind::Resumed {
-                &counters.tls_resumed_handshakes
-            } else {
-                &counters.tls_full_handshakes
-            };
-            count.add(1);
+            match kind {
+                HandshakeKind::Resumed => counters.tls_resumed_handshakes.add(1),
+                _ => counters.tls_full_handshakes.add(1),
+            }
         }
-        Ok(received.ended)
+        Ok(has_ended)
     }
 
     /// Seals what is to be sent, up to a record's worth, and says what the driver is to do. Nothing is in flight.
@@ -154,7 +152,7 @@ impl Connection {
     /// Whether it speaks TLS and its handshake is not done.
     pub(super) fn is_handshaking(&self) -> bool {
         let secure = self.secure.as_ref();
-        secure.is_some_and(|secure| secure.session.as_ref().is_none_or(|session| !session.established))
+        secure.is_some_and(|secure| secure.session.as_ref().is_none_or(|session| session.established.is_none()))
     }
 
     /// Bytes of a record that is not whole, which count as come.

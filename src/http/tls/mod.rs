@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 pub use certificate::{Certificate, Chain};
 pub use rustls::HandshakeKind;
-pub use session::{Received, Session};
+pub use session::Session;
 pub use tickets::{SECRET_BYTES, Tickets};
 
 use crate::words::Now;

@@ -20,25 +20,16 @@ pub struct Session {
     connection: UnbufferedServerConnection,
     /// The part of a record that waits for its rest, in a buffer that is lent for as long as it is not empty.
     pub pending: Vec<u8>,
-    /// The handshake is done.
-    pub established: bool,
-    failed: bool,
-}
-
-/// What came of bytes.
-#[derive(Default, Debug)]
-pub struct Received {
-    /// The handshake ended with these bytes.
+    /// How the handshake was done, once it is.
     pub established: Option<HandshakeKind>,
-    /// The peer sends no more (close_notify).
-    pub ended: bool,
+    failed: bool,
 }
 
 impl Session {
     pub(super) fn new(config: Arc<ServerConfig>) -> Session {
         // It fails for a fragment size out of range alone, and we set none.
         let connection = UnbufferedServerConnection::new(config).expect("the default fragment size is in range");
-        Session { connection, pending: Vec::new(), established: false, failed: false }
+        Session { connection, pending: Vec::new(), established: None, failed: false }
     }
 
     /// The name of the client, if it has shown a certificate.
@@ -46,9 +37,10 @@ impl Session {
         self.connection.peer_certificates()?.first().map(|own| client_name(own))
     }
 
-    /// Takes sealed bytes. What they held is added to `plain`, what is to be sent for them to `wire`.
+    /// Takes sealed bytes. What they held is added to `plain`, what is to be sent for them to `wire`. Says whether the
+    /// peer sends no more (close_notify).
     /// Errors: the connection is over; an alert that says why is in `wire`, if one can be sent.
-    pub fn receive(&mut self, bytes: &[u8], plain: &mut Vec<u8>, wire: &mut ResponseBuffer) -> Result<Received, Error> {
+    pub fn receive(&mut self, bytes: &[u8], plain: &mut Vec<u8>, wire: &mut ResponseBuffer) -> Result<bool, Error> {
         self.pending.extend_from_slice(bytes);
         let received = self.read(plain, wire);
         if received.is_err() {
@@ -58,8 +50,8 @@ impl Session {
         received
     }
 
-    fn read(&mut self, plain: &mut Vec<u8>, wire: &mut ResponseBuffer) -> Result<Received, Error> {
-        let (mut received, mut at, mut goes_on) = (Received::default(), 0, true);
+    fn read(&mut self, plain: &mut Vec<u8>, wire: &mut ResponseBuffer) -> Result<bool, Error> {
+        let (mut has_ended, mut at, mut goes_on) = (false, 0, true);
         while goes_on {
             let UnbufferedStatus { mut discard, state, .. } =
                 self.connection.process_tls_records(&mut self.pending[at..]);
@@ -73,7 +65,7 @@ impl Session {
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, wire),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed) => received.ended = true,
+                Ok(ConnectionState::PeerClosed) => has_ended = true,
                 // More must come, or nothing will. Early data is not among it: no ticket of ours allows any.
                 Ok(_) => goes_on = false,
                 Err(error) => {
@@ -83,17 +75,16 @@ impl Session {
             }
             at += discard;
             // Once the handshake is done, nothing comes of no bytes.
-            goes_on &= at < self.pending.len() || !self.established;
+            goes_on &= at < self.pending.len() || self.established.is_none();
         }
         self.pending.drain(..at);
         if self.pending.len() > TLS_PENDING_BYTES_MAX {
             return Err(Error::PeerSentOversizedRecord);
         }
-        if !self.established && !self.connection.is_handshaking() {
-            self.established = true;
-            received.established = self.connection.handshake_kind();
+        if self.established.is_none() && !self.connection.is_handshaking() {
+            self.established = self.connection.handshake_kind();
         }
-        Ok(received)
+        Ok(has_ended)
     }
 
     /// Seals bytes, at most a record's worth (16 KiB), into `wire`; nothing to seal is the end, of which the client is

@@ -63,14 +63,13 @@ struct Line {
     session: Session,
     piece_bytes: usize,
     plain: Vec<u8>,
-    established: Option<HandshakeKind>,
     ended: bool,
 }
 
 impl Line {
     fn new(config: &Arc<ClientConfig>, server: &Server, piece_bytes: usize) -> Line {
         let client = ClientConnection::new(config.clone(), ServerName::try_from("code.example").unwrap()).unwrap();
-        Line { client, session: server.open(NOW), piece_bytes, plain: Vec::new(), established: None, ended: false }
+        Line { client, session: server.open(NOW), piece_bytes, plain: Vec::new(), ended: false }
     }
 
     fn deliver(&mut self, wire: &ResponseBuffer) -> Result<(), Error> {
@@ -101,9 +100,7 @@ impl Line {
                 let mut wire = ResponseBuffer::with_bytes(64);
                 let received = self.session.receive(piece, &mut self.plain, &mut wire);
                 self.deliver(&wire)?;
-                let received = received?;
-                self.established = self.established.or(received.established);
-                self.ended |= received.ended;
+                self.ended |= received?;
             }
         }
     }
@@ -126,7 +123,7 @@ fn every_cut_of_the_bytes_gives_the_same() {
         for piece_bytes in (1..=64).chain([255, 256, 257, 517, 1_000, 4_096, 20_000]) {
             let mut line = Line::new(&config, &server, piece_bytes);
             line.run().unwrap();
-            assert!(line.established.is_some() && !line.client.is_handshaking());
+            assert!(line.session.established.is_some() && !line.client.is_handshaking());
             assert_eq!(line.client.alpn_protocol(), Some(&b"http/1.1"[..]));
             assert_eq!(line.client.protocol_version(), Some(version.version));
             for length in [1, 2_000, 16_384] {
@@ -199,7 +196,7 @@ fn a_ticket_opens_wherever_its_key_is_and_nowhere_else() {
         let connect = |server: &Server| {
             let mut line = Line::new(&config, server, 1_500);
             line.run().unwrap();
-            line.established.unwrap()
+            line.session.established.unwrap()
         };
         assert_eq!(connect(&server(&tickets)), HandshakeKind::Full);
         assert_eq!(connect(&server(&tickets)), HandshakeKind::Resumed, "another shard");
@@ -241,7 +238,7 @@ fn early_data_is_never_read() {
     line.run().unwrap();
     assert!(!line.client.is_early_data_accepted());
     assert_eq!(line.plain, b"", "and the handshake goes on without it");
-    assert!(line.established.is_some());
+    assert!(line.session.established.is_some());
     let mut line = Line::new(&config, &ours, 1_500);
     assert!(line.client.early_data().is_none(), "our tickets do not allow it");
 }
@@ -267,7 +264,7 @@ fn garbage_gets_an_alert_and_nothing_more() {
                 break;
             }
         }
-        assert!(plain.is_empty() && !session.established);
+        assert!(plain.is_empty() && session.established.is_none());
         if turn == 1 {
             assert!(failed && wire.bytes().unwrap().starts_with(&[21, 3]), "an alert: {:?}", wire.bytes());
         }
