@@ -132,24 +132,20 @@ refusals! {
 pub fn parse(buffer: &[u8]) -> Result<Option<Head<'_>>, HeadError> {
     match parse_from_start(buffer) {
         Ok(head) => Ok(Some(head)),
-        Err(Stop::Refused(error)) => Err(error),
-        Err(Stop::Short) if buffer.len() >= HEAD_BYTES_MAX => Err(HeadError::HeadTooLong),
-        Err(Stop::Short) => Ok(None),
+        Err(Some(error)) => Err(error),
+        Err(None) if buffer.len() >= HEAD_BYTES_MAX => Err(HeadError::HeadTooLong),
+        Err(None) => Ok(None),
     }
 }
 
-/// Why parsing did not reach the end of the head.
-#[derive(derive_more::From)]
-enum Stop {
-    Short,
-    Refused(HeadError),
-}
+/// Why parsing did not reach the end of the head; `None`: it has not come yet.
+type Stop = Option<HeadError>;
 
 fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
     // RFC 9112 §2.2: a server SHOULD ignore at least one empty line before the request line; one it is.
     let start = match buffer {
         [CR, LF, ..] => 2,
-        [] | [CR] => return Err(Stop::Short),
+        [] | [CR] => return Err(None),
         [LF, ..] | [CR, ..] => return Err(HeadError::LineEnd.into()),
         _ => 0,
     };
@@ -157,7 +153,7 @@ fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
     let line = &buffer[..buffer.len().min(line_max)];
     let (mut head, authority) = match request_line(line, start) {
         // RFC 9112 §3 (3a): a target longer than the server wishes to parse is answered with 414.
-        Err(Stop::Short) if buffer.len() >= line_max => return Err(HeadError::RequestLineTooLong.into()),
+        Err(None) if buffer.len() >= line_max => return Err(HeadError::RequestLineTooLong.into()),
         other => other?,
     };
     head.buffer = &buffer[..buffer.len().min(HEAD_BYTES_MAX)];
@@ -177,14 +173,14 @@ fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
 
 /// The fault that `byte` is where it may not stand: a bare LF by its own name, anything else as `error`.
 fn misplaced(byte: u8, error: HeadError) -> Stop {
-    Stop::Refused(if byte == LF { HeadError::LineEnd } else { error })
+    Some(if byte == LF { HeadError::LineEnd } else { error })
 }
 
 /// `method SP request-target SP HTTP-version CRLF` with single spaces (RFC 9112 §3), and the authority of the target.
 fn request_line<'b>(line: &'b [u8], start: usize) -> Result<(Head<'b>, Option<Span>), Stop> {
     let method_end = token_end(line, start);
     match line.get(method_end) {
-        None => return Err(Stop::Short),
+        None => return Err(None),
         Some(&SP) if method_end > start => {}
         Some(&byte) => return Err(misplaced(byte, HeadError::Method)),
     }
@@ -212,7 +208,7 @@ impl RawTarget {
         loop {
             raw.end = target_end(line, raw.end);
             match &line[raw.end..] {
-                [] | [b'%'] => return Err(Stop::Short),
+                [] | [b'%'] => return Err(None),
                 [SP, ..] if raw.end > start => return Ok(raw),
                 [b'?', ..] => {
                     raw.question.get_or_insert(raw.end);
@@ -223,7 +219,7 @@ impl RawTarget {
                     raw.end += 1;
                 }
                 [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => raw.end += 3,
-                [b'%', high] if high.is_ascii_hexdigit() => return Err(Stop::Short),
+                [b'%', high] if high.is_ascii_hexdigit() => return Err(None),
                 [byte, ..] => return Err(misplaced(*byte, HeadError::Target)),
             }
         }
@@ -277,7 +273,7 @@ fn read_version(line: &[u8], start: usize) -> Result<(Version, usize), Stop> {
     // RFC 9112 §2.3: case-sensitive, one digit each. Anything else is invalid, HTTP/0.9 without a version too.
     let shape = b"HTTP/d.d\r\n";
     for (index, &expected) in shape.iter().enumerate() {
-        let &byte = rest.get(index).ok_or(Stop::Short)?;
+        let &byte = rest.get(index).ok_or(None)?;
         let fits = if expected == b'd' { byte.is_ascii_digit() } else { byte == expected };
         if !fits {
             let error = if expected == LF { HeadError::LineEnd } else { HeadError::Version };
@@ -327,9 +323,9 @@ impl<'b> Head<'b> {
         let (window, mut at, mut count) = (self.buffer, self.bytes, 0);
         loop {
             match window.get(at) {
-                None => return Err(Stop::Short),
+                None => return Err(None),
                 Some(&CR) => match window.get(at + 1) {
-                    None => return Err(Stop::Short),
+                    None => return Err(None),
                     Some(&LF) => {
                         self.bytes = at + 2;
                         return Ok(());
@@ -343,7 +339,7 @@ impl<'b> Head<'b> {
             }
             let name_end = token_end(window, at);
             match window.get(name_end) {
-                None => return Err(Stop::Short),
+                None => return Err(None),
                 Some(b':') if name_end > at => {}
                 // RFC 9112 §5.1 (5.1a): whitespace before the colon is one of the things that end up here.
                 Some(&byte) => return Err(misplaced(byte, HeadError::FieldName)),
@@ -351,7 +347,7 @@ impl<'b> Head<'b> {
             let text_end = text_end(window, name_end + 1);
             match (window.get(text_end), window.get(text_end + 1)) {
                 (Some(&CR), Some(&LF)) => {}
-                (None, _) | (Some(&CR), None) => return Err(Stop::Short),
+                (None, _) | (Some(&CR), None) => return Err(None),
                 // RFC 9112 §2.2 (2.2c): a bare CR makes the element invalid.
                 (Some(&CR), Some(_)) => return Err(HeadError::LineEnd.into()),
                 (Some(&byte), _) => return Err(misplaced(byte, HeadError::FieldValue)),
