@@ -75,7 +75,8 @@ pub struct Port {
     pub lane: Arc<Lane>,
     appended: u64,
     rung: bool,
-    closed: bool,
+    /// Nothing is taken any more, as if the lane were full: another process is about to take the journal up.
+    pub closed: bool,
 }
 
 #[allow(missing_docs, reason = "where the name says it")]
@@ -96,11 +97,6 @@ impl Port {
         self.appended += 1;
         self.rung = true;
         Ok(self.appended)
-    }
-
-    /// Takes nothing from here on, as if the lane were full: another process is about to take the journal up.
-    pub fn close(&mut self) {
-        self.closed = true;
     }
 
     /// Whether the journal's thread must be woken: something was appended since this was last asked.
@@ -138,7 +134,7 @@ mod tests {
     fn a_closed_port_refuses_as_if_its_lane_were_full() {
         let lane = Lane::new();
         let mut port = Port::new(lane.clone());
-        port.close();
+        port.closed = true;
         assert_eq!((port.append(&record()), lane.queue.len()), (Err(Refused::Full), 0));
     }
 }

@@ -108,5 +108,5 @@ pub fn read_on(
 }
 
 pub fn header(folder: &Path, name: u64) -> Result<Header, RecoverError> {
-    read_header(&mut Folder(folder.to_owned()), name, &mut Vec::new())
+    read_header(&mut Folder(folder.to_owned()), name)
 }

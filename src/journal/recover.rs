@@ -176,7 +176,7 @@ pub fn recover(
     let mut bytes = Vec::new();
     let mut before: Option<Header> = None;
     for (index, &name) in names.iter().enumerate().skip(needed) {
-        let header = read_header(source, name, &mut bytes)?;
+        let header = read_header(source, name)?;
         let follows = before.is_none_or(|before| header.previous.is_some_and(|(id, _)| id == before.id));
         if !follows || (before.is_some() && header.first != end.next) {
             return Err(RecoverError::Gap { segment: name, sequence: end.next });
@@ -198,9 +198,8 @@ pub fn recover_one(
     successor: u64,
     mut each: impl FnMut(&Entry<'_>),
 ) -> Result<(), RecoverError> {
-    let mut bytes = Vec::new();
-    let header = read_header(source, name, &mut bytes)?;
-    read_segment(source, header, Some(successor), 0, &mut bytes, &mut each).map(drop)
+    let header = read_header(source, name)?;
+    read_segment(source, header, Some(successor), 0, &mut Vec::new(), &mut each).map(drop)
 }
 
 fn read_segment(
@@ -212,7 +211,7 @@ fn read_segment(
     each: &mut impl FnMut(&Entry<'_>),
 ) -> Result<End, RecoverError> {
     let (segment, id) = (header.first, header.id);
-    let follows = successor.map(|next| (next, read_header(source, next, bytes)));
+    let follows = successor.map(|next| (next, read_header(source, next)));
     source.read(segment, header.bytes, bytes).map_err(|error| RecoverError::Read { segment, error })?;
     let damaged = |broken| RecoverError::Damaged { segment, broken };
     // A segment that was rewritten says where it ends, and with which sequence; of any other the next one says it.
@@ -290,9 +289,10 @@ fn hand_over(
     Ok(())
 }
 
-pub fn read_header(source: &mut dyn Source, segment: u64, bytes: &mut Vec<u8>) -> Result<Header, RecoverError> {
-    source.read(segment, HEADER_BYTES as u64, bytes).map_err(|error| RecoverError::Read { segment, error })?;
-    match Header::parse(bytes) {
+pub fn read_header(source: &mut dyn Source, segment: u64) -> Result<Header, RecoverError> {
+    let mut bytes = Vec::new();
+    source.read(segment, HEADER_BYTES as u64, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+    match Header::parse(&bytes) {
         Ok(header) if header.first == segment => Ok(header),
         other => Err(RecoverError::Header { segment, error: other.err().unwrap_or(HeaderError::NotASegment) }),
     }

@@ -42,7 +42,7 @@ impl Segments for Folder {
 /// that is in those segments. Returns what is damaged: such a segment stays as it is.
 /// Errors: a segment cannot be written; those before it are done, and the others as they were.
 pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<Vec<(u64, RecoverError)>> {
-    let (names, mut bytes) = (segments.list()?, Vec::new());
+    let names = segments.list()?;
     let (mut purge, mut holding, mut damaged) = (None, Vec::new(), Vec::new());
     for &[name, next] in names.array_windows().take_while(|[_, next]| *next <= sealed) {
         let mut first_test = None;
@@ -53,7 +53,7 @@ pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<
                 first_test.get_or_insert(entry.stored.sequence);
             }
         });
-        let mut header = |name| read_header(segments, name, &mut bytes);
+        let mut header = |name| read_header(segments, name);
         match read.and_then(|()| Ok((header(name)?, header(next)?))) {
             Ok((header, follows)) => holding.push((header, follows, first_test)),
             Err(error) => damaged.push((name, error)),
@@ -86,10 +86,10 @@ pub fn forget_test_data(segments: &mut dyn Segments, sealed: u64) -> io::Result<
 /// Deletes segments of which all records are folded and older than `until_unix_ms`, oldest first; says how many.
 /// Errors: what the system said; newer ones are then still there.
 pub fn delete_old(segments: &mut dyn Segments, folded_to: u64, until_unix_ms: u64) -> io::Result<usize> {
-    let (names, mut bytes, mut old) = (segments.list()?, Vec::new(), 0);
+    let (names, mut old) = (segments.list()?, 0);
     for (index, name) in names.iter().enumerate().skip(1) {
         // What is in the next one was accepted after that was made; one that does not say when is as old as the next.
-        match read_header(segments, *name, &mut bytes) {
+        match read_header(segments, *name) {
             Ok(next) if next.first > folded_to + 1 || next.created_unix_ms > until_unix_ms => break,
             Ok(_) => old = index,
             Err(_) => {}

@@ -261,7 +261,7 @@ impl Service {
 
     /// Takes no write and no assertion from here on, and gives away what it knows of those.
     pub fn let_go(&mut self) -> Option<UsedAssertions> {
-        self.writes.port.close();
+        self.writes.port.closed = true;
         self.used.take()
     }
 
