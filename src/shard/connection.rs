@@ -12,7 +12,7 @@ use super::crowd::Crowd;
 use super::holds::Holds;
 use super::secure::Secure;
 use crate::http::body::{Body, BodyError};
-use crate::http::head::{self, Framing, Head};
+use crate::http::head::{self, Framing, Head, Version};
 use crate::http::proxy;
 use crate::http::response::{CONTINUE, ResponseBuffer};
 use crate::limits::{
@@ -23,7 +23,9 @@ use crate::limits::{
 };
 use crate::service::counters::EndReason;
 use crate::service::problem::{self, Problem};
-use crate::service::{Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Role, Service, Stream};
+use crate::service::{
+    Answer, Ask, Asker, Begin, Outcome, Output, Pending, Reply, ReplyTarget, Role, Service, Stream, Written,
+};
 use crate::words::Now;
 
 /// What the driver is to do next for a connection.
@@ -299,7 +301,10 @@ impl Connection {
         let limit = match self.begin(context, &head) {
             Begin::Body { bytes_max } => bytes_max,
             Begin::Stream(stream) => {
-                self.begin_lines(context, &head, data.len() == head.bytes, stream);
+                if head.expect_continue && data.len() == head.bytes {
+                    self.slot(context.buffers).head.push(CONTINUE);
+                }
+                self.begin_lines(context, &head, stream);
                 return head.bytes;
             }
             // RFC 9112 §9.3 (9.3b): answered without its body having been read, so the connection ends.
@@ -345,6 +350,47 @@ impl Connection {
                 self.refuse(context, Problem::unreadable(error.told()), ReplyTarget::unreadable(&arriving.head));
                 data.len()
             }
+        }
+    }
+
+    fn begin_lines(&mut self, context: &mut Context<'_>, head: &Head<'_>, stream: Box<Stream>) {
+        // The answer has no length when it begins: one to HTTP/1.0 ends with its connection.
+        let target = context.service.target(head, self.is_spent(context) || head.version == Version::Http10);
+        self.streaming.insert(stream).target = target;
+    }
+
+    /// Takes more of the body; the lines that are whole now are on their way to their owners.
+    /// No more than a slice at a turn, so that refreshes need not wait behind batches.
+    fn consume_lines(&mut self, context: &mut Context<'_>, data: &[u8]) -> usize {
+        let Some(stream) = &mut self.streaming else { return 0 };
+        let slice = &data[..data.len().min(*context.slice_bytes)];
+        let consumed = context.service.read_lines(context.now, context.asker, stream, slice, context.asks);
+        *context.slice_bytes -= consumed;
+        self.is_sliced = consumed < data.len() && stream.takes_input();
+        if self.is_sliced {
+            context.sliced.push_back(context.asker.connection);
+        }
+        self.write_lines(context);
+        consumed
+    }
+
+    /// Writes what answers are there, unless a send is in flight or a slice is to come: the end of either asks again.
+    fn write_lines(&mut self, context: &mut Context<'_>) {
+        if self.is_sliced || self.sending.is_some() || self.ending.is_some() {
+            return;
+        }
+        let Some(stream) = &mut self.streaming else { return };
+        let target = stream.target;
+        let output = self.output.get_or_insert_with(|| context.buffers.slot());
+        let mut reply = context.service.reply(context.now, context.asker, target, output);
+        let reason = match context.service.write_lines(stream, &mut reply) {
+            Written::Open => return,
+            Written::Whole => target.closes.then_some(EndReason::Closed),
+            Written::Failed(reason) => Some(reason),
+        };
+        self.streaming = None;
+        if let Some(reason) = reason {
+            self.end(context.now, reason, true);
         }
     }
 

@@ -11,7 +11,6 @@ mod crowd;
 mod holds;
 pub mod mailbox;
 mod secure;
-mod streaming;
 mod timers;
 
 use std::collections::VecDeque;
