@@ -1,4 +1,4 @@
-//! Who may call the admin listener: named tokens with scopes, of which only the hash is kept.
+//! Who may call the admin listener: named tokens with scopes, of which only the hash is kept, and no page but its own.
 //!
 //! ```toml
 //! [[token]]
@@ -7,6 +7,7 @@
 //! sha256 = "<SHA-256 of the token, 64 hexadecimal digits>"
 //! ```
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -103,6 +104,19 @@ impl Service {
     }
 }
 
+/// Refuses what may come from a page of strangers in an operator's browser: a rebinding name (DNS) is stopped by `Host`,
+/// a form or a fetch by `Origin` and `Sec-Fetch-Site`.
+pub(super) fn guard(head: &Head<'_>, host_names: &[String]) -> Result<(), Problem> {
+    // An IP literal, localhost, or one of the configured names, with or without a port.
+    let host = negotiate::host(head);
+    let mut names = host_names.iter().map(String::as_str).chain(["localhost"]);
+    if host.parse::<IpAddr>().is_err() && !names.any(|ours| ours.eq_ignore_ascii_case(host)) {
+        return Err(problem::HOST_REFUSED);
+    }
+    let foreign_site = head.get(Field::SecFetchSite).is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
+    if foreign_site || super::is_foreign(head) { Err(problem::ORIGIN_REFUSED) } else { Ok(()) }
+}
+
 pub(super) fn token<'b>(head: &Head<'b>) -> Result<&'b [u8], Problem> {
     head.get(Field::Authorization).ok_or(problem::TOKEN_MISSING)?;
     negotiate::bearer(head).ok_or(problem::TOKEN_INVALID)
@@ -165,5 +179,25 @@ mod tests {
         }
         let many: String = (0..=ADMIN_TOKENS_MAX).map(|n| file(&format!("n{n}"), "\"read\"", &n.to_string())).collect();
         assert_eq!(Callers::from_toml(&many).unwrap_err(), "65 tokens, expected 1 to 64");
+    }
+
+    #[test]
+    fn only_addresses_localhost_and_configured_names_are_ours() {
+        let names = ["ops.city.example".to_owned()];
+        let guard = |host: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            parse(text.as_bytes()).map(|head| guard(&head.unwrap(), &names))
+        };
+        for host in ["127.0.0.1", "127.0.0.1:8081", "[::1]:8081", "[::1]", "LOCALHOST:1", "Ops.City.Example:8081"] {
+            assert_eq!(guard(host), Ok(Ok(())), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8081", "localhost.evil.example", "127.0.0.1.evil.example", "::1"] {
+            assert_ne!(guard(host), Ok(Ok(())), "{host}");
+        }
+        for host in ["", "[evil]", "[::1]evil", "\u{fe}"] {
+            assert_eq!(guard(host), Err(crate::http::head::HeadError::Host), "{host}");
+        }
+        let nobody = parse(b"GET / HTTP/1.0\r\n\r\n").unwrap().unwrap();
+        assert_eq!(super::guard(&nobody, &names), Err(problem::HOST_REFUSED));
     }
 }

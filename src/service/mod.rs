@@ -6,7 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-mod admin;
 pub mod ahead;
 pub mod apply;
 pub mod asset_pack;
@@ -451,7 +450,7 @@ impl Service {
     fn admit(&self, head: &Head<'_>) -> Result<Route, (Route, Problem)> {
         let route = self.route(head.path);
         if self.parts.role == Role::Admin {
-            admin::guard(head, &self.parts.settings.admin_host_names).map_err(|problem| (route, problem))?;
+            callers::guard(head, &self.parts.settings.admin_host_names).map_err(|problem| (route, problem))?;
         }
         if head.scheme.is_some_and(|scheme| (scheme == Scheme::Https) != self.is_secure(head)) {
             return Err((route, problem::SCHEME_WRONG));
