@@ -114,21 +114,22 @@ impl Answer {
         if let Answer::Refused(problem) = self { *problem } else { problem::BUSY }
     }
 }
+type Resume = dyn FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Handled;
+
 
 /// A request that waits for an [`Answer`], and how it goes on then.
 pub struct Pending {
     route: Route,
     /// How long the answer is waited for, in milliseconds.
     pub wait_ms_max: u64,
-    resume: Box<dyn FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Result<Outcome, Problem>>,
+    resume: Box<Resume>,
 }
 
 impl Pending {
-    fn new(
-        route: Route,
-        wait_ms_max: u64,
-        resume: impl FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Result<Outcome, Problem> + 'static,
-    ) -> Pending {
+    fn new<F>(route: Route, wait_ms_max: u64, resume: F) -> Pending
+    where
+        F: FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Handled + 'static,
+    {
         Pending { route, wait_ms_max, resume: Box::new(resume) }
     }
 }
@@ -142,6 +143,9 @@ pub enum Outcome {
     /// It waits for what was asked or written already.
     Wait(Pending),
 }
+
+/// What became of a request, unless it is refused.
+type Handled = Result<Outcome, Problem>;
 
 /// What becomes of a request with a body, before that is read.
 pub enum Begin {
@@ -376,13 +380,7 @@ impl Service {
     }
 
     #[inline(always)]
-    fn handle_route(
-        &mut self,
-        route: Route,
-        head: &Head<'_>,
-        body: &[u8],
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
+    fn handle_route(&mut self, route: Route, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Handled {
         match route {
             _ if head.method == Method::Options => {
                 let methods = route.methods().1;
@@ -413,7 +411,7 @@ impl Service {
 
     /// Refuses what could not be done, and counts what is answered.
     #[inline(always)]
-    fn conclude(&mut self, route: Route, handled: Result<Outcome, Problem>, reply: &mut Reply<'_>) -> Outcome {
+    fn conclude(&mut self, route: Route, handled: Handled, reply: &mut Reply<'_>) -> Outcome {
         let outcome = handled.unwrap_or_else(|problem| self.refuse_route(route, problem, reply));
         if reply.status > 0 {
             self.parts.counters.count_answer(route, reply.status);
@@ -422,7 +420,7 @@ impl Service {
     }
 
     /// What an operator's dashboard asks for.
-    fn operator_reads(&self, route: Route, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    fn operator_reads(&self, route: Route, head: &Head<'_>, reply: &mut Reply<'_>) -> Handled {
         let (_, may) = self.caller(head, Scope::Read)?;
         if !may {
             return Err(problem::SCOPE_MISSING);
@@ -499,7 +497,7 @@ impl Service {
         Outcome::Answered
     }
 
-    fn ready(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    fn ready(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Handled {
         let is_admin = self.parts.role == Role::Admin;
         let amiss = match (self.draining, self.writes.port.lane.failed.load()) {
             _ if !is_admin && (self.draining || self.writes.port.lane.failed.load()) => Some(problem::NOT_READY),

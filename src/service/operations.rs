@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::callers::Scope;
 use super::problem::{self, Problem};
 use super::writes::{Asker, NOBODY, Then};
-use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
+use super::{Answer, Ask, Handled, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::http::negotiate;
 use crate::journal::Record;
@@ -45,7 +45,7 @@ impl Service {
         Ok(Bytes::from(self.writes.past.latest_audit(limit)))
     }
 
-    pub(super) fn purge(&mut self, head: &Head<'_>, reply: &Reply<'_>) -> Result<Outcome, Problem> {
+    pub(super) fn purge(&mut self, head: &Head<'_>, reply: &Reply<'_>) -> Handled {
         let action = "DELETE /admin/test-data";
         self.for_caller(head, reply, action, |service, author| {
             service.write_audit(reply.now, reply.asker, author, action, "")?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::cache::Key;
 use super::problem::{self, Problem};
-use super::{Outcome, Reply, Service, Settings, is_foreign, session};
+use super::{Handled, Outcome, Reply, Service, Settings, is_foreign, session};
 use crate::admission::rate::Caller;
 use crate::code::claims::{CodeBuffer, CodeRequest};
 use crate::code::payload;
@@ -24,7 +24,7 @@ use crate::words::{Now, ResidentNumber};
 const REFRESH_HEAD: &[u8] = b"Content-Type: application/json\r\nCache-Control: private, no-store\r\n";
 
 impl Service {
-    pub(super) fn refresh(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    pub(super) fn refresh(&mut self, head: &Head<'_>, reply: &mut Reply<'_>) -> Handled {
         let now = reply.now;
         let (record, _) = self.signed_in_record(now, head).map_err(|error| self.limit_strangers(now, head, error))?;
         let [qr, format] = ["qr", "format"].map(|name| negotiate::query_parameter(head.query, name));

@@ -3,15 +3,13 @@
 //! ID numbers come in here and go no further than their keyed hash: no answer, log or record holds one, and errors of
 //! the JSON reader, which quote what they read, are told by their kind alone.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::callers::hex;
 use super::problem::{self, Problem};
 use super::writes::{Change, StatusWrite};
-use super::{Answer, Ask, Outcome, Pending, Reply, Route, Service};
+use super::{Answer, Ask, Handled, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::Head;
 use crate::limits::{ANSWER_MS_MAX, JOURNAL_TEXT_BYTES_MAX, VERSION_AHEAD_MS_MAX};
 use crate::registry::id_number::IdNumber;
@@ -20,17 +18,13 @@ use crate::words::{Now, ResidentNumber, Status};
 /// A line of `POST /admin/residents`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StatusLine<'a> {
-    #[serde(borrow)]
-    id_number: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    resident: Option<Cow<'a, str>>,
+struct StatusLine {
+    id_number: Option<Box<str>>,
+    resident: Option<Box<str>>,
     tube: Option<IgnoredAny>,
-    #[serde(borrow)]
-    status: Option<Cow<'a, str>>,
+    status: Option<Box<str>>,
     version: Option<u64>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
+    reason: Option<Box<str>>,
     #[serde(default)]
     remove: bool,
     test: Option<bool>,
@@ -40,11 +34,9 @@ struct StatusLine<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LookupBody<'a> {
-    #[serde(borrow)]
-    id_number: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    resident: Option<Cow<'a, str>>,
+struct LookupBody {
+    id_number: Option<Box<str>>,
+    resident: Option<Box<str>>,
 }
 
 /// GB/T 2260 codes have six digits.
@@ -53,7 +45,7 @@ const REGION_MAX: u32 = 999_999;
 impl Service {
     /// The statement that a line makes.
     pub(super) fn read_status(&self, now: Now, line: &[u8]) -> Result<StatusWrite, &'static Problem> {
-        let line: StatusLine<'_> = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
+        let line: StatusLine = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
         if line.tube.is_some() {
             return Err(&problem::TUBE_NOT_SUPPORTED);
         }
@@ -75,7 +67,7 @@ impl Service {
         if line.region > REGION_MAX {
             return Err(&problem::LINE_MALFORMED);
         }
-        let (test, region, reason) = (line.test, line.region, reason.into());
+        let (test, region) = (line.test, line.region);
         Ok(StatusWrite { resident, check, version, status, test, region, reason })
     }
 
@@ -101,11 +93,11 @@ impl Service {
     }
 
     /// First the call is written down, then the resident's owner is asked, then it is answered.
-    pub(super) fn lookup(&mut self, head: &Head<'_>, body: &[u8], reply: &Reply<'_>) -> Result<Outcome, Problem> {
+    pub(super) fn lookup(&mut self, head: &Head<'_>, body: &[u8], reply: &Reply<'_>) -> Handled {
         let action = "POST /admin/residents/lookup";
         self.for_caller(head, reply, action, |service, author| {
             super::check_content_type(head)?;
-            let body: LookupBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
+            let body: LookupBody = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
             let (id_number, resident) = (body.id_number.as_deref(), body.resident.as_deref());
             let named = service.name(id_number, resident, &problem::BODY_MALFORMED);
             let (resident, check) = named.map_err(|problem| *problem)?;
@@ -127,7 +119,7 @@ impl Service {
         check: Option<u64>,
         answer: &Answer,
         reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
+    ) -> Handled {
         let Answer::History(history) = answer else { return Err(answer.problem()) };
         let known = self.parts.registry.read(resident).filter(|known| check.is_none_or(|check| check == known.check));
         let record = known.ok_or(problem::UNKNOWN_RESIDENT)?;

@@ -4,7 +4,6 @@
 //! scanner keeps the scan, by the id in the answer, and brings it later. A scan that comes twice is written twice with
 //! one id, and told once by `journal export`.
 
-use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::device::Kind;
 use super::problem::{self, Problem};
 use super::residents::is_keepable;
 use super::writes::{LineResult, Then};
-use super::{Answer, Outcome, Pending, Reply, Route, Service};
+use super::{Answer, Handled, Outcome, Pending, Reply, Route, Service};
 use crate::admission::rate::Caller;
 use crate::code::keyring::Env;
 use crate::code::verify::{self, Claims, LEEWAY_S, Outcome as Verdict};
@@ -28,29 +27,22 @@ use crate::words::{Now, Status};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VerifyBody<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    #[serde(borrow)]
-    place: Cow<'a, str>,
+struct VerifyBody {
+    code: Box<str>,
+    place: Box<str>,
     /// The scanner's, under which it brings the scan later if it gets no answer.
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
+    id: Option<Box<str>>,
 }
 
 /// A line of `POST /scan/records`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RecordLine<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
+struct RecordLine {
+    id: Box<str>,
     at: u64,
-    #[serde(borrow)]
-    place: Cow<'a, str>,
-    #[serde(borrow)]
-    cti: Cow<'a, str>,
-    #[serde(borrow)]
-    result: Cow<'a, str>,
+    place: Box<str>,
+    cti: Box<str>,
+    result: Box<str>,
     /// What the verdict said of the code; nobody can tell any more once test data was removed.
     #[serde(default)]
     test: bool,
@@ -80,16 +72,11 @@ impl Service {
         self.limit(now, Caller::Device(hasher.finish())).map(|()| name)
     }
 
-    pub(super) fn scan_verify(
-        &mut self,
-        head: &Head<'_>,
-        body: &[u8],
-        reply: &mut Reply<'_>,
-    ) -> Result<Outcome, Problem> {
+    pub(super) fn scan_verify(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Handled {
         let now = reply.now;
         let device = self.device(now, head, &[Kind::Scanner])?;
         super::check_content_type(head)?;
-        let body: VerifyBody<'_> = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
+        let body: VerifyBody = serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)?;
         if !is_keepable(&body.place) {
             return Err(problem::TEXT_REFUSED);
         }
@@ -150,7 +137,7 @@ impl Service {
 
     /// Writes down the scan that a line of `device` tells of: the ticket of its record.
     pub(super) fn take_scan(&mut self, now: Now, line: &[u8], device: &str) -> Result<u64, LineResult> {
-        let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
+        let line: RecordLine = serde_json::from_slice(line).map_err(|_| &problem::LINE_MALFORMED)?;
         if !is_keepable(&line.place) {
             return Err(LineResult::Error(&problem::TEXT_REFUSED));
         }

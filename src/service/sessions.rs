@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::problem::{self, Problem};
 use super::session::{self, Session};
-use super::{Ask, Outcome, Pending, Reply, Route, Service};
+use super::{Ask, Handled, Outcome, Pending, Reply, Route, Service};
 use crate::http::head::{Head, Method};
 use crate::limits::ANSWER_MS_MAX;
 use crate::registry::demo;
@@ -20,7 +20,7 @@ struct SignInBody {
 }
 
 impl Service {
-    pub(super) fn session(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    pub(super) fn session(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Handled {
         let secure = self.is_secure(head);
         match head.method {
             // A page of another origin could sign its visitor in as somebody else.
@@ -30,7 +30,7 @@ impl Service {
         }
     }
 
-    fn sign_in(&mut self, body: &[u8], secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    fn sign_in(&mut self, body: &[u8], secure: bool, reply: &mut Reply<'_>) -> Handled {
         match serde_json::from_slice(body).map_err(|_| problem::BODY_MALFORMED)? {
             SignInBody { assertion: Some(assertion), demo_resident: None } => {
                 let verifier = self.parts.settings.verifier.as_ref().ok_or(problem::SIGN_IN_NOT_CONFIGURED)?;
@@ -65,7 +65,7 @@ impl Service {
         if known { Ok(resident) } else { Err(problem::UNKNOWN_RESIDENT) }
     }
 
-    fn signed_in(&self, resident: ResidentNumber, secure: bool, reply: &mut Reply<'_>) -> Result<Outcome, Problem> {
+    fn signed_in(&self, resident: ResidentNumber, secure: bool, reply: &mut Reply<'_>) -> Handled {
         let record = self.parts.registry.read(resident).ok_or(problem::UNKNOWN_RESIDENT)?;
         let session_s = self.parts.settings.session_s;
         let expires_at = u32::try_from(reply.now.unix_s() + session_s).unwrap_or(u32::MAX);
@@ -80,7 +80,7 @@ impl Service {
         Ok(Outcome::Answered)
     }
 
-    fn sign_out(&self, now: Now, head: &Head<'_>, secure: bool) -> Result<Outcome, Problem> {
+    fn sign_out(&self, now: Now, head: &Head<'_>, secure: bool) -> Handled {
         let (record, up_to) = self.signed_in_record(now, head)?;
         let ask = Ask::EndSessions { resident: record.resident, up_to };
         Ok(Outcome::Ask(
