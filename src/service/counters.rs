@@ -34,14 +34,13 @@ pub const RESULTS: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Why a connection ended, as the metrics count and name it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, EnumCount, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
+#[allow(missing_docs, reason = "where the name says it")]
 pub enum EndReason {
     /// The peer closed, or asked for it, or the connection had had its share of requests or time.
     Closed,
-    /// Nothing came within the idle limit.
     Idle,
-    /// A head, a body or a reader was too slow.
+    /// A head, a body or a reader.
     Slow,
-    /// A head or a body was larger than it may be.
     Large,
     /// What it sent was not HTTP as we read it.
     Malformed,

@@ -19,11 +19,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::problem::{
-    ASSERTION_ALGORITHM_REFUSED, ASSERTION_AUDIENCE_WRONG, ASSERTION_BEFORE_START, ASSERTION_EXPIRED, ASSERTION_FORGED,
-    ASSERTION_ISSUER_WRONG, ASSERTION_KEY_UNKNOWN, ASSERTION_LIFE_WRONG, ASSERTION_MALFORMED, ASSERTION_NOT_YET_VALID,
-    ASSERTION_PERSON_MISSING, Problem,
-};
+use super::problem::{self, Problem};
 use crate::limits::{
     ASSERTION_AHEAD_S_MAX, ASSERTION_BYTES_MAX, ASSERTION_LIFE_S_MAX, ID_CLAIM_BYTES_MAX, JWKS_KEYS_MAX,
 };
@@ -80,16 +76,16 @@ impl Verifier {
     /// Errors: the first thing that is wrong with it; the signature comes before everything that the claims say.
     pub fn verify(&self, assertion: &str, now: Now, started_unix_ms: u64) -> Result<SignIn, Problem> {
         if assertion.len() > ASSERTION_BYTES_MAX {
-            return Err(ASSERTION_MALFORMED);
+            return Err(problem::ASSERTION_MALFORMED);
         }
-        let (signed, _) = assertion.rsplit_once('.').ok_or(ASSERTION_MALFORMED)?;
-        let (header, _) = signed.split_once('.').ok_or(ASSERTION_MALFORMED)?;
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| ASSERTION_MALFORMED)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| ASSERTION_MALFORMED)?;
+        let (signed, _) = assertion.rsplit_once('.').ok_or(problem::ASSERTION_MALFORMED)?;
+        let (header, _) = signed.split_once('.').ok_or(problem::ASSERTION_MALFORMED)?;
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| problem::ASSERTION_MALFORMED)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| problem::ASSERTION_MALFORMED)?;
         let claims = self.verified_claims(assertion, &header)?;
 
         if claims.iss.as_str() != Some(&self.issuer) {
-            return Err(ASSERTION_ISSUER_WRONG);
+            return Err(problem::ASSERTION_ISSUER_WRONG);
         }
         let is_audience = |name: &Value| name.as_str() == Some(&self.audience);
         // RFC 7519 section 4.1.3: a string or a list of strings.
@@ -98,12 +94,12 @@ impl Verifier {
             name => is_audience(name),
         };
         if !is_for_us {
-            return Err(ASSERTION_AUDIENCE_WRONG);
+            return Err(problem::ASSERTION_AUDIENCE_WRONG);
         }
         let expires_unix_s = check_times(&claims, now, started_unix_ms)?;
         let id = claims.others.get(&self.id_claim).and_then(Value::as_str).unwrap_or_default();
         if !(1..=ID_CLAIM_BYTES_MAX).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(ASSERTION_PERSON_MISSING);
+            return Err(problem::ASSERTION_PERSON_MISSING);
         }
         // Of what is signed and not of the signature: for every ECDSA signature (r, s) there is a second one (r, -s)
         // that anybody can compute, and it would count as another assertion.
@@ -115,20 +111,20 @@ impl Verifier {
     fn verified_claims(&self, assertion: &str, header: &Header) -> Result<Claims, Problem> {
         // RFC 7515 section 4.1.11: whoever does not understand an extension listed there must refuse; we have none.
         if header.crit {
-            return Err(ASSERTION_ALGORITHM_REFUSED);
+            return Err(problem::ASSERTION_ALGORITHM_REFUSED);
         }
         let alg = ALGORITHMS.iter().find(|(word, _)| *word == header.alg).map(|(_, alg)| *alg);
-        let alg = alg.ok_or(ASSERTION_ALGORITHM_REFUSED)?;
+        let alg = alg.ok_or(problem::ASSERTION_ALGORITHM_REFUSED)?;
         // With a `kid`, only the key of that name; without one all of the algorithm, JWKS_KEYS_MAX at most.
         let named = |key: &&Key| key.alg == alg && (header.kid.is_none() || key.kid == header.kid);
-        let mut refused = ASSERTION_KEY_UNKNOWN;
+        let mut refused = problem::ASSERTION_KEY_UNKNOWN;
         for key in self.keys.iter().filter(named) {
             match jsonwebtoken::decode::<Claims>(assertion, &key.key, &key.validation) {
                 Ok(token) => return Ok(token.claims),
                 Err(error) => {
                     refused = match error.kind() {
-                        jsonwebtoken::errors::ErrorKind::InvalidSignature => ASSERTION_FORGED,
-                        _ => ASSERTION_MALFORMED,
+                        jsonwebtoken::errors::ErrorKind::InvalidSignature => problem::ASSERTION_FORGED,
+                        _ => problem::ASSERTION_MALFORMED,
                     };
                 }
             }
@@ -142,25 +138,25 @@ fn check_times(claims: &Claims, now: Now, started_unix_ms: u64) -> Result<u64, P
     let dates = [claims.exp, claims.iat, claims.nbf.unwrap_or(claims.iat)];
     // Until the year 5138; what is beyond is in milliseconds by mistake, or meant to break arithmetic.
     if !dates.iter().all(|seconds| (0.0..1e11).contains(seconds)) {
-        return Err(ASSERTION_MALFORMED);
+        return Err(problem::ASSERTION_MALFORMED);
     }
     let [expires_ms, issued_ms, valid_from_ms] = dates.map(|seconds| seconds * 1_000.0);
     if expires_ms.floor() <= now.unix_ms as f64 {
-        return Err(ASSERTION_EXPIRED);
+        return Err(problem::ASSERTION_EXPIRED);
     }
     // Both come from the provider's clock, which may run a little ahead of ours.
     if issued_ms.max(valid_from_ms) > (now.unix_ms + ASSERTION_AHEAD_S_MAX * 1_000) as f64 {
-        return Err(ASSERTION_NOT_YET_VALID);
+        return Err(problem::ASSERTION_NOT_YET_VALID);
     }
     // Rounded, since the difference of two fractional dates may be a hair above a whole number.
     let life_ms = (expires_ms - issued_ms).round();
     if life_ms > (ASSERTION_LIFE_S_MAX * 1_000) as f64 || life_ms <= 0.0 {
-        return Err(ASSERTION_LIFE_WRONG);
+        return Err(problem::ASSERTION_LIFE_WRONG);
     }
     // Most providers cut `iat` to whole seconds. In the second of the start it is then not known on which side of it
     // the assertion was issued, and it is refused: the earliest time that it can mean decides.
     if issued_ms.floor() < started_unix_ms as f64 {
-        return Err(ASSERTION_BEFORE_START);
+        return Err(problem::ASSERTION_BEFORE_START);
     }
     // Within 0..=1e11.
     Ok((expires_ms / 1_000.0).ceil() as u64)
@@ -389,23 +385,23 @@ mod tests {
         let claims = claims().to_string();
         for alg in ["none", "None", "HS256", "HS512", "RS512", "PS256", "ES384", "ed25519", ""] {
             let header = json!({"alg": alg, "kid": "rsa"}).to_string();
-            assert_eq!(refused(&jwt("RS256", &header, &claims)), ASSERTION_ALGORITHM_REFUSED, "{alg}");
+            assert_eq!(refused(&jwt("RS256", &header, &claims)), problem::ASSERTION_ALGORITHM_REFUSED, "{alg}");
         }
         let unsigned = format!("{}.{}.", b64(r#"{"alg":"none"}"#), b64(&claims));
-        assert_eq!(refused(&unsigned), ASSERTION_ALGORITHM_REFUSED);
+        assert_eq!(refused(&unsigned), problem::ASSERTION_ALGORITHM_REFUSED);
         // The public key as the secret of a MAC, the classic confusion.
         let signed = format!("{}.{}", b64(r#"{"alg":"HS256","kid":"ed"}"#), b64(&claims));
         let secret = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SIGNER.ed.public_key().as_ref());
         let confused = format!("{signed}.{}", b64(aws_lc_rs::hmac::sign(&secret, signed.as_bytes())));
-        assert_eq!(refused(&confused), ASSERTION_ALGORITHM_REFUSED);
+        assert_eq!(refused(&confused), problem::ASSERTION_ALGORITHM_REFUSED);
         // A permitted algorithm, but of another key.
         let crossed = jwt("ES256", r#"{"alg":"ES256","kid":"ed"}"#, &claims);
-        assert_eq!(refused(&crossed), ASSERTION_KEY_UNKNOWN);
+        assert_eq!(refused(&crossed), problem::ASSERTION_KEY_UNKNOWN);
         let crossed = jwt("ES256", r#"{"alg":"EdDSA","kid":"ed"}"#, &claims);
-        assert_eq!(refused(&crossed), ASSERTION_FORGED);
+        assert_eq!(refused(&crossed), problem::ASSERTION_FORGED);
         for crit in [r#"["b64"],"b64":false"#, "null", "[]", "false", r#""""#] {
             let critical = jwt("EdDSA", &format!(r#"{{"alg":"EdDSA","kid":"ed","crit":{crit}}}"#), &claims);
-            assert_eq!(refused(&critical), ASSERTION_ALGORITHM_REFUSED, "{crit}");
+            assert_eq!(refused(&critical), problem::ASSERTION_ALGORITHM_REFUSED, "{crit}");
         }
     }
 
@@ -417,9 +413,9 @@ mod tests {
         let by = |header: &str| verify(&verifier, &jwt("EdDSA", header, &claims().to_string()));
         assert!(by(r#"{"alg":"EdDSA","kid":"ed"}"#).is_ok());
         assert!(by(r#"{"alg":"EdDSA"}"#).is_ok());
-        assert_eq!(by(r#"{"alg":"EdDSA","kid":"other"}"#), Err(ASSERTION_FORGED));
-        assert_eq!(by(r#"{"alg":"EdDSA","kid":"third"}"#), Err(ASSERTION_KEY_UNKNOWN));
-        assert_eq!(by(r#"{"alg":"ES256"}"#), Err(ASSERTION_KEY_UNKNOWN));
+        assert_eq!(by(r#"{"alg":"EdDSA","kid":"other"}"#), Err(problem::ASSERTION_FORGED));
+        assert_eq!(by(r#"{"alg":"EdDSA","kid":"third"}"#), Err(problem::ASSERTION_KEY_UNKNOWN));
+        assert_eq!(by(r#"{"alg":"ES256"}"#), Err(problem::ASSERTION_KEY_UNKNOWN));
     }
 
     #[test]
@@ -449,26 +445,26 @@ mod tests {
             with(json!({"iat": -1})),
         ];
         for case in cases {
-            assert_eq!(refused(&case), ASSERTION_MALFORMED, "{case}");
+            assert_eq!(refused(&case), problem::ASSERTION_MALFORMED, "{case}");
         }
         let mut forged = URL_SAFE_NO_PAD.decode(signature).unwrap();
         forged[5] ^= 1;
-        assert_eq!(refused(&format!("{signed}.{}", b64(forged))), ASSERTION_FORGED);
+        assert_eq!(refused(&format!("{signed}.{}", b64(forged))), problem::ASSERTION_FORGED);
         let other_claims = format!("{}.{}", signed.split_once('.').unwrap().0, b64(claims.replace("60", "61")));
-        assert_eq!(refused(&format!("{other_claims}.{signature}")), ASSERTION_FORGED);
+        assert_eq!(refused(&format!("{other_claims}.{signature}")), problem::ASSERTION_FORGED);
     }
 
     #[test]
     fn issuer_audience_and_person_are_required() {
-        assert_eq!(refused(&with(json!({"iss": "https://evil.example"}))), ASSERTION_ISSUER_WRONG);
-        assert_eq!(refused(&with(json!({"iss": ["https://id.example"]}))), ASSERTION_ISSUER_WRONG);
-        assert_eq!(refused(&with(json!({"iss": null}))), ASSERTION_ISSUER_WRONG);
+        assert_eq!(refused(&with(json!({"iss": "https://evil.example"}))), problem::ASSERTION_ISSUER_WRONG);
+        assert_eq!(refused(&with(json!({"iss": ["https://id.example"]}))), problem::ASSERTION_ISSUER_WRONG);
+        assert_eq!(refused(&with(json!({"iss": null}))), problem::ASSERTION_ISSUER_WRONG);
         for aud in [json!("other"), json!(["other"]), json!([]), json!(7), Value::Null] {
-            assert_eq!(refused(&with(json!({ "aud": aud }))), ASSERTION_AUDIENCE_WRONG);
+            assert_eq!(refused(&with(json!({ "aud": aud }))), problem::ASSERTION_AUDIENCE_WRONG);
         }
         assert!(verify(&all_keys(), &with(json!({"aud": ["other", "onecode"]}))).is_ok());
         for id in [json!(""), json!("1".repeat(65)), json!("11 0"), json!("１１"), json!(110105), Value::Null] {
-            assert_eq!(refused(&with(json!({ "id_number": id }))), ASSERTION_PERSON_MISSING);
+            assert_eq!(refused(&with(json!({ "id_number": id }))), problem::ASSERTION_PERSON_MISSING);
         }
     }
 
@@ -480,18 +476,18 @@ mod tests {
             let nbf = nbf.map_or(Value::Null, |nbf| json!(at(nbf)));
             verify(&all_keys(), &with(json!({"iat": at(iat), "exp": at(exp), "nbf": nbf}))).map(|s| s.expires_unix_s)
         };
-        assert_eq!(times(0.0, 0.5, None), Err(ASSERTION_EXPIRED));
+        assert_eq!(times(0.0, 0.5, None), Err(problem::ASSERTION_EXPIRED));
         assert_eq!(times(0.0, 0.501, None), Ok(NOW_S + 1));
         assert_eq!(times(0.0, 300.0, None), Ok(NOW_S + 300));
         assert_eq!(times(0.1, 300.1, None), Ok(NOW_S + 301));
-        assert_eq!(times(0.0, 300.002, None), Err(ASSERTION_LIFE_WRONG));
+        assert_eq!(times(0.0, 300.002, None), Err(problem::ASSERTION_LIFE_WRONG));
         assert_eq!(times(60.5, 61.0, None), Ok(NOW_S + 61));
-        assert_eq!(times(60.502, 61.0, None), Err(ASSERTION_NOT_YET_VALID));
+        assert_eq!(times(60.502, 61.0, None), Err(problem::ASSERTION_NOT_YET_VALID));
         assert_eq!(times(0.0, 70.0, Some(60.4)), Ok(NOW_S + 70));
-        assert_eq!(times(0.0, 70.0, Some(60.6)), Err(ASSERTION_NOT_YET_VALID));
-        assert_eq!(times(50.0, 49.0, None), Err(ASSERTION_LIFE_WRONG));
+        assert_eq!(times(0.0, 70.0, Some(60.6)), Err(problem::ASSERTION_NOT_YET_VALID));
+        assert_eq!(times(50.0, 49.0, None), Err(problem::ASSERTION_LIFE_WRONG));
         assert_eq!(times(-100.0, 10.0, None), Ok(NOW_S + 10));
-        assert_eq!(times(-100.002, 10.0, None), Err(ASSERTION_BEFORE_START));
+        assert_eq!(times(-100.002, 10.0, None), Err(problem::ASSERTION_BEFORE_START));
     }
 
     #[test]

@@ -16,7 +16,6 @@ use crate::service::problem::{self, Problem};
 pub(super) struct Crowd {
     connections: HashMap<IpAddr, usize>,
     each_max: usize,
-    /// Connections that are being refused.
     pub(super) refused: usize,
 }
 

@@ -13,17 +13,12 @@ use crate::words::Now;
 #[derive(Default)]
 pub(super) struct Holds {
     /// Since when they wait for room, monotonic milliseconds, the first first.
-    parked: VecDeque<(u64, ConnectionId)>,
+    pub(super) parked: VecDeque<(u64, ConnectionId)>,
     /// When they are read again, monotonic microseconds, in that order.
     paused: VecDeque<(u64, ConnectionId)>,
 }
 
 impl Holds {
-    /// Has it wait for room.
-    pub(super) fn park(&mut self, now: Now, id: ConnectionId) {
-        self.parked.push_back((now.mono_ms(), id));
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.parked.is_empty() && self.paused.is_empty()
     }

@@ -174,7 +174,7 @@ impl Shard {
         let is_bounded = admission.account.is_bounded;
         if is_bounded && connection.has_rest() && !connection.aborted && !admission.account.has_room(now) {
             if !std::mem::replace(&mut connection.is_held, true) {
-                self.holds.park(now, id);
+                self.holds.parked.push_back((now.mono_ms(), id));
             }
             self.rearm(now, id);
             return Next::Wait;
