@@ -11,6 +11,8 @@ use super::grammar::{self, CR, HTAB, LF, SP, members, target_end, text_end, toke
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 use strum::{EnumCount, EnumString};
 
+pub use ::http::Version;
+
 /// The request method (RFC 9110 §9, RFC 5789).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, EnumString)]
 #[strum(serialize_all = "UPPERCASE")]
@@ -29,24 +31,6 @@ pub enum Method {
     /// A valid token that is none of the others. Methods are case-sensitive, so `get` is one of these.
     #[strum(disabled)]
     Other,
-}
-
-/// The protocol version to answer in the manner of. A minor version above 1 is treated as 1.1 (RFC 9110 §2.5).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Version {
-    Http10,
-    #[default]
-    Http11,
-}
-
-/// The scheme an absolute-form target names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, EnumString)]
-#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Scheme {
-    Http,
-    Https,
 }
 
 /// Where the body ends (RFC 9112 §6.3).
@@ -74,9 +58,10 @@ pub struct Head<'b> {
     pub path: &'b str,
     /// What follows the first `?`, undecoded.
     pub query: Option<&'b str>,
-    /// The scheme, where the target was in absolute-form. RFC 9110 §7.4: one that is not that of the connection
-    /// is to be answered with 421 by whoever knows the connection.
-    pub scheme: Option<Scheme>,
+    /// Whether a target in absolute-form names https, or http. RFC 9110 §7.4: a scheme that is not that of the
+    /// connection is to be answered with 421 by whoever knows the connection.
+    pub is_https: Option<bool>,
+    /// The version to answer in the manner of. A minor version above 1 is treated as 1.1 (RFC 9110 §2.5).
     pub version: Version,
     pub framing: Framing,
     /// Whether the client lets the connection live on after this request.
@@ -167,7 +152,7 @@ fn parse_from_start(buffer: &[u8]) -> Result<Head<'_>, Stop> {
     };
     // RFC 9112 §9.3, in its order: `close` ends it; 1.1 persists; 1.0 persists if asked to.
     // RFC 9112 §9.6 (9.6a): the caller closes after answering when this is false.
-    head.keep_alive = !says(b"close") && (head.version == Version::Http11 || says(b"keep-alive"));
+    head.keep_alive = !says(b"close") && (head.version == Version::HTTP_11 || says(b"keep-alive"));
     Ok(head)
 }
 
@@ -249,7 +234,10 @@ impl RawTarget {
         }
         // RFC 9112 §3.2.2 (3.2.2b): absolute-form MUST be accepted, though only proxies are sent it.
         let (scheme, rest) = head.path.split_once("://").ok_or(HeadError::Target)?;
-        head.scheme = Some(scheme.parse().map_err(|_| HeadError::Target)?);
+        head.is_https = Some(scheme.eq_ignore_ascii_case("https"));
+        if head.is_https == Some(false) && !scheme.eq_ignore_ascii_case("http") {
+            return Err(HeadError::Target);
+        }
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let host_start = self.start + head.path.len() - rest.len();
         // An empty path is `/`, or for OPTIONS without a query the whole server (RFC 9112 §3.2.1 and §3.2.4).
@@ -268,7 +256,7 @@ impl RawTarget {
 fn read_version(line: &[u8], start: usize) -> Result<(Version, usize), Stop> {
     let rest = &line[start..];
     if rest.starts_with(b"HTTP/1.1\r\n") {
-        return Ok((Version::Http11, start + 10));
+        return Ok((Version::HTTP_11, start + 10));
     }
     // RFC 9112 §2.3: case-sensitive, one digit each. Anything else is invalid, HTTP/0.9 without a version too.
     let shape = b"HTTP/d.d\r\n";
@@ -281,8 +269,8 @@ fn read_version(line: &[u8], start: usize) -> Result<(Version, usize), Stop> {
         }
     }
     match (rest[5], rest[7]) {
-        (b'1', b'0') => Ok((Version::Http10, start + shape.len())),
-        (b'1', _) => Ok((Version::Http11, start + shape.len())),
+        (b'1', b'0') => Ok((Version::HTTP_10, start + shape.len())),
+        (b'1', _) => Ok((Version::HTTP_11, start + shape.len())),
         _ => Err(HeadError::VersionUnsupported.into()),
     }
 }
@@ -381,7 +369,7 @@ impl<'b> Head<'b> {
     /// only where the target names the host itself.
     fn check_host(&mut self, authority: Option<Span>) -> Result<(), HeadError> {
         match self.get(Field::Host) {
-            None if self.version == Version::Http11 => return Err(HeadError::Host),
+            None if self.version == Version::HTTP_11 => return Err(HeadError::Host),
             None => {}
             Some(b"") if authority.is_some() => {}
             Some(host) if !grammar::is_authority(host) => return Err(HeadError::Host),
@@ -399,7 +387,7 @@ impl<'b> Head<'b> {
         let length = self.get(Field::ContentLength);
         if self.get(Field::TransferEncoding).is_some() {
             // RFC 9112 §6.1 (6.1i): faulty framing in HTTP/1.0. Refused rather than processed and closed.
-            if self.version == Version::Http10 {
+            if self.version == Version::HTTP_10 {
                 return Err(HeadError::TransferEncodingVersion);
             }
             // RFC 9112 §6.1 (6.1h): a server MAY reject; the attempt to smuggle is likelier than the honest mistake.
@@ -450,7 +438,7 @@ impl<'b> Head<'b> {
             return Err(HeadError::Expectation);
         }
         let has_body = !matches!(self.framing, Framing::None | Framing::Length(0));
-        Ok(has_body && self.version == Version::Http11)
+        Ok(has_body && self.version == Version::HTTP_11)
     }
 }
 

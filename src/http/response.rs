@@ -46,7 +46,7 @@ impl ReplyTarget {
 
     /// For this request, where `closing` is the server's own wish.
     pub fn new(head: &Head<'_>, closing: bool, origin: Option<u16>) -> ReplyTarget {
-        let http10 = head.version == Version::Http10;
+        let http10 = head.version == Version::HTTP_10;
         ReplyTarget { closes: closing || !head.keep_alive, http10, head_only: head.method == Method::Head, origin }
     }
 }

@@ -48,7 +48,7 @@ pub use writes::{Asker, Change, ConnectionId, Due, LineResult, NOBODY, Past, Sta
 use crate::admission::Admission;
 use crate::http::date::DateCache;
 use crate::http::field::Field;
-use crate::http::head::{Head, Method, Scheme};
+use crate::http::head::{Head, Method};
 use crate::http::negotiate::{self, ByteRange};
 use crate::http::tls::Server;
 use crate::journal::{Port, Shut};
@@ -450,7 +450,7 @@ impl Service {
         if self.parts.role == Role::Admin {
             callers::guard(head, &self.parts.settings.admin_host_names).map_err(|problem| (route, problem))?;
         }
-        if head.scheme.is_some_and(|scheme| (scheme == Scheme::Https) != self.is_secure(head)) {
+        if head.is_https.is_some_and(|is_https| is_https != self.is_secure(head)) {
             return Err((route, problem::SCHEME_WRONG));
         }
         match route {

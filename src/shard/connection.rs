@@ -226,7 +226,6 @@ impl Connection {
         }
     }
 
-    /// Goes on with what was kept.
     pub(super) fn consume_input(&mut self, context: &mut Context<'_>) {
         self.is_sliced = false;
         if self.input.is_empty() {
@@ -355,7 +354,7 @@ impl Connection {
 
     fn begin_lines(&mut self, context: &mut Context<'_>, head: &Head<'_>, stream: Box<Stream>) {
         // The answer has no length when it begins: one to HTTP/1.0 ends with its connection.
-        let target = context.service.target(head, self.is_spent(context) || head.version == Version::Http10);
+        let target = context.service.target(head, self.is_spent(context) || head.version == Version::HTTP_10);
         self.streaming.insert(stream).target = target;
     }
 
@@ -502,7 +501,6 @@ impl Connection {
         self.go_on_reading(context);
     }
 
-    /// Refuses a request, and ends with that.
     fn refuse(&mut self, context: &mut Context<'_>, problem: Problem, target: ReplyTarget) {
         let mut reply = self.reply(context, target);
         context.service.refuse(problem, &mut reply);
@@ -535,7 +533,6 @@ impl Connection {
         self.end_lines(context);
     }
 
-    /// Whether more of a stream may be received.
     pub(super) fn receives_lines(&self) -> bool {
         self.takes_input() && self.input.len() < STREAM_INPUT_BYTES_MAX && !self.peer_done
     }

@@ -19,7 +19,7 @@ fn assert_agrees(input: &[u8]) -> bool {
         other => other.unwrap_or_else(|error| panic!("{error} for {shown:?}")),
     };
     assert_eq!(length, httparse::Status::Complete(head.bytes), "{shown:?}");
-    let version = if head.version == Version::Http11 { 1 } else { 0 };
+    let version = if head.version == Version::HTTP_11 { 1 } else { 0 };
     assert_eq!(request.version, Some(version), "{shown:?}");
     let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"];
     let method = request.method.unwrap();
@@ -31,9 +31,9 @@ fn assert_agrees(input: &[u8]) -> bool {
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query))),
             (head.path, head.query)
         );
-        assert_eq!(head.scheme, None);
+        assert_eq!(head.is_https, None);
     } else {
-        assert!(target == "*" || head.scheme.is_some() || head.method == Method::Connect, "{shown:?}");
+        assert!(target == "*" || head.is_https.is_some() || head.method == Method::Connect, "{shown:?}");
     }
     let values = |name: &str| -> Vec<&[u8]> {
         let lines = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));

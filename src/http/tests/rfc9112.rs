@@ -26,7 +26,7 @@
 //! | 9.6c, 9.6d | `response`: `rfc9112_9_6_c_…`; closing and reading no further are the shard's |
 
 use crate::http::field::Field;
-use crate::http::head::{Framing, Head, HeadError, Method, Scheme, Version, parse};
+use crate::http::head::{Framing, Head, HeadError, Method, Version, parse};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 
 /// All that a head says, without its borrow.
@@ -35,7 +35,7 @@ pub(super) struct Said {
     method: Method,
     path: String,
     query: Option<String>,
-    scheme: Option<Scheme>,
+    is_https: Option<bool>,
     version: Version,
     framing: Framing,
     keep_alive: bool,
@@ -51,7 +51,7 @@ impl Said {
             method: head.method,
             path: head.path.to_string(),
             query: head.query.map(str::to_string),
-            scheme: head.scheme,
+            is_https: head.is_https,
             version: head.version,
             framing: head.framing,
             keep_alive: head.keep_alive,
@@ -132,8 +132,8 @@ fn a_plain_request_says_what_it_says() {
         method: Method::Post,
         path: "/person/app/refreshQRCode".to_string(),
         query: Some("qr=none?&x".to_string()),
-        scheme: None,
-        version: Version::Http11,
+        is_https: None,
+        version: Version::HTTP_11,
         framing: Framing::Length(12),
         keep_alive: true,
         expect_continue: true,
@@ -206,10 +206,10 @@ fn request_lines_have_single_spaces_and_an_exact_version() {
     }
     assert_eq!(HeadError::VersionUnsupported.told().0, 505);
     for (line, version) in [
-        ("GET / HTTP/1.0", Version::Http10),
-        ("GET / HTTP/1.1", Version::Http11),
-        ("GET / HTTP/1.2", Version::Http11),
-        ("GET / HTTP/1.9", Version::Http11),
+        ("GET / HTTP/1.0", Version::HTTP_10),
+        ("GET / HTTP/1.1", Version::HTTP_11),
+        ("GET / HTTP/1.2", Version::HTTP_11),
+        ("GET / HTTP/1.9", Version::HTTP_11),
     ] {
         assert_eq!(accepted(format!("{line}\r\nHost: a\r\n\r\n")).version, version, "{line:?}");
     }
@@ -342,7 +342,7 @@ fn rfc9112_3_2_1_origin_form_has_only_what_a_uri_has() {
         ("/http://b/", "/http://b/", None),
     ] {
         let said = accepted(to(target));
-        assert_eq!((said.path.as_str(), said.query.as_deref(), said.scheme), (path, query, None), "{target}");
+        assert_eq!((said.path.as_str(), said.query.as_deref(), said.is_https), (path, query, None), "{target}");
     }
     for target in [
         "/a#b", "/#", "/a\u{7f}", "/\0", "/\u{1}", "/é", "/a\"b", "/<", "/>", "/\\", "/^", "/`", "/{", "/|", "/}",
@@ -356,17 +356,17 @@ fn rfc9112_3_2_1_origin_form_has_only_what_a_uri_has() {
 
 #[test]
 fn rfc9112_3_2_2_b_absolute_form_is_accepted() {
-    for (target, path, query, scheme) in [
-        ("http://b", "/", None, Scheme::Http),
-        ("http://b/", "/", None, Scheme::Http),
-        ("HTTPS://b/c?d", "/c", Some("d"), Scheme::Https),
-        ("http://b?d", "/", Some("d"), Scheme::Http),
-        ("http://b:80/c://d", "/c://d", None, Scheme::Http),
-        ("http://[::1]:80/c", "/c", None, Scheme::Http),
+    for (target, path, query, is_https) in [
+        ("http://b", "/", None, false),
+        ("http://b/", "/", None, false),
+        ("HTTPS://b/c?d", "/c", Some("d"), true),
+        ("http://b?d", "/", Some("d"), false),
+        ("http://b:80/c://d", "/c://d", None, false),
+        ("http://[::1]:80/c", "/c", None, false),
     ] {
         let said = accepted(to(target));
         assert_eq!((said.path.as_str(), said.query.as_deref()), (path, query), "{target}");
-        assert_eq!(said.scheme, Some(scheme));
+        assert_eq!(said.is_https, Some(is_https));
     }
     for target in [
         "http://",
