@@ -85,10 +85,9 @@ impl Shared {
 }
 
 /// One shard's part.
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Admission {
-    /// What it decides with the others.
     pub shared: Arc<Shared>,
-    /// What it has sent.
     pub account: Account,
     /// Whether and whom it sheds for want of time.
     pub delay: Delay,

@@ -39,7 +39,6 @@ enum Step {
     Sized,
     /// The line before a chunk.
     Size,
-    /// A chunk.
     Data,
     /// The empty line behind it.
     DataEnd,
@@ -92,7 +91,6 @@ impl Body {
         Ok(at)
     }
 
-    /// Takes a byte of a line.
     fn take(&mut self, byte: u8, bytes_max: u64) -> Result<(), BodyError> {
         match (byte, self.line.last()) {
             (LF, Some(&CR)) => {

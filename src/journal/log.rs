@@ -211,7 +211,6 @@ impl Log {
         Ok(true)
     }
 
-    /// Goes on in the next segment, which is ready.
     async fn begin_segment(&mut self, files: &mut impl Files) -> io::Result<()> {
         let (id, name) = (self.parts.random.u64(1..), self.next - self.parts.end.tail.len() as u64);
         let end = &mut self.parts.end;

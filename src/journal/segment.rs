@@ -341,7 +341,6 @@ pub const fn block_up(bytes: usize) -> usize {
     bytes.next_multiple_of(JOURNAL_BLOCK_BYTES)
 }
 
-/// Puts the checksum of a record's header before it.
 fn seal(header: &mut [u8]) {
     let checksum = crc32c::crc32c(&header[4..]);
     (&mut header[..4]).put_u32_le(checksum);

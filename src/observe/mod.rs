@@ -1,7 +1,6 @@
 //! Reads every room's counters and the kernel's, for the admin listener; no room knows it.
 
 use std::collections::BTreeMap;
-use std::fmt::{Arguments, Write};
 use std::fs;
 use std::sync::Arc;
 
@@ -183,23 +182,23 @@ impl Overview for Observer {
         let mut text = String::with_capacity(16 * 1_024);
         describe(&mut text, "build_info", "Always 1; the version and the driver that runs.");
         let version = env!("CARGO_PKG_VERSION");
-        line(&mut text, format_args!("onecode_build_info{{version=\"{version}\",driver=\"{}\"}} 1", self.driver));
+        text += &format!("onecode_build_info{{version=\"{version}\",driver=\"{}\"}} 1\n", self.driver);
         describe(&mut text, "requests_total", "Answers, by route and by the hundreds of the status.");
         for route in Route::VARIANTS {
             for (index, result) in RESULTS.iter().enumerate() {
                 let (name, count) = (<&str>::from(route), self.answers(*route, index));
-                line(&mut text, format_args!("onecode_requests_total{{route=\"{name}\",result=\"{result}\"}} {count}"));
+                text += &format!("onecode_requests_total{{route=\"{name}\",result=\"{result}\"}} {count}\n");
             }
         }
         for (name, help, label, values) in self.families() {
             describe(&mut text, name, help);
             for (of, value) in values {
-                line(&mut text, format_args!("onecode_{name}{{{label}=\"{of}\"}} {value}"));
+                text += &format!("onecode_{name}{{{label}=\"{of}\"}} {value}\n");
             }
         }
         for (name, help, value) in self.figures(now) {
             let name = describe(&mut text, &name, help);
-            line(&mut text, format_args!("{name} {value}"));
+            text += &format!("{name} {value}\n");
         }
         Bytes::from(text)
     }
@@ -239,13 +238,8 @@ fn describe(text: &mut String, name: &str, help: &str) -> String {
     let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
     // What all processes have is called the same everywhere.
     let name = if name.starts_with("process_") { name.to_owned() } else { format!("onecode_{name}") };
-    line(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    *text += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
     name
-}
-
-fn line(text: &mut String, arguments: Arguments<'_>) {
-    // Writing into a string cannot fail.
-    let _ = writeln!(text, "{arguments}");
 }
 
 /// Seconds that each living thread has run, and has waited for a CPU, to the nanosecond (`/proc/PID/schedstat`,

@@ -109,13 +109,12 @@ impl Answer {
         if matches!(self, Answer::Done) { Ok(()) } else { Err(self.problem()) }
     }
 
-    /// Why what was asked was not done.
     fn problem(&self) -> Problem {
         if let Answer::Refused(problem) = self { *problem } else { problem::BUSY }
     }
 }
-type Resume = dyn FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Handled;
 
+type Resume = dyn FnOnce(&mut Service, Answer, &mut Reply<'_>) -> Handled;
 
 /// A request that waits for an [`Answer`], and how it goes on then.
 pub struct Pending {
@@ -297,10 +296,7 @@ impl Service {
             Ask::Statuses(statuses) => self.write_statuses(now, asker, *statuses),
             Ask::History(resident) => Some(Answer::History(self.history(resident))),
             Ask::HoldTest => self.hold_test(now, asker),
-            Ask::PurgeTest => {
-                self.purge_test(now, asker);
-                None
-            }
+            Ask::PurgeTest => self.purge_test(now, asker),
         }
     }
 
@@ -589,7 +585,6 @@ const RETRY_AFTER_S: std::ops::RangeInclusive<u32> = 1..=8;
 /// The same where an operator must help first.
 const RETRY_LATER_S: std::ops::RangeInclusive<u32> = 60..=120;
 
-/// The shard that owns a resident.
 fn owner_of(resident: ResidentNumber, shards: usize) -> usize {
     (resident.0 % shards as u64) as usize
 }

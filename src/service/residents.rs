@@ -135,7 +135,6 @@ impl Service {
     }
 }
 
-/// A change as a look-up tells it.
 fn told(Change { version, status, at_ms, author, reason, .. }: &Change) -> serde_json::Value {
     let (word, removed) = (status.map(Status::word), status.is_none());
     serde_json::json!({

@@ -4,7 +4,7 @@
 //! scanner keeps the scan, by the id in the answer, and brings it later. A scan that comes twice is written twice with
 //! one id, and told once by `journal export`.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -67,9 +67,8 @@ impl Service {
                 device.to_string().into()
             }
         };
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        self.limit(now, Caller::Device(hasher.finish())).map(|()| name)
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&name);
+        self.limit(now, Caller::Device(hash)).map(|()| name)
     }
 
     pub(super) fn scan_verify(&mut self, head: &Head<'_>, body: &[u8], reply: &mut Reply<'_>) -> Handled {

@@ -64,7 +64,6 @@ impl MacKey {
         self.encrypt(self.encrypt(about) ^ u128::from(expires_unix_s) << 96 ^ self.last)
     }
 
-    /// The token that says this.
     pub(super) fn seal(&self, about: u128, expires_unix_s: u32) -> String {
         let mac = self.mac(about, expires_unix_s);
         URL_SAFE_NO_PAD.encode([&about.to_be_bytes()[..], &expires_unix_s.to_be_bytes(), &mac.to_be_bytes()].concat())
@@ -152,7 +151,6 @@ impl Claimed {
 }
 
 const VERSION: u8 = 1;
-/// Characters of a token, and bytes.
 const TOKEN_CHARS: usize = 48;
 const TOKEN_BYTES: usize = 36;
 

@@ -88,7 +88,6 @@ impl Stream {
         !self.body.is_done() && self.failed.is_none() && self.results.len() < STREAM_LINES_MAX
     }
 
-    /// Whether a line waits for its result.
     fn is_waiting(&self) -> bool {
         self.results.iter().any(Option::is_none)
     }

@@ -123,9 +123,7 @@ fn keep_latest<T>(queue: &mut VecDeque<T>, entry: T, max: usize) {
 
 /// What is done once a record is durable.
 pub(super) enum Then {
-    /// Nothing but the answer.
     Answer,
-    /// This record is applied.
     Apply(Box<[u8]>),
     /// Lines whose records are all on disk with this one.
     Lines(Vec<(u64, LineResult)>),
@@ -349,11 +347,12 @@ impl Service {
     }
 
     /// Begins to forget the test residents that this shard owns.
-    pub(super) fn purge_test(&mut self, now: Now, asker: Asker) {
+    pub(super) fn purge_test(&mut self, now: Now, asker: Asker) -> Option<Answer> {
         self.writes.hold_test_until_ms = now.mono_ms() + TEST_HOLD_MS_MAX;
         self.writes.past.changes.retain(|change| !change.test);
         self.writes.purges += 1;
         self.writes.purging = Some((asker, 0, 0));
+        None
     }
 
     /// Whether [`poll_purged`](Self::poll_purged) has more to do.

@@ -39,7 +39,6 @@ impl Crowd {
         *count
     }
 
-    /// One less of it.
     fn leave(&mut self, address: IpAddr) {
         if let Some(count) = self.connections.get_mut(&address) {
             *count -= 1;
@@ -93,7 +92,6 @@ impl Connection {
         true
     }
 
-    /// It is gone.
     pub(super) fn leave(&self, crowd: &mut Crowd) {
         self.address.into_iter().for_each(|address| crowd.leave(address));
         crowd.refused -= usize::from(self.refused.is_some());

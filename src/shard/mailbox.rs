@@ -46,7 +46,7 @@ pub type Inbox = ArrayQueue<Message>;
 pub struct Mailbox {
     /// This shard's number.
     pub(super) own: usize,
-    inboxes: Vec<Arc<Inbox>>,
+    pub(super) inboxes: Vec<Arc<Inbox>>,
     /// One bit a shard: something was put into its queue since its bell was last rung.
     rung: Vec<bool>,
     /// Which shards have no connection left and take no more; only written while they drain.
@@ -62,10 +62,6 @@ impl Mailbox {
         (0..inboxes.len()).map(mailbox).collect()
     }
 
-    pub(super) fn shards(&self) -> usize {
-        self.inboxes.len()
-    }
-
     /// Has this shard look at its queue again soon.
     pub(super) fn ring_own(&mut self) {
         self.rung[self.own] = true;
@@ -76,10 +72,6 @@ impl Mailbox {
         self.inboxes[to].push(message)?;
         self.rung[to] = true;
         Ok(())
-    }
-
-    pub(super) fn receive(&mut self) -> Option<Message> {
-        self.inboxes[self.own].pop()
     }
 
     /// Notes whether this shard is done, and says whether all are: as long as one is not, it may still ask any other.

@@ -205,7 +205,7 @@ impl Shard {
 
     /// The next shard whose driver must be woken; the number behind the last shard's is the journal's.
     pub fn poll_bell(&mut self) -> Option<usize> {
-        let journal = self.mailbox.shards();
+        let journal = self.mailbox.inboxes.len();
         // One sync for a batch rather than one for each slice of it.
         let rings = self.sliced.is_empty() || self.slices % STREAM_SLICES_A_RING == STREAM_SLICES_A_RING - 1;
         self.mailbox.poll_bell().or_else(|| (rings && self.service.poll_journal_bell()).then_some(journal))
@@ -232,7 +232,7 @@ impl Shard {
     /// Takes what other shards, or the signals' thread, have sent, and what the journal has done.
     pub fn handle_messages(&mut self, now: Now) {
         self.send_unsent();
-        while let Some(message) = self.mailbox.receive() {
+        while let Some(message) = self.mailbox.inboxes[self.mailbox.own].pop() {
             match message {
                 Message::Ask { asker, ask } => {
                     if let Some(answer) = self.service.answer(now, asker, ask) {

@@ -16,7 +16,6 @@ use crate::service::Output;
 use crate::service::counters::EndReason;
 use crate::words::Now;
 
-/// A connection's TLS.
 pub(super) struct Secure {
     server: Arc<Server>,
     /// From the first byte on, so that who sends nothing costs nothing.

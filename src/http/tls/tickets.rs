@@ -19,9 +19,8 @@ pub const SECRET_BYTES: usize = NAME_BYTES + 32;
 const NAME_BYTES: usize = 16;
 
 struct Key {
-    name: [u8; NAME_BYTES],
     key: RandomizedNonceKey,
-    /// Both, for the next process.
+    /// Its name and itself, for the next process.
     secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
@@ -38,11 +37,10 @@ impl Tickets {
 
     /// Seals new tickets with another key from here on, and forgets the oldest.
     pub fn rotate(&self, secret: &[u8; SECRET_BYTES]) {
-        let Some((name, key)) = secret.split_first_chunk() else { return };
         // AES-256 takes any 32 bytes.
-        let Ok(key) = RandomizedNonceKey::new(&AES_256_GCM, key) else { return };
+        let Ok(key) = RandomizedNonceKey::new(&AES_256_GCM, &secret[NAME_BYTES..]) else { return };
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        keys.insert(0, Key { name: *name, key, secret: Zeroizing::new(*secret) });
+        keys.insert(0, Key { key, secret: Zeroizing::new(*secret) });
         keys.truncate(TICKET_KEYS);
     }
 
@@ -76,14 +74,14 @@ impl ProducesTickets for Ticketer {
         let keys = self.tickets.0.read().unwrap_or_else(PoisonError::into_inner);
         let (key, mut sealed) = (keys.first()?, plain.to_vec());
         let nonce = key.key.seal_in_place_append_tag(Aad::from(self.context), &mut sealed).ok()?;
-        Some([&key.name, nonce.as_ref().as_slice(), &sealed].concat())
+        Some([&key.secret[..NAME_BYTES], nonce.as_ref().as_slice(), &sealed].concat())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_first_chunk::<NAME_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         let keys = self.tickets.0.read().unwrap_or_else(PoisonError::into_inner);
-        let (key, mut sealed) = (keys.iter().find(|key| key.name == *name)?, sealed.to_vec());
+        let (key, mut sealed) = (keys.iter().find(|key| key.secret.starts_with(name))?, sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let plain = key.key.open_in_place(nonce, Aad::from(self.context), &mut sealed).ok()?;
         Some(plain.to_vec())
