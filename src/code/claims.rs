@@ -13,6 +13,7 @@
 //! | 17 | `58` length `a5`: payload, map of 5 |
 //! | 20 | `01` iss · `04 1a` exp · `06 1a` iat · `07 50` cti · `3a 00 01 00 00` status |
 //! | 58 + n | `58 40` and the Ed25519 signature |
+#![allow(missing_docs, reason = "where the name says it")]
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockDecrypt, BlockEncrypt, KeyInit};
@@ -53,7 +54,6 @@ const STATUS: usize = 35;
 
 /// What a code is to say.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "where the name says it")]
 pub struct CodeRequest {
     pub resident: ResidentNumber,
     /// The version of the status: another version makes another `cti`.
@@ -76,7 +76,6 @@ pub struct CodeBuffer {
     pub symbol: Symbol,
 }
 
-#[allow(missing_docs, reason = "where the name says it")]
 impl CodeBuffer {
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
@@ -132,19 +131,34 @@ impl Issuer {
 
     /// The signature of the code that `request` asks for, which is nearly all the time that a code takes.
     pub fn sign(&self, request: &CodeRequest) -> [u8; SIGNATURE_BYTES] {
-        self.template(request).sign(request, &self.seal_cti(request))
+        let (template, filled) = self.fill(request);
+        template.signer.sign(&filled[..NAME + template.issuer_bytes + FIELDS.len()])
     }
 
     /// Writes the code that `request` asks for, whose signature is [`sign`](Self::sign)'s of the same request.
     pub fn write(&self, request: &CodeRequest, signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
-        self.template(request).write(request, &self.seal_cti(request), signature, out);
+        let (template, filled) = self.fill(request);
+        let (mut code, end) = (Template::code_of(filled), CODE + template.code_bytes());
+        code[end - SIGNATURE_BYTES..end].copy_from_slice(signature);
+        *out = template.begun;
+        let text = &mut out.text[template.begun.length..];
+        out.length += out.symbol.push_base45(&code[CODE + constant_bytes(template.issuer_bytes)..end], text);
+        out.symbol.close();
     }
 
-    fn template(&self, request: &CodeRequest) -> &Template {
+    /// Of the key that signs, the template and what it is to sign.
+    fn fill(&self, request: &CodeRequest) -> (&Template, [u8; TEMPLATE_BYTES_MAX]) {
         let templates = if request.test { &self.test } else { &self.prod };
         // As Keyring::active; with a clock set back before every key the oldest signs, rather than nobody.
         let begun = templates.iter().find(|template| template.not_before <= u64::from(request.iat));
-        begun.unwrap_or(&templates[templates.len() - 1])
+        let template = begun.unwrap_or(&templates[templates.len() - 1]);
+        let mut bytes = template.bytes;
+        let fields = &mut bytes[NAME + template.issuer_bytes..];
+        fields[EXP..EXP + 4].copy_from_slice(&request.exp.to_be_bytes());
+        fields[IAT..IAT + 4].copy_from_slice(&request.iat.to_be_bytes());
+        fields[CTI..CTI + 16].copy_from_slice(&self.seal_cti(request));
+        fields[STATUS] = request.status as u8;
+        (template, bytes)
     }
 
     /// Whose code it is, by its `cti`. Only of a code whose signature was verified: the block itself proves nothing.
@@ -211,33 +225,11 @@ impl Template {
         TEMPLATE_BYTES - CODE + self.issuer_bytes
     }
 
-    /// What is to be signed.
-    fn filled(&self, request: &CodeRequest, cti: &[u8; 16]) -> [u8; TEMPLATE_BYTES_MAX] {
-        let mut bytes = self.bytes;
-        patch(&mut bytes[NAME + self.issuer_bytes..], request, cti);
-        bytes
-    }
-
     /// The code of what is to be signed: its tag and array, and an empty unprotected header.
     fn code_of(mut bytes: [u8; TEMPLATE_BYTES_MAX]) -> [u8; TEMPLATE_BYTES_MAX] {
         bytes[CODE..CODE + 2].copy_from_slice(&[0xd2, 0x84]);
         bytes[UNPROTECTED] = 0xa0;
         bytes
-    }
-
-    fn sign(&self, request: &CodeRequest, cti: &[u8; 16]) -> [u8; SIGNATURE_BYTES] {
-        self.signer.sign(&self.filled(request, cti)[..NAME + self.issuer_bytes + FIELDS.len()])
-    }
-
-    fn write(&self, request: &CodeRequest, cti: &[u8; 16], signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
-        let mut code = Template::code_of(self.filled(request, cti));
-        let end = CODE + self.code_bytes();
-        code[end - SIGNATURE_BYTES..end].copy_from_slice(signature);
-
-        *out = self.begun;
-        let text = &mut out.text[self.begun.length..];
-        out.length += out.symbol.push_base45(&code[CODE + constant_bytes(self.issuer_bytes)..end], text);
-        out.symbol.close();
     }
 }
 
@@ -247,16 +239,8 @@ const fn constant_bytes(issuer_bytes: usize) -> usize {
     (NAME - CODE + issuer_bytes + EXP) & !3
 }
 
-fn patch(fields: &mut [u8], request: &CodeRequest, cti: &[u8; 16]) {
-    fields[EXP..EXP + 4].copy_from_slice(&request.exp.to_be_bytes());
-    fields[IAT..IAT + 4].copy_from_slice(&request.iat.to_be_bytes());
-    fields[CTI..CTI + 16].copy_from_slice(cti);
-    fields[STATUS] = request.status as u8;
-}
-
 /// What the server put into a `cti`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[allow(missing_docs, reason = "where the name says it")]
 pub struct OpenedCti {
     pub resident: ResidentNumber,
     pub iat: u32,
