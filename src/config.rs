@@ -30,7 +30,7 @@ mod layers;
 mod values;
 
 use layers::Raw;
-pub use values::{Cpus, DriverChoice, Switch};
+pub use values::{Cpus, DriverChoice};
 
 /// A key: its name, how its field is set, how that is shown, and how it is copied from another configuration.
 type Key = (&'static str, fn(&mut Config, &Raw) -> Result<(), String>, fn(&Config) -> Value, fn(&mut Config, &Config));
@@ -97,7 +97,7 @@ keys! {
     "admin.address" admin_address: SocketAddr = UNSET, parsed(values::address);
     "admin.host_names" admin_host_names: Vec<String>, texts(values::host_name);
     "admin.tokens_file" admin_tokens_file: Option<PathBuf>, path();
-    "admin.tls" admin_tls: Switch, parsed(values::one_of::<Switch>);
+    "admin.tls" admin_tls: String, parsed(values::switch);
     "admin.client_ca_file" admin_client_ca_file: Option<PathBuf>, path();
     "runtime.shards" shards: usize, whole(1..=CPUS_MAX);
     "runtime.cpus" cpus: Option<Cpus>, parsed(values::cpus);
@@ -196,27 +196,22 @@ impl Config {
             let (shards, named) = (self.shards, cpus.len());
             if self.is_default("runtime.shards") {
                 self.shards = named;
-            } else if shards > named {
-                let problem =
-                    format!("{shards} shards, but runtime.cpus names {named}: each shard has a CPU of its own");
-                return Err(self.refuse("runtime.shards", &problem));
             }
+            let problem =
+                format_args!("{shards} shards, but runtime.cpus names {named}: each shard has a CPU of its own");
+            self.unless(self.shards <= named, "runtime.shards", problem)?;
         }
         let (life_s, two_windows_s) = (self.code_life_s, 2 * self.code_window_s);
         // A page asks up to one window after the next one has begun, so a code on screen is up to two windows old.
-        if life_s < two_windows_s {
-            let key = if self.is_default("code.life_s") { "code.window_s" } else { "code.life_s" };
-            let problem = format!(
-                "code.life_s = {life_s} is less than two windows (2 × code.window_s = {two_windows_s}), so codes would expire on screen"
-            );
-            return Err(self.refuse(key, &problem));
-        }
+        let key = if self.is_default("code.life_s") { "code.window_s" } else { "code.life_s" };
+        let problem = format_args!(
+            "code.life_s = {life_s} is less than two windows (2 × code.window_s = {two_windows_s}), so codes would expire on screen"
+        );
+        self.unless(life_s >= two_windows_s, key, problem)?;
         // Each window needs one request that the cache does not answer, and a page that was reloaded elsewhere another.
         let (rate, least) = (self.session_requests_per_minute, 2 * 60u32.div_ceil(self.code_window_s));
-        if (1..least).contains(&rate) {
-            let problem = format!("{rate} is less than the {least} that code.window_s = {} needs", self.code_window_s);
-            return Err(self.refuse("admission.session_requests_per_minute", &problem));
-        }
+        let problem = format_args!("{rate} is less than the {least} that code.window_s = {} needs", self.code_window_s);
+        self.unless(!(1..least).contains(&rate), "admission.session_requests_per_minute", problem)?;
         let sign_in = ["auth.jwks_file", "auth.issuer", "auth.audience"];
         let set = sign_in.iter().chain(&["auth.login_url"]).find(|key| !self.is_default(key));
         if let (Some(set), Some(missing)) = (set, sign_in.iter().find(|key| self.is_default(key))) {
@@ -224,42 +219,38 @@ impl Config {
         }
         let admin = self.admin_address;
         // Whoever reaches the admin listener may do everything there where callers have no tokens.
-        if self.admin_tokens_file.is_none() && !admin.ip().to_canonical().is_loopback() {
-            let why = "is not a loopback address, and without admin.tokens_file no other may be bound";
-            return Err(self.refuse("admin.address", &format!("{admin} {why}")));
-        }
+        let may_be_bound = self.admin_tokens_file.is_some() || admin.ip().to_canonical().is_loopback();
+        let why = "is not a loopback address, and without admin.tokens_file no other may be bound";
+        self.unless(may_be_bound, "admin.address", format_args!("{admin} {why}"))?;
         self.check_tls()?;
-        if self.proxy_protocol.is_some() && self.trusted_proxies.is_empty() {
-            let problem = "is set, but listen.trusted_proxies names no one to believe";
-            return Err(self.refuse("listen.proxy_protocol", problem));
-        }
+        let has_believed = self.proxy_protocol.is_none() || !self.trusted_proxies.is_empty();
+        let problem = "is set, but listen.trusted_proxies names no one to believe";
+        self.unless(has_believed, "listen.proxy_protocol", problem)?;
         Ok(self)
     }
 
     fn check_tls(&self) -> Result<(), Ended> {
         let (certificates, keys) = (self.tls_certificates.len(), self.tls_keys.len());
-        let (admin, own) = (self.admin_tls == Switch::On, [Some(self.listen_address), Some(self.admin_address)]);
+        let (admin, own) = (self.admin_tls == "on", [Some(self.listen_address), Some(self.admin_address)]);
         let needs = ["tls.client_ca_file", "tls.redirect_port", "listen.redirect_address"];
         let needs = needs.into_iter().find(|key| !self.is_default(key)).or(admin.then_some("admin.tls"));
-        let needs = if keys > 0 { Some("tls.keys") } else { needs };
-        match needs {
-            Some(key) if certificates == 0 => Err(self.refuse(key, "is set, but tls.certificates names none")),
-            _ if keys > 0 && keys != certificates => {
-                let problem = format!("{keys} keys for {certificates} certificates: name one for each");
-                Err(self.refuse("tls.keys", &problem))
-            }
-            _ if own.contains(&self.redirect_address.filter(|address| address.port() > 0)) => {
-                Err(self.refuse("listen.redirect_address", "is that of another listener"))
-            }
-            _ if self.admin_client_ca_file.is_some() && !admin => {
-                Err(self.refuse("admin.client_ca_file", "is set, but admin.tls is off"))
-            }
-            _ => Ok(()),
+        if let Some(key) = if keys > 0 { Some("tls.keys") } else { needs } {
+            self.unless(certificates > 0, key, "is set, but tls.certificates names none")?;
         }
+        let problem = format_args!("{keys} keys for {certificates} certificates: name one for each");
+        self.unless(keys == 0 || keys == certificates, "tls.keys", problem)?;
+        let is_taken = own.contains(&self.redirect_address.filter(|address| address.port() > 0));
+        self.unless(!is_taken, "listen.redirect_address", "is that of another listener")?;
+        let has_use = admin || self.admin_client_ca_file.is_none();
+        self.unless(has_use, "admin.client_ca_file", "is set, but admin.tls is off")
     }
 
     fn refuse(&self, key: &str, problem: &str) -> Ended {
         refused(self.place(key), problem)
+    }
+
+    fn unless(&self, holds: bool, key: &str, problem: impl Display) -> Result<(), Ended> {
+        if holds { Ok(()) } else { Err(self.refuse(key, &problem.to_string())) }
     }
 
     /// A key with the place where it was set, before a message about what it names.

@@ -98,4 +98,9 @@ impl Fatal {
     pub fn at<E: Display>(self, place: impl Display) -> impl Fn(E) -> Ended {
         move |error| (self, format!("{place}: {error}"))
     }
+
+    /// Ends a command unless something holds: what is wrong, behind the place that it is of.
+    pub fn unless(self, holds: bool, place: impl Display, wrong: impl Display) -> Result<(), Ended> {
+        if holds { Ok(()) } else { Err(self.at(place)(wrong)) }
+    }
 }

@@ -19,36 +19,33 @@ pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> 
     // It follows links, and refuses one to a folder around it.
     for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_shown) {
         let entry = entry.map_err(Fatal::Configuration.ended())?;
-        let refused = |reason: String| (Fatal::Configuration, format!("{}: {reason}", entry.path().display()));
+        let place = entry.path().display();
         let name = entry.path().strip_prefix(folder).unwrap_or(entry.path()).to_string_lossy();
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte)) {
-            return Err(refused("a path of a URL has letters, digits, and - _ . ~ only".to_owned()));
-        }
+        let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte));
+        Fatal::Configuration.unless(is_plain, &place, "a path of a URL has letters, digits, and - _ . ~ only")?;
         if entry.file_type().is_dir() {
             continue;
         }
         let end = name.rsplit_once('.').map_or("", |(_, end)| end);
-        let Some((_, content_type)) = KINDS.iter().find(|(kind, _)| *kind == end) else {
-            let kinds = KINDS.map(|(kind, _)| kind).join(", ");
-            return Err(refused(format!("files of this kind are not served, only {kinds}")));
-        };
+        let kinds = || format!("files of this kind are not served, only {}", KINDS.map(|(kind, _)| kind).join(", "));
+        let known = KINDS.iter().find(|(kind, _)| *kind == end);
+        let (_, content_type) = known.ok_or_else(|| Fatal::Configuration.at(&place)(kinds()))?;
         // Bounded first of all, so that a wrong one is not compressed for hours.
         let body = read_bounded(regular_file::open(entry.path()), ASSET_FILE_BYTES_MAX.into());
-        let body = body.map_err(Fatal::Configuration.at(entry.path().display()))?;
-        let (route, language) = place(&name);
+        let body = body.map_err(Fatal::Configuration.at(&place))?;
+        let (route, language) = route(&name);
         let cache_control = if is_hashed(&name) { IMMUTABLE } else { REVALIDATE };
         let asset = pack(&route, language, content_type, cache_control, &body)
-            .map_err(|error| refused(format!("a page is UTF-8: {error}")))?;
+            .map_err(Fatal::Configuration.at(format_args!("{place}: a page is UTF-8")))?;
         // As it is it is asked for by few, and text is then three or four times as long.
         let plain = |encoded: &Encoded| encoded.encoding.is_none() && asset.encodings.len() > 1;
         let bytes_of = |one: &Encoded| one.body().len().div_ceil(if plain(one) { 4 } else { 1 }) + HEAD_BYTES;
         let bytes = asset.encodings.iter().map(bytes_of).max().unwrap_or(0);
-        if bytes > bytes_max as usize {
-            return Err(refused(format!(
-                "{bytes} bytes on the wire, of at most assets.file_bytes_max = {bytes_max}: the longest of br, gzip, and a \
-                 quarter of the file as it is"
-            )));
-        }
+        let wrong = format_args!(
+            "{bytes} bytes on the wire, of at most assets.file_bytes_max = {bytes_max}: the longest of br, gzip, and a \
+             quarter of the file as it is"
+        );
+        Fatal::Configuration.unless(bytes <= bytes_max as usize, place, wrong)?;
         packed.push(asset);
     }
     // The first language of a path is its default, and ours is Chinese.
@@ -60,7 +57,7 @@ pub(super) fn read(folder: &Path, bytes_max: u32) -> Result<Vec<Packed>, Ended> 
 const HEAD_BYTES: usize = 700;
 
 /// The path and, for a page in several languages, the language.
-fn place(name: &str) -> (String, Option<&str>) {
+fn route(name: &str) -> (String, Option<&str>) {
     let (folder, name) = name.rsplit_once('/').map_or(("", name), |(folder, last)| (&name[..=folder.len()], last));
     let (name, language) = match name.strip_suffix(".html").and_then(|stem| stem.split_once('.')) {
         Some((stem, language)) => (format!("{stem}.html"), Some(language)),

@@ -121,10 +121,8 @@ pub(super) fn check_empty(folder: &Path, allowed: &[&Path]) -> Result<(), Ended>
     };
     for entry in entries {
         let path = entry.map_err(&failed)?.path();
-        if !allowed.contains(&&*path) {
-            let reason = format!("{}: it must be empty, and holds {}", folder.display(), path.display());
-            return Err((Fatal::Folder, reason));
-        }
+        let wrong = format_args!("it must be empty, and holds {}", path.display());
+        Fatal::Folder.unless(allowed.contains(&&*path), folder.display(), wrong)?;
     }
     Ok(())
 }

@@ -56,26 +56,23 @@ pub(super) fn open(config: &Config, wanted: Option<u32>, now: Now) -> Result<(Da
     // A lock alone is what a start leaves that did not come to more, such as on a full disk.
     let occupied = || fs::read_dir(&path).is_ok_and(|all| all.flatten().any(|entry| entry.file_name() != "lock"));
     let folder = DataFolder::open(&path, std::process::id(), "onecode serve")?;
-    if occupied() && !is_demo(&path) {
-        let reason = "--demo takes an empty data folder or one of its own, and leaves others alone";
-        return Err((Fatal::Configuration, format!("{}: {reason}", path.display())));
-    }
-    let residents = match fs::read_to_string(path.join(MARK)) {
+    let other = "--demo takes an empty data folder or one of its own, and leaves others alone";
+    Fatal::Configuration.unless(!occupied() || is_demo(&path), path.display(), other)?;
+    let mark = path.join(MARK);
+    let residents = match fs::read_to_string(&mark) {
         Ok(text) => {
-            let no_mark = |_| (Fatal::Configuration, format!("{}: not the demo's mark", path.join(MARK).display()));
+            let no_mark = |_| Fatal::Configuration.at(mark.display())("not the demo's mark");
             let made: u32 = text.trim().parse().map_err(no_mark)?;
-            if wanted.is_some_and(|wanted| wanted != made) {
-                let (path, made) = (path.display(), counted(made.into(), "resident"));
-                let reason = format!("{path} holds a demo of {made}; leave out --residents, or take an empty folder");
-                return Err((Fatal::Configuration, reason));
-            }
+            let held = counted(made.into(), "resident");
+            let wrong = format_args!("it holds a demo of {held}; leave out --residents, or take an empty folder");
+            Fatal::Configuration.unless(wanted.is_none_or(|wanted| wanted == made), path.display(), wrong)?;
             made
         }
         Err(_) => {
             let residents = wanted.unwrap_or(RESIDENTS);
             // Before anything else is made: a start that fails on the way is then taken up by the next one.
-            replace_file(&path.join(MARK), 0o600, |file| writeln!(file, "{residents}"))
-                .map_err(Fatal::Folder.at(path.join(MARK).display()))?;
+            replace_file(&mark, 0o600, |file| writeln!(file, "{residents}"))
+                .map_err(Fatal::Folder.at(mark.display()))?;
             residents
         }
     };

@@ -323,7 +323,6 @@ impl Folder {
 
     /// Writes anew, without them, all segments with test records from before the last removal of test data.
     fn forget_test_data(&self) -> Result<(), String> {
-        self.wait("the journal to begin", || self.folding.journal.sealed_to.load() > 0)?;
         let durable_to = self.folding.journal.durable_to.load();
         self.folding.journal.sealing.store(true);
         self.writer.unpark();

@@ -89,10 +89,8 @@ pub fn run(args: &Args) -> Done {
         let were = if report.rejected == 1 { "was" } else { "were" };
         eprintln!("onecode: import: {} {were} rejected, see {}", counted(report.rejected, "row"), rejects.display());
     }
-    if args.replace && report.rows == report.rejected {
-        let reason = format!("{}: --replace would leave nobody in the registry", args.file.display());
-        return Err((Fatal::Configuration, reason));
-    }
+    let (leaves_nobody, file) = (args.replace && report.rows == report.rejected, args.file.display());
+    Fatal::Configuration.unless(!leaves_nobody, file, "--replace would leave nobody in the registry")?;
 
     // Nor one that a server with this configuration would refuse.
     state::room_to_serve(&config)(table.residents(), folded_to)?;

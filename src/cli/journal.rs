@@ -184,10 +184,8 @@ const CODE_AGE_S_MAX: u64 = 86_400;
 fn write_export(config: &Config, folder: &Path, export: &Export, json: bool) -> Done {
     let issuer = Keyring::open(&config.keys_dir).ok().and_then(|keyring| Issuer::new(&keyring, &config.issuer).ok());
     if issuer.is_none() && export.what == What::Scans {
-        if export.resident.is_some() {
-            let reason = format!("{}: no keys, and --resident needs them", config.keys_dir.display());
-            return Err((Fatal::Configuration, reason));
-        }
+        let wrong = "no keys, and --resident needs them";
+        Fatal::Configuration.unless(export.resident.is_none(), config.keys_dir.display(), wrong)?;
         eprintln!("onecode: journal: {}: no keys: the residents of scans are not told", config.keys_dir.display());
     }
     let fields = export.what.fields();

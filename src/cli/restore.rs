@@ -3,6 +3,7 @@
 //! The snapshot comes last: what a restore that was cut off has left is a journal without it, which no command takes for
 //! the state. What is left of one that fails is removed.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -41,10 +42,9 @@ pub fn run(args: &Args) -> Done {
     let manifest = read_manifest(&args.from)?;
     let needed = &manifest.hash_key_id;
     let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex::encode(hash_key_id(&keyring)));
-    if let Some(there) = there.as_ref().filter(|there| *there != needed) {
-        let reason = format!("the backup needs hash key {needed}, and {} has {there}", config.keys_dir.display());
-        return Err((Fatal::Configuration, reason));
-    }
+    let other = there.as_ref().filter(|there| *there != needed).map_or("", String::as_str);
+    let wrong = format_args!("the backup needs hash key {needed}, and this is {other}");
+    Fatal::Configuration.unless(other.is_empty(), config.keys_dir.display(), wrong)?;
     let folder = DataFolder::open(&config.data, std::process::id(), "onecode restore")?;
     check_empty(&config.data, &[&config.data.join("lock"), &config.keys_dir])?;
     bring_back(&args.from, &folder.path, &manifest).inspect_err(|_| clear(&folder.path))?;
@@ -56,23 +56,17 @@ pub fn run(args: &Args) -> Done {
 
 fn read_manifest(from: &Path) -> Result<Manifest, Ended> {
     let path = from.join(MANIFEST);
-    let refused = |reason: &str| (Fatal::Configuration, format!("{}: {reason}", path.display()));
-    if !path.exists() {
-        return Err(refused("there is no manifest: no backup, or one that did not come to its end"));
-    }
+    let check = |holds: bool, wrong: &dyn Display| Fatal::Configuration.unless(holds, path.display(), wrong);
+    check(path.exists(), &"there is no manifest: no backup, or one that did not come to its end")?;
     let bytes = read_bounded(regular_file::open(&path), MANIFEST_BYTES_MAX).map_err(Fatal::File.at(path.display()))?;
     let told: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    if told["format"] != FORMAT {
-        return Err(refused("not the manifest of a backup"));
-    }
-    if told["version"] != VERSION {
-        return Err(refused(&format!("version {}, which this program does not know", told["version"])));
-    }
-    let manifest: Manifest = serde_json::from_value(told).map_err(|error| refused(&error.to_string()))?;
-    match manifest.files.iter().find(|file| !is_ours(&file.name)) {
-        Some(file) => Err(refused(&format!("{:?} is no file of a backup", file.name))),
-        None => Ok(manifest),
-    }
+    check(told["format"] == FORMAT, &"not the manifest of a backup")?;
+    let version = &told["version"];
+    check(version == VERSION, &format_args!("version {version}, which this program does not know"))?;
+    let manifest: Manifest = serde_json::from_value(told).map_err(Fatal::Configuration.at(path.display()))?;
+    let mut names = manifest.files.iter().map(|file| &file.name);
+    names.try_for_each(|name| check(is_ours(name), &format_args!("{name:?} is no file of a backup")))?;
+    Ok(manifest)
 }
 
 /// Whether a backup has files of this name: nothing else is written, wherever a manifest points.
@@ -89,13 +83,12 @@ fn clear(data: &Path) {
 }
 
 fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended> {
-    let damaged = |what: &str| (Fatal::Configuration, format!("{}: {what}: the backup is damaged", from.display()));
+    let place = format_args!("{}: the backup is damaged", from.display());
     let journal = state::journal_folder(data);
     writer::make_folder(&journal).map_err(Fatal::File.at(journal.display()))?;
     for file in manifest.files.iter().rev() {
-        if copy(from, data, &file.name)? != *file {
-            return Err(damaged(&format!("{} is not what the manifest says", file.name)));
-        }
+        let (is_same, name) = (copy(from, data, &file.name)? == *file, &file.name);
+        Fatal::Configuration.unless(is_same, place, format_args!("{name} is not what the manifest says"))?;
     }
     let synced = File::open(&journal).and_then(|folder| folder.sync_all()).and_then(|()| sync_folder_of(&journal));
     synced.map_err(Fatal::File.at(journal.display()))?;
@@ -103,10 +96,7 @@ fn bring_back(from: &Path, data: &Path, manifest: &Manifest) -> Result<(), Ended
     let key_id = key_id.map_err(Fatal::Configuration.at("hash_key_id of the manifest"))?;
     let (table, replayed) = state::open(data, key_id, state::room_for_all(data, 0), false)?;
     let Manifest { state_sha256, last_record, residents, .. } = manifest;
-    if (&state::hash(&table), replayed.end.next - 1, table.residents() as u64)
-        != (state_sha256, *last_record, *residents)
-    {
-        return Err(damaged("its state is not what the manifest says"));
-    }
-    Ok(())
+    let found = (&state::hash(&table), replayed.end.next - 1, table.residents() as u64);
+    let is_same = found == (state_sha256, *last_record, *residents);
+    Fatal::Configuration.unless(is_same, place, "its state is not what the manifest says")
 }

@@ -231,26 +231,24 @@ fn check_cpus(config: &Config) -> Result<(), Ended> {
     let allowed = driver::allowed_cpus();
     let cpus = config.cpus.iter().flat_map(|cpus| &cpus.0).map(|cpu| ("runtime.cpus", cpu));
     let mut cpus = cpus.chain(config.journal_cpu.iter().map(|cpu| ("journal.cpu", cpu)));
-    let barred = cpus.find(|(_, cpu)| !allowed.is_empty() && !allowed.contains(&usize::from(**cpu)));
-    let refused = |(key, cpu)| format!("{key}: this process may not use CPU {cpu}: leave it out");
-    barred.map_or(Ok(()), |barred| Err((Fatal::Configuration, refused(barred))))
+    cpus.try_for_each(|(key, cpu)| {
+        let may = allowed.is_empty() || allowed.contains(&usize::from(*cpu));
+        Fatal::Configuration.unless(may, key, format_args!("this process may not use CPU {cpu}: leave it out"))
+    })
 }
 
 /// Connections that each public shard may have: an equal share of the descriptors that this process may still open,
 /// less what it needs itself, so that no flood of connections takes the admin listener's.
 fn share_descriptors(shards: usize, redirects: bool) -> Result<usize, Ended> {
-    let system = |reason: String| (Fatal::System, format!("open files: {reason}"));
-    let limit = open_files::raise_limit().map_err(|error| system(error.to_string()))?;
+    let limit = open_files::raise_limit().map_err(Fatal::System.at("open files"))?;
     let each = SHARD_DESCRIPTORS_MAX + REFUSED_CONNECTIONS_MAX;
     let redirect = if redirects { REDIRECT_CONNECTIONS_MAX + each } else { 0 };
     let own = (shards + 1) * each + PROCESS_DESCRIPTORS_MAX + ADMIN_CONNECTIONS_MAX + redirect;
     let taken = open_files::count() + own as u64;
     let share = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX) / shards;
-    if share < SHARD_CONNECTIONS_MIN {
-        let least = taken + (shards * SHARD_CONNECTIONS_MIN) as u64;
-        let need = counted(shards as u64, "shard");
-        return Err(system(format!("the limit of {limit} (RLIMIT_NOFILE) is less than the {least} that {need} need")));
-    }
+    let (least, need) = (taken + (shards * SHARD_CONNECTIONS_MIN) as u64, counted(shards as u64, "shard"));
+    let wrong = format_args!("the limit of {limit} (RLIMIT_NOFILE) is less than the {least} that {need} need");
+    Fatal::System.unless(share >= SHARD_CONNECTIONS_MIN, "open files", wrong)?;
     if share < SHARD_CONNECTIONS_MAX {
         let (all, wanted) = (share * shards, taken + (shards * SHARD_CONNECTIONS_MAX) as u64);
         eprintln!(
@@ -263,11 +261,8 @@ fn share_descriptors(shards: usize, redirects: bool) -> Result<usize, Ended> {
 
 fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
     let folder = DataFolder::open(&config.data, std::process::id(), "onecode serve")?;
-    if demo::is_demo(&folder.path) {
-        let reason = "was made by the demo: serve it with --demo, or take another";
-        return Err((Fatal::Configuration, format!("{} {reason}", folder.path.display())));
-    }
-    Ok(folder)
+    let wrong = "made by the demo: serve it with --demo, or take another";
+    Fatal::Configuration.unless(!demo::is_demo(&folder.path), folder.path.display(), wrong).map(|()| folder)
 }
 
 /// The listeners in the order of their shards.
@@ -506,16 +501,14 @@ impl Serving {
         let fresh = if self.settings.demo_residents.is_some() { config.clone() } else { load(args)? };
         link::budget(&fresh)?;
         let later = config.adopt(&fresh);
-        takeover::check_secured(&config, takeover::secured(&self.config)).map_err(Fatal::Configuration.ended())?;
+        takeover::check_secured(&config, takeover::secured(&self.config))?;
         super::check_keys_kept(&self.config)?;
         let keyring = Keyring::open(&self.config.keys_dir)?;
         let Settings { generation, started_unix_ms, demo_residents, hash_key, .. } = &*self.settings;
         let (tls, next) = (self.tls.read(&config)?, generation + 1);
         let settings = make_settings(&config, &keyring, *demo_residents, next, *started_unix_ms, tls)?;
-        if settings.hash_key.id() != hash_key.id() {
-            let reason = format!("{}: another hash key than the registry's", self.config.keys_dir.display());
-            return Err((Fatal::Configuration, format!("{reason}: restore the keys")));
-        }
+        let (is_same, folder) = (settings.hash_key.id() == hash_key.id(), self.config.keys_dir.display());
+        Fatal::Configuration.unless(is_same, folder, "another hash key than the registry's: restore the keys")?;
         Ok((config, later, settings))
     }
 }

@@ -23,20 +23,16 @@ pub(super) fn journal_folder(data: &Path) -> PathBuf {
 
 /// Refuses a data folder that is not there.
 pub(super) fn check_folder(data: &Path) -> Result<(), Ended> {
-    let missing = || (Fatal::File, format!("{}: there is no such data folder", data.display()));
-    data.is_dir().then_some(()).ok_or_else(missing)
+    Fatal::File.unless(data.is_dir(), data.display(), "there is no such data folder")
 }
 
 /// Refuses a folder without a registry where there was a journal: its records alone are not the state.
 pub(super) fn check_new(data: &Path) -> Result<(), Ended> {
     let journal = journal_folder(data);
     let names = reading::names(&journal).map_err(Fatal::File.at(journal.display()))?;
-    if names.is_empty() && !is_there(&data.join(HEAD_FILE)) {
-        return Ok(());
-    }
-    let (snapshot, journal) = (data.join(SNAPSHOT_FILE), journal.display());
-    let reason = format!("is missing, and {journal} goes on from it: put it back, or restore a backup");
-    Err((Fatal::Configuration, format!("{} {reason}", snapshot.display())))
+    let (is_new, journal) = (names.is_empty() && !is_there(&data.join(HEAD_FILE)), journal.display());
+    let wrong = format_args!("and {journal} goes on from it: put it back, or restore a backup");
+    Fatal::Configuration.unless(is_new, data.display(), format_args!("{SNAPSHOT_FILE} is missing, {wrong}"))
 }
 
 /// What a journal had to add to a snapshot.
@@ -96,8 +92,8 @@ fn replay(table: &Table, folder: &Path, after: u64, replayed: &mut Replayed, in_
     let end = if in_use { reading::read(folder, Some(after), each) } else { reading::read_still(folder, after, each) };
     replayed.end = end.map_err(|error| journal_refused(folder, &error))?;
     if let Some(full) = full {
-        let reason = format!("registry.capacity: {full}, fewer than were accepted: raise it");
-        return Err((Fatal::Configuration, reason));
+        let wrong = format!("{full}, fewer than were accepted: raise it");
+        return Err(Fatal::Configuration.at("registry.capacity")(wrong));
     }
     let (added, ms) = (replayed.records - before, began.elapsed().as_millis());
     let torn = replayed.end.torn.map_or_else(String::new, |torn| format!("; {}", told_torn(&torn)));
@@ -120,17 +116,13 @@ pub(super) fn room_for_all(data: &Path, more: usize) -> impl FnOnce(usize, u64) 
 
 /// For [`open`] by a server: room as configured, or for a quarter more than there are.
 pub(super) fn room_to_serve(config: &Config) -> impl FnOnce(usize, u64) -> Result<usize, Ended> {
-    move |rows, _| match config.registry_capacity {
-        None => Ok(rows.saturating_add(rows / 4).max(REGISTRY_RESIDENTS_MIN)),
-        Some(wanted) if wanted as usize >= rows => Ok(wanted as usize),
-        Some(wanted) => {
-            let place = config.data.join(SNAPSHOT_FILE);
-            let reason = format!(
-                "registry.capacity: {wanted} is less than the {rows} residents of {}: raise it or leave it out",
-                place.display()
-            );
-            Err((Fatal::Configuration, reason))
-        }
+    move |rows, _| {
+        let default = rows.saturating_add(rows / 4).max(REGISTRY_RESIDENTS_MIN);
+        let (room, snapshot) = (config.registry_capacity.map_or(default, |wanted| wanted as usize), SNAPSHOT_FILE);
+        let data = config.data.display();
+        let wrong =
+            format_args!("{room} is less than the {rows} residents of {data}/{snapshot}: raise it or leave it out");
+        Fatal::Configuration.unless(room >= rows, "registry.capacity", wrong).map(|()| room)
     }
 }
 

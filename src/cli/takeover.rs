@@ -8,6 +8,7 @@
 //! takes it up again.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -59,22 +60,22 @@ impl Hello {
         Hello { version: VERSION, shards, addresses: listeners[shards - 1..].to_vec(), secured }
     }
 
-    /// Why a process with this configuration cannot go on where the other one ends.
-    fn refuse(&self, config: &Config) -> Option<String> {
+    /// Whether a process with this configuration can go on where the other one ends.
+    fn check(&self, config: &Config, place: impl Display) -> Result<(), Ended> {
         let own = [Some(config.listen_address), Some(config.admin_address), config.redirect_address];
         let own: Vec<SocketAddr> = own.into_iter().flatten().collect();
         let same =
             |(own, other): (&SocketAddr, &SocketAddr)| own == other || (own.port() == 0 && own.ip() == other.ip());
-        if self.version != VERSION {
-            Some("of a version that cannot be taken over from".to_owned())
-        } else if self.shards != config.shards {
-            Some(format!("runtime.shards: it has {}, not {}", self.shards, config.shards))
-        } else if own.len() != self.addresses.len() || !own.iter().zip(&self.addresses).all(same) {
-            let keys = "listen.address, admin.address, listen.redirect_address";
-            Some(format!("{keys}: it has {:?}, not {own:?}", self.addresses))
-        } else {
-            check_secured(config, self.secured).err()
-        }
+        let unless = |holds, wrong: &dyn Display| {
+            Fatal::Configuration.unless(holds, &place, format_args!("{wrong}: restart without --takeover"))
+        };
+        unless(self.version == VERSION, &"of a version that cannot be taken over from")?;
+        let (shards, wanted) = (self.shards, config.shards);
+        unless(shards == wanted, &format_args!("runtime.shards: it has {shards}, not {wanted}"))?;
+        let keys = "listen.address, admin.address, listen.redirect_address";
+        let are_same = own.len() == self.addresses.len() && own.iter().zip(&self.addresses).all(same);
+        unless(are_same, &format_args!("{keys}: it has {:?}, not {own:?}", self.addresses))?;
+        check_secured(config, self.secured)
     }
 }
 
@@ -84,9 +85,9 @@ pub(super) fn secured(config: &Config) -> [bool; 2] {
 }
 
 /// Refuses other listeners with TLS than there were.
-pub(super) fn check_secured(config: &Config, before: [bool; 2]) -> Result<(), String> {
-    let reason = "tls.certificates, admin.tls: TLS begins and ends with a restart, or clients would speak in the clear";
-    if secured(config) == before { Ok(()) } else { Err(reason.to_owned()) }
+pub(super) fn check_secured(config: &Config, before: [bool; 2]) -> Result<(), Ended> {
+    let wrong = "TLS begins and ends with a restart, or clients would speak in the clear";
+    Fatal::Configuration.unless(secured(config) == before, "tls.certificates, admin.tls", wrong)
 }
 
 /// What holds the world out: the listeners, public ones in the order of their shards, then the admin's and the one that
@@ -178,17 +179,18 @@ pub(super) struct Old {
 /// Finds the process that serves the data folder, which must be one that this configuration can go on from.
 pub(super) fn connect(config: &Config, driver: &Taken) -> Result<Old, Ended> {
     let path = socket_path(&config.data);
-    let refused = |reason: String| (Fatal::Configuration, format!("--takeover: {}: {reason}", path.display()));
+    let place = format_args!("--takeover: {}", path.display());
     let lockable = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
     // Found out later, it would leave nobody to serve.
-    if driver.name != "monoio-epoll" && getrlimit(Resource::Memlock).current.is_some() && !lockable() {
-        return Err(refused("two processes with io_uring need an unlimited RLIMIT_MEMLOCK: raise it".to_owned()));
-    }
-    let nobody = |error| refused(format!("no server to take over from: {error}: start without --takeover"));
+    let may = driver.name == "monoio-epoll" || getrlimit(Resource::Memlock).current.is_none() || lockable();
+    let wrong = "two processes with io_uring need an unlimited RLIMIT_MEMLOCK: raise it";
+    Fatal::Configuration.unless(may, place, wrong)?;
+    let told = |error: io::Error| format!("no server to take over from: {error}: start without --takeover");
+    let nobody = |error| Fatal::Configuration.at(place)(told(error));
     let stream = UnixStream::connect(&path).map_err(nobody)?;
     let folder = File::open(path.with_file_name("")).map_err(nobody)?;
-    let busy = |_| (Fatal::Held, refused("another process takes over already: wait for that, or end it".to_owned()).1);
-    folder.try_lock().map_err(busy)?;
+    let is_free = folder.try_lock().is_ok();
+    Fatal::Held.unless(is_free, place, "another process takes over already: wait for that, or end it")?;
     let read = || {
         let peer = peer(&stream)?;
         stream.set_read_timeout(Some(Duration::from_millis(TAKEOVER_LOAD_MS_MAX)))?;
@@ -196,10 +198,8 @@ pub(super) fn connect(config: &Config, driver: &Taken) -> Result<Old, Ended> {
         BufReader::new((&stream).take(4_096)).read_line(&mut line)?;
         Ok((peer.pid, serde_json::from_str::<Hello>(&line)?))
     };
-    let (pid, hello) = read().map_err(|error: io::Error| refused(error.to_string()))?;
-    if let Some(reason) = hello.refuse(config) {
-        return Err(refused(format!("{reason}: restart without --takeover")));
-    }
+    let (pid, hello) = read().map_err(|error: io::Error| Fatal::Configuration.at(place)(error))?;
+    hello.check(config, place)?;
     eprintln!("onecode: takeover: from process {pid}, which serves meanwhile");
     Ok(Old { stream, listeners: hello.shards - 1 + hello.addresses.len(), _held: folder })
 }

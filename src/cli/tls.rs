@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::{Ended, Fatal, link};
-use crate::config::{Config, Switch};
+use crate::config::Config;
 use crate::http::tls::{Certificate, Chain, Listeners, Redirect, SECRET_BYTES, Server, Tickets};
 use crate::limits::{CERTIFICATE_WARNING_S, TICKET_ROTATION_S};
 use crate::registry::data_folder::replace_file;
@@ -79,7 +79,7 @@ impl Tls {
         let admin = || server("admin.client_ca_file", &config.admin_client_ca_file, true);
         Ok(Listeners {
             public: Some(public),
-            admin: (config.admin_tls == Switch::On).then(admin).transpose()?,
+            admin: (config.admin_tls == "on").then(admin).transpose()?,
             expires_unix_s: certificates.iter().map(|own| own.expires_unix_s).min().unwrap_or(0),
             redirect: config.redirect_address.map(|_| Redirect {
                 port: config.tls_redirect_port.unwrap_or(config.listen_address.port()),

@@ -4,6 +4,7 @@
 //! and the file's format and permissions. Secrets are wiped when dropped and never printed by `Debug` or an error. Only
 //! commands and the start of the server come here; a request never does. Randomness and time are handed in, and every
 //! change holds a lock on the folder, so that `import` and `serve`, started together, make one keyring and not two.
+#![allow(missing_docs, reason = "where the name says it")]
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -79,7 +80,6 @@ impl<const N: usize> Secret<N> {
 #[serde(transparent)]
 pub struct Kid(#[serde(with = "base64url")] pub [u8; 8]);
 
-#[allow(missing_docs, reason = "where the name says it")]
 impl Kid {
     pub fn of(public_key: &[u8; 32]) -> Kid {
         // RFC 9679 §3: SHA-256 of the deterministic encoding of {1: 1 (OKP), -1: 6 (Ed25519), -2: x}.
@@ -101,7 +101,6 @@ impl FromStr for Kid {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
-#[allow(missing_docs, reason = "where the name says it")]
 pub enum Env {
     #[default]
     Prod,
@@ -119,7 +118,6 @@ impl Env {
 /// One Ed25519 signing key. Times are in Unix seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "where the name says it")]
 pub struct SigningKey {
     /// Always the thumbprint of the key that `seed` makes.
     pub kid: Kid,
@@ -132,7 +130,6 @@ pub struct SigningKey {
     pub revoked: Option<u64>,
 }
 
-#[allow(missing_docs, reason = "where the name says it")]
 impl SigningKey {
     fn generate(env: Env, created: u64, not_before: u64, random: Random) -> SigningKey {
         let seed = Secret::generate(random);
@@ -157,7 +154,6 @@ impl SigningKey {
 /// The key that signs sessions, and the epoch it stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "where the name says it")]
 pub struct SessionKey {
     /// Grows with every rotation; a session of another epoch is over.
     pub epoch: u32,
@@ -167,7 +163,6 @@ pub struct SessionKey {
 /// All secrets of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "where the name says it")]
 pub struct Keyring {
     /// Invariant: [`FORMAT`].
     format: u32,
@@ -335,9 +330,7 @@ impl Keyring {
     /// Errors: there is a keyring, be it a damaged one, or the folder cannot be written.
     pub fn restore(&self, folder: &Path) -> Result<(), Ended> {
         let (_lock, path) = (make_and_lock(folder)?, folder.join(KEYRING_FILE));
-        if path.exists() {
-            return Err((Fatal::Configuration, format!("{} is there: move it away first", path.display())));
-        }
+        Fatal::Configuration.unless(!path.exists(), path.display(), "it is there: move it away first")?;
         self.write(folder)
     }
 
@@ -377,8 +370,8 @@ impl Keyring {
 /// Refuses what others than its owner can reach.
 fn check_private(path: &Path, metadata: &fs::Metadata, right: u32) -> Result<(), Ended> {
     let (mode, path) = (metadata.mode() & 0o777, path.display());
-    let exposed = format!("{path} has mode {mode:04o}, others can reach the keys: run chmod {right:o} {path}");
-    if mode & 0o077 == 0 { Ok(()) } else { Err((Fatal::Configuration, exposed)) }
+    let wrong = format_args!("mode {mode:04o}, others can reach the keys: run chmod {right:o} {path}");
+    Fatal::Configuration.unless(mode & 0o077 == 0, &path, wrong)
 }
 
 /// Makes the folder if it is missing, 0700, and holds its lock until the returned handle is dropped.

@@ -27,14 +27,8 @@ pub(super) fn file(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("a file has no name".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// Whether something is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Switch {
-    #[default]
-    Off,
-    On,
+pub(super) fn switch(text: &str) -> Result<String, String> {
+    if ["off", "on"].contains(&text) { Ok(text.to_owned()) } else { Err(format!("{text:?} is not one of off, on")) }
 }
 
 /// One of a few words.

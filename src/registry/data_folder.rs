@@ -33,12 +33,10 @@ impl DataFolder {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path).and_then(|()| File::open(path));
         let made = made.and_then(|folder| Ok((folder.metadata()?.mode() & 0o777, folder)));
         let (mode, folder) = made.map_err(unusable(path))?;
-        if mode & 0o022 != 0 {
-            // They could replace what is in it.
-            let path = path.display();
-            let reason = format!("has mode {mode:04o}, others can write it: run chmod go-w {path}");
-            return Err((Fatal::Configuration, format!("the data folder {path} {reason}")));
-        }
+        // They could replace what is in it.
+        let (is_own, place) = (mode & 0o022 == 0, format_args!("the data folder {}", path.display()));
+        let wrong = format_args!("mode {mode:04o}, others can write it: run chmod go-w {}", path.display());
+        Fatal::Configuration.unless(is_own, place, wrong)?;
         DataFolder::hold(path, folder, pid, command)
     }
 

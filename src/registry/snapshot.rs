@@ -17,6 +17,7 @@
 //! be, since the table is written while it changes. Applying a record to what it has already changed changes nothing,
 //! so the records after it are applied on top, all of them.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -62,38 +63,33 @@ pub struct Snapshot {
 impl Snapshot {
     /// Fails where the file cannot be read, is no snapshot, is damaged in its header, short, or of another version.
     pub fn open(path: &Path) -> Result<Snapshot, Ended> {
-        let refused = |reason: &str| Err((Fatal::Configuration, format!("{}: {reason}", path.display())));
-        if path.is_symlink() {
-            // Replacing it would leave what it leads to as it was, or hide that it leads nowhere.
-            return refused("is a symbolic link, which an import would replace: name its folder with --data");
-        }
+        let check = |holds: bool, wrong: &dyn Display| Fatal::Configuration.unless(holds, path.display(), wrong);
+        // Replacing it would leave what it leads to as it was, or hide that it leads nowhere.
+        let link = "is a symbolic link, which an import would replace: name its folder with --data";
+        check(!path.is_symlink(), &link)?;
         let mut header = [0; HEADER_BYTES];
         let opened = regular_file::open(path).and_then(|file| {
             let read = (&file).take(HEADER_BYTES as u64).read(&mut header)?;
             Ok((file.metadata()?.len(), file, read))
         });
         let (found_bytes, file, read) = opened.map_err(Fatal::File.at(unread(path)))?;
-        if read < 12 || header[..8] != *MAGIC {
-            return refused("not a registry snapshot");
-        }
+        check(read >= 12 && header[..8] == *MAGIC, &"not a registry snapshot")?;
         let version = (&header[8..]).get_u32_le();
-        if version != VERSION {
-            let reason = format!("snapshot version {version}; this program reads version {VERSION}");
-            return refused(&format!("{reason}: use the one that wrote it"));
-        }
+        let other = format_args!("snapshot version {version}; this program reads version {VERSION}");
+        check(version == VERSION, &format_args!("{other}: use the one that wrote it"))?;
         let mut words = &header[24..];
         let [rows, segments, segment_rows, created_unix_ms, folded_to] = std::array::from_fn(|_| words.get_u64_le());
         let damaged = (&header[HEADER_BYTES - 4..]).get_u32_le() != crc32c::crc32c(&header[..HEADER_BYTES - 4])
             || !(1..=SNAPSHOT_SEGMENT_ROWS_MAX).contains(&segment_rows)
             || segments != rows.div_ceil(segment_rows);
         // The number of rows bounds what is allocated for them; the length of the file vouches for it.
-        let Some(expected_bytes) = (!damaged).then(|| file_bytes(rows, segment_rows)).flatten() else {
-            return refused(&format!("the header (offset 0, {HEADER_BYTES} bytes) is damaged: restore a backup"));
-        };
-        if expected_bytes != found_bytes {
-            let reason = format!("{found_bytes} bytes long, expected {expected_bytes}");
-            return refused(&format!("{reason}: it was cut or grew; restore a backup"));
-        }
+        let expected_bytes = (!damaged).then(|| file_bytes(rows, segment_rows)).flatten();
+        let wrong = format_args!("the header (offset 0, {HEADER_BYTES} bytes) is damaged: restore a backup");
+        check(expected_bytes.is_some(), &wrong)?;
+        let expected_bytes = expected_bytes.unwrap_or(0);
+        let wrong =
+            format_args!("{found_bytes} bytes long, expected {expected_bytes}: it was cut or grew; restore a backup");
+        check(expected_bytes == found_bytes, &wrong)?;
         let meta = Meta { key_id: std::array::from_fn(|at| header[16 + at]), created_unix_ms, folded_to };
         Ok(Snapshot { path: path.to_owned(), file, rows, segment_rows, meta })
     }
@@ -101,11 +97,9 @@ impl Snapshot {
     /// Refuses a snapshot made with another hash key than that of the id `given`, and names both.
     pub fn made_with(self, given: [u8; 8]) -> Result<Snapshot, Ended> {
         let [needed, given] = [self.meta.key_id, given].map(u64::from_be_bytes);
-        if needed == given {
-            return Ok(self);
-        }
-        let reason = format!("made with hash key {needed:016x}, but the key here is {given:016x}");
-        Err(self.refused(format!("{reason}: restore the keys that belong to this data")))
+        let other = format_args!("made with hash key {needed:016x}, but the key here is {given:016x}");
+        let wrong = format_args!("{other}: restore the keys that belong to this data");
+        Fatal::Configuration.unless(needed == given, self.path.display(), wrong).map(|()| self)
     }
 
     /// Reads and checks every row into a new table for `capacity` residents, or for all rows if there are more.
