@@ -26,21 +26,15 @@ impl IdNumber {
     pub fn parse(text: &[u8]) -> Result<IdNumber, String> {
         let length = |_| format!("{} bytes, expected {LENGTH}", text.len());
         let mut characters: [u8; LENGTH] = text.try_into().map_err(length)?;
-        if let Some(index) = characters[..LENGTH - 1].iter().position(|c| !c.is_ascii_digit()) {
-            return Err(format!("character {} is not a digit", index + 1));
-        }
         characters[LENGTH - 1].make_ascii_uppercase();
         let check = characters[LENGTH - 1];
-        if !check.is_ascii_digit() && check != b'X' {
-            return Err(format!("character {LENGTH} is not a digit or X"));
+        match characters[..LENGTH - 1].iter().position(|c| !c.is_ascii_digit()) {
+            Some(index) => Err(format!("character {} is not a digit", index + 1)),
+            None if !check.is_ascii_digit() && check != b'X' => Err(format!("character {LENGTH} is not a digit or X")),
+            None if check != check_character(&characters) => Err("the check character does not fit".to_owned()),
+            None if !is_calendar_date(&characters[6..14]) => Err("the birth date is not a calendar date".to_owned()),
+            None => Ok(IdNumber(characters)),
         }
-        if check != check_character(&characters) {
-            return Err("the check character does not fit".to_owned());
-        }
-        if !is_calendar_date(&characters[6..14]) {
-            return Err("the birth date is not a calendar date".to_owned());
-        }
-        Ok(IdNumber(characters))
     }
 
     /// Makes a number of 17 digits by adding their check character.

@@ -134,12 +134,12 @@ impl Merger {
         let mut new = self.columns.record(row, key)?;
         if !self.versions.contains(&new.version) {
             let range = "before the year 2000 or more than a day from now; Unix times are in milliseconds";
-            return Err((NAMES[UPDATED_AT], range.to_owned()));
+            return Err(("updated_at", range.to_owned()));
         }
         self.newest = self.newest.max(new.version);
         let held = self.table.read(new.resident);
         if held.is_some_and(|held| held.check != new.check) {
-            return Err((NAMES[ID_NUMBER], "another ID number has the same resident number".to_owned()));
+            return Err(("id_number", "another ID number has the same resident number".to_owned()));
         }
         self.seen.iter_mut().for_each(|seen| seen.push(new.resident.0));
         let Some(held) = held else {
@@ -155,10 +155,10 @@ impl Merger {
         };
         new.session = held.session;
         let stays = self.seen.is_none() || new.version == held.version;
-        if self.columns.places[REGION].is_none() && stays {
+        if stays && !self.columns.0.contains(&REGION) {
             new.region = held.region;
         }
-        if self.columns.places[TEST].is_none() && stays {
+        if stays && !self.columns.0.contains(&TEST) {
             new.test = held.test;
         }
         let strictness = |record: &Record| (record.version, record.status as u8, record.region, record.test);
@@ -198,11 +198,8 @@ impl Merger {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Columns {
-    places: [Option<usize>; NAMES.len()],
-    count: usize,
-}
+/// Which of [`NAMES`] a file has, in its order.
+struct Columns(Vec<usize>);
 
 impl Columns {
     /// Names no column that is not ours: a file without a header has a person's row in its place.
@@ -210,17 +207,18 @@ impl Columns {
         // The byte order mark in UTF-8 and in GB18030.
         let marks = [&b"\xef\xbb\xbf"[..], b"\x84\x31\x95\x33"];
         let names = fields(marks.iter().find_map(|mark| header.strip_prefix(*mark)).unwrap_or(header));
-        let mut columns = Columns { places: [None; NAMES.len()], count: names.len() };
+        let mut columns = Vec::new();
         for (place, name) in names.into_iter().enumerate() {
             let column = NAMES.iter().position(|known| known.as_bytes() == name);
             let column = column.ok_or_else(|| format!("column {} of the first row is none of them", place + 1))?;
-            if columns.places[column].replace(place).is_some() {
+            if columns.contains(&column) {
                 return Err(format!("{} is there twice", NAMES[column]));
             }
+            columns.push(column);
         }
-        match NAMES[..REGION].iter().zip(columns.places).find(|(_, place)| place.is_none()) {
-            Some((name, _)) => Err(format!("{name} is missing")),
-            None => Ok(columns),
+        match (0..REGION).find(|column| !columns.contains(column)) {
+            Some(column) => Err(format!("{} is missing", NAMES[column])),
+            None => Ok(Columns(columns)),
         }
     }
 
@@ -229,17 +227,18 @@ impl Columns {
             return Err(("", format!("more than {IMPORT_ROW_BYTES_MAX} bytes")));
         }
         let fields = fields(row);
-        if fields.len() != self.count {
-            return Err(("", format!("{} fields, expected {}", fields.len(), self.count)));
+        if fields.len() != self.0.len() {
+            return Err(("", format!("{} fields, expected {}", fields.len(), self.0.len())));
         }
-        let field = |column: usize| self.places[column].map_or(&b""[..], |place| fields[place]);
-        let wrong = |column: usize, reason: &'static str| move || (NAMES[column], reason.to_owned());
-        let id_number = IdNumber::parse(field(ID_NUMBER)).map_err(|reason| (NAMES[ID_NUMBER], reason))?;
-        let status = status(field(STATUS)).ok_or_else(wrong(STATUS, "not one of green yellow red unknown 绿 黄 红"))?;
-        let version =
-            version(field(UPDATED_AT)).ok_or_else(wrong(UPDATED_AT, "neither RFC 3339 nor Unix milliseconds"))?;
-        let region = region(field(REGION)).ok_or_else(wrong(REGION, "not the 6 digits of a GB/T 2260 area"))?;
-        let test = test(field(TEST)).ok_or_else(wrong(TEST, "not one of true false 1 0"))?;
+        let mut values = [&b""[..]; NAMES.len()];
+        self.0.iter().zip(fields).for_each(|(column, field)| values[*column] = field);
+        let [id_number, said, updated_at, area, mark] = values;
+        let wrong = |column: &'static str, reason: &'static str| move || (column, reason.to_owned());
+        let id_number = IdNumber::parse(id_number).map_err(|reason| ("id_number", reason))?;
+        let status = status(said).ok_or_else(wrong("status", "not one of green yellow red unknown 绿 黄 红"))?;
+        let version = version(updated_at).ok_or_else(wrong("updated_at", "neither RFC 3339 nor Unix milliseconds"))?;
+        let region = region(area).ok_or_else(wrong("region", "not the 6 digits of a GB/T 2260 area"))?;
+        let test = test(mark).ok_or_else(wrong("test", "not one of true false 1 0"))?;
         let (resident, check) = key.number(&id_number);
         Ok(Record { resident, check, version, status, removed: false, test, session: 0, region })
     }
@@ -299,9 +298,6 @@ pub enum ImportError {
 
 /// The columns. The first three are required.
 const NAMES: [&str; 5] = ["id_number", "status", "updated_at", "region", "test"];
-const ID_NUMBER: usize = 0;
-const STATUS: usize = 1;
-const UPDATED_AT: usize = 2;
 const REGION: usize = 3;
 const TEST: usize = 4;
 

@@ -72,7 +72,8 @@ impl Snapshot {
             let read = (&file).take(HEADER_BYTES as u64).read(&mut header)?;
             Ok((file.metadata()?.len(), file, read))
         });
-        let (found_bytes, file, read) = opened.map_err(Fatal::File.at(unread(path)))?;
+        let (found_bytes, file, read) =
+            opened.map_err(Fatal::File.at(format_args!("{}: cannot be read", path.display())))?;
         check(read >= 12 && header[..8] == *MAGIC, &"not a registry snapshot")?;
         let version = (&header[8..]).get_u32_le();
         let other = format_args!("snapshot version {version}; this program reads version {VERSION}");
@@ -142,12 +143,12 @@ impl Snapshot {
     /// Reads a segment into `archive`, block by block, and compares the checksum of each. Fills its rows into the table,
     /// and returns its first and last number.
     fn load_segment(&self, index: u64, archive: &mut AlignedVec<16>, table: &Table) -> Result<(u64, u64), Ended> {
-        let unread = Fatal::File.at(unread(&self.path));
+        let unread = Fatal::File.at(format!("{}: cannot be read", self.path.display()));
         let (mut offset, bytes) = self.segment(index);
-        let mut checksums = vec![0; to_usize(blocks(bytes)) * 4];
+        let mut checksums = vec![0; blocks(bytes) as usize * 4];
         self.file.read_exact_at(&mut checksums, offset + bytes).map_err(&unread)?;
         archive.clear();
-        archive.resize(to_usize(bytes), 0);
+        archive.resize(bytes as usize, 0);
         for (block, checksum) in archive.chunks_mut(SNAPSHOT_BLOCK_BYTES).zip(checksums.chunks(4)) {
             self.file.read_exact_at(block, offset).map_err(&unread)?;
             if crc32c::crc32c(block) != (&checksum[..]).get_u32_le() {
@@ -207,7 +208,7 @@ fn write_segments(file: &mut File, table: &Table, pause: &mut dyn FnMut(u64) -> 
     file.write_all(&[0; HEADER_BYTES])?;
     loop {
         segment.clear();
-        segment.extend(all.by_ref().take(to_usize(SNAPSHOT_SEGMENT_ROWS_MAX)));
+        segment.extend(all.by_ref().take(SNAPSHOT_SEGMENT_ROWS_MAX as usize));
         if segment.is_empty() {
             return Ok(rows);
         }
@@ -259,15 +260,6 @@ fn file_bytes(rows: u64, segment_rows: u64) -> Option<u64> {
     let (full, rest) = (rows / segment_rows, rows % segment_rows);
     let last = if rest > 0 { segment_bytes(rest) } else { 0 };
     full.checked_mul(segment_bytes(segment_rows))?.checked_add(last)?.checked_add(HEADER_BYTES as u64)
-}
-
-/// For sizes within a segment, which [`SNAPSHOT_SEGMENT_ROWS_MAX`] keeps below 2^30.
-fn to_usize(bytes: u64) -> usize {
-    usize::try_from(bytes).expect("a segment is far below 2^32 bytes")
-}
-
-fn unread(path: &Path) -> String {
-    format!("{}: cannot be read", path.display())
 }
 
 const MAGIC: &[u8; 8] = b"onecode\0";
@@ -354,7 +346,7 @@ mod tests {
     fn segments_out_of_order_are_refused_though_each_is_good() {
         let (_folder, path, _) = stored(2 * u32::try_from(SNAPSHOT_SEGMENT_ROWS_MAX).unwrap());
         let mut bytes = fs::read(&path).unwrap();
-        let (first, second) = bytes[HEADER_BYTES..].split_at_mut(to_usize(segment_bytes(SNAPSHOT_SEGMENT_ROWS_MAX)));
+        let (first, second) = bytes[HEADER_BYTES..].split_at_mut(segment_bytes(SNAPSHOT_SEGMENT_ROWS_MAX) as usize);
         first.swap_with_slice(second);
         fs::write(&path, &bytes).unwrap();
         refused(&path, "are not rows of a registry");
