@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use onecode::admission::Admission;
-use onecode::config::DriverChoice;
 use onecode::driver::{self, Seat};
 use onecode::journal::{Lane, Port};
 use onecode::limits::{PAYLOAD_CACHE_SLOTS, SHARD_CONNECTIONS_MAX};
@@ -175,7 +174,7 @@ fn start() -> Running {
         zerocopy_threshold_bytes: usize::MAX,
         cpu: None,
     };
-    let taken = driver::choose(DriverChoice::Uring).expect("the tests of the default driver need io_uring");
+    let taken = driver::choose("uring").expect("the tests of the default driver need io_uring");
     let thread = std::thread::spawn(move || {
         IS_SHARD.with(|is_shard| is_shard.set(true));
         driver::run(&taken, seat).unwrap();

@@ -19,14 +19,14 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::state::{self, journal_refused};
-use super::{Done, Ended, Fatal, Place, counted, hash_key_id, rfc3339};
+use super::{Common, Done, Ended, Fatal, counted, hash_key_id, rfc3339};
 use crate::code::keyring::Keyring;
 use crate::config::Config;
 use crate::journal::recover::{Folder, HEAD_FILE, Source as _, segment_path};
 use crate::journal::rewrite::Dense;
 use crate::journal::{RecoverError, reading};
 use crate::limits::JOURNAL_SEGMENT_BYTES;
-use crate::registry::data_folder::{SNAPSHOT_FILE, is_there, replace_file};
+use crate::registry::{SNAPSHOT_FILE, is_there, replace_file};
 use crate::sys::{background, regular_file};
 
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -44,10 +44,7 @@ pub struct Args {
     #[arg(value_name = "DIR")]
     into: PathBuf,
     #[command(flatten)]
-    place: Place,
-    /// Print the facts as JSON
-    #[arg(long)]
-    json: bool,
+    common: Common,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,7 +74,7 @@ pub(super) struct Copied {
 }
 
 pub fn run(args: &Args) -> Done {
-    let (began, config) = (Instant::now(), args.place.load(&[])?);
+    let (began, config) = (Instant::now(), args.common.place.load(&[])?);
     background::give_way();
     state::check_folder(&config.data)?;
     check_empty(&args.into, &[])?;
@@ -87,7 +84,7 @@ pub fn run(args: &Args) -> Done {
     begun.map_err(Fatal::Folder.at(args.into.display()))?;
     // What is left would only be in the way of the next one; without a manifest it is no backup.
     let manifest = make(&config, &args.into).inspect_err(|_| _ = fs::remove_dir_all(&args.into))?;
-    tell("backup", &manifest, began, args.json)
+    tell("backup", &manifest, began, args.common.json)
 }
 
 /// Prints what was done, to which state, with which keys that is served, and how long it took; and what is missing.

@@ -3,24 +3,21 @@
 //! It refuses what `serve` would refuse before it makes anything: CPUs, driver, JWKS, admin tokens and pages too.
 //! It binds and writes nothing.
 
-use super::{Done, Place, privileges, serve};
+use super::{Common, Done, privileges, serve};
 use crate::config::Config;
 
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    place: Place,
-    /// Print JSON: {"KEY":{"value":…,"source":"…"},…}
-    #[arg(long)]
-    json: bool,
+    common: Common,
 }
 
 pub fn run(args: &Args) -> Done {
-    let config = args.place.load(&[])?;
+    let config = args.common.place.load(&[])?;
     serve::prepare(&config)?;
     privileges::leave_root(&config)?;
     serve::check_files(&config)?;
-    super::print(if args.json { json(&config) } else { text(&config) }.as_bytes())?;
+    super::print(if args.common.json { json(&config) } else { text(&config) }.as_bytes())?;
     Ok(true)
 }
 

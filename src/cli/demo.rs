@@ -8,10 +8,7 @@ use std::sync::OnceLock;
 
 use super::{Ended, Fatal, counted};
 use crate::config::Config;
-use crate::registry::data_folder::{DataFolder, replace_file};
-use crate::registry::demo;
-use crate::registry::id_number::HashKey;
-use crate::registry::table::Table;
+use crate::registry::{DataFolder, HashKey, Table, demo, replace_file};
 use crate::service::Settings;
 use crate::service::device::{Device, Kind};
 use crate::service::session::{self, Session};

@@ -10,14 +10,11 @@ use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Done, Ended, Fatal, Place, counted, state};
+use super::{Common, Done, Ended, Fatal, counted, state};
 use crate::journal::reading;
 use crate::journal::recover::segment_path;
-use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, replace_file};
-use crate::registry::id_number::HashKey;
 use crate::registry::import::{ImportError, Mode, Report, import};
-use crate::registry::snapshot::{self, Meta};
-use crate::registry::table::Table;
+use crate::registry::{DataFolder, HashKey, Meta, SNAPSHOT_FILE, Table, replace_file, snapshot};
 
 /// Merge a CSV file of residents into the registry: the newest row about each wins.
 ///
@@ -39,20 +36,17 @@ pub struct Args {
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
     #[command(flatten)]
-    place: Place,
+    common: Common,
     /// Take the file as the whole as of its newest row: who is not in it is removed
     ///
     /// What is newer than a row stays, as without it; so does who is not in the file and of whom something newer is held
     /// than its newest row (they are counted as kept), and who was removed stays so but for a newer row.
     #[arg(long)]
     replace: bool,
-    /// Print the counts as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(args: &Args) -> Done {
-    let config = args.place.load(&[])?;
+    let config = args.common.place.load(&[])?;
     let file_failed = Fatal::File.at(args.file.display());
     // Opened first: a mistyped name should not make a data folder.
     let input = File::open(&args.file).map_err(&file_failed)?;
@@ -98,7 +92,7 @@ pub fn run(args: &Args) -> Done {
     let meta = Meta { key_id: key.id(), created_unix_ms: now_unix_ms, folded_to };
     snapshot::store(&folder.path.join(SNAPSHOT_FILE), &meta, &table, &mut |_| Ok(()))?;
     let done = |(fatal, reason): Ended| (fatal, format!("the import is done, but {reason}"));
-    super::print(told(&report, table.residents(), args.json).as_bytes()).map_err(done)?;
+    super::print(told(&report, table.residents(), args.common.json).as_bytes()).map_err(done)?;
     Ok(report.rejected == 0)
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::state;
-use super::{Done, Ended, Fatal, Place, counted, parse_time, rfc3339};
+use super::{Common, Done, Ended, Fatal, counted, parse_time, rfc3339};
 use crate::code::claims::Issuer;
 use crate::code::keyring::Keyring;
 use crate::config::Config;
@@ -27,10 +27,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    place: Place,
-    /// Print JSON; of export: lines of it (NDJSON) instead of CSV
-    #[arg(long, global = true)]
-    json: bool,
+    common: Common,
 }
 
 #[derive(clap::Subcommand)]
@@ -39,7 +36,7 @@ enum Command {
     Inspect,
     /// Read everything and check it; an unfinished last append is told, and no damage
     Verify,
-    /// Write scans, changes of status or the audit, as CSV or NDJSON
+    /// Write scans, changes of status or the audit, as CSV or, with --json, NDJSON
     #[command(
         after_help = "Residents are named by resident number, never by ID number; a scan's resident is told where \
                             the keys of this server open its code. A scan that came twice is written once"
@@ -85,13 +82,13 @@ fn parse_resident(text: &str) -> Result<u64, &'static str> {
 }
 
 pub fn run(args: &Args) -> Done {
-    let config = args.place.load(&[])?;
+    let config = args.common.place.load(&[])?;
     state::check_folder(&config.data)?;
     let folder = state::journal_folder(&config.data);
     match &args.command {
-        Command::Inspect => inspect(&folder, args.json),
-        Command::Verify => verify(&folder, args.json),
-        Command::Export(export) => write_export(&config, &folder, export, args.json),
+        Command::Inspect => inspect(&folder, args.common.json),
+        Command::Verify => verify(&folder, args.common.json),
+        Command::Export(export) => write_export(&config, &folder, export, args.common.json),
     }
 }
 
@@ -162,11 +159,7 @@ fn verify(folder: &Path, json: bool) -> Done {
     let (segments, last, torn, damaged) = survey(folder)?;
     let records: u64 = segments.iter().map(|segment| segment.records).sum();
     let damage = (!damaged.is_empty()).then(|| damaged.join("; "));
-    let result = match (&damage, &torn) {
-        (Some(_), _) => "damaged",
-        (None, Some(_)) => "torn",
-        (None, None) => "clean",
-    };
+    let result = if damage.is_some() { "damaged" } else { torn.as_ref().map_or("clean", |_| "torn") };
     let told = if json {
         json!({ "result": result, "segments": segments.len(), "records": records, "last": last, "torn": torn, "damage": damage })
             .to_string()

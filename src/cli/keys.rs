@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Done, Ended, Fatal, Place, random, rfc3339};
+use super::{Common, Done, Ended, Fatal, random, rfc3339};
 use crate::code::keyring::{Keyring, Kid, SigningKey};
 use crate::code::sealed;
 use crate::registry::import::read_line;
@@ -21,10 +21,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    place: Place,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
+    common: Common,
 }
 
 #[derive(clap::Subcommand)]
@@ -82,7 +79,7 @@ enum Rotated {
 const RELOAD: &str = "a running server takes this up when it is sent SIGHUP";
 
 pub fn run(args: Args) -> Done {
-    let config = args.place.load(&[])?;
+    let config = args.common.place.load(&[])?;
     let (folder, now) = (&*config.keys_dir, super::now().unix_s());
     if let Command::Import { file, passphrase_file } = &args.command {
         let keyring = open_export(file, passphrase_file.as_deref())?;
@@ -118,7 +115,7 @@ pub fn run(args: Args) -> Done {
             return Ok(true);
         }
     }
-    print(&Keyring::open(folder)?, now, args.json)?;
+    print(&Keyring::open(folder)?, now, args.common.json)?;
     Ok(true)
 }
 
@@ -211,7 +208,7 @@ mod tests {
                 [&["revoke", kid, "--data", "d"][..], &["--data", "d", "revoke", kid], &["revoke", "--data", "d", kid]]
             {
                 let args = parsed(words);
-                assert_eq!(args.place.data.as_deref(), Some("d"));
+                assert_eq!(args.common.place.data.as_deref(), Some("d"));
                 assert!(matches!(args.command, Command::Revoke { kid: parsed } if parsed.to_string() == kid));
             }
         }

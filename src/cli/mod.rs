@@ -29,9 +29,7 @@ use time::format_description::well_known::Rfc3339;
 use crate::code::keyring::{KEYRING_FILE, Keyring};
 use crate::config::{self, Config, Flag};
 pub(crate) use crate::driver::now;
-use crate::registry::data_folder::SNAPSHOT_FILE;
-use crate::registry::id_number::HashKey;
-use crate::registry::snapshot::Snapshot;
+use crate::registry::{HashKey, SNAPSHOT_FILE, Snapshot};
 use crate::words::{Ended, Fatal};
 
 /// What a command comes to: whether the answer is yes.
@@ -74,6 +72,16 @@ impl Place {
     }
 }
 
+/// What every command takes that prints facts of a data folder.
+#[derive(clap::Args, Debug)]
+struct Common {
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
 /// The keys of a data folder, which the caller holds; made if there are none and no registry needs the lost ones.
 fn open_keyring(config: &Config) -> Result<Keyring, Ended> {
     check_keys_kept(config)?;
@@ -87,11 +95,10 @@ fn check_keys_kept(config: &Config) -> Result<(), Ended> {
         return Ok(());
     }
     let Some(needed) = state::key_needed(&snapshot)? else { return state::check_new(&config.data) };
-    let (snapshot, needed, keyring) = (snapshot.display(), u64::from_be_bytes(needed), keyring.display());
-    let reason = format!(
-        "{snapshot}: the registry was made with hash key {needed:016x}, and {keyring} is missing: restore the keys"
-    );
-    Err((Fatal::Configuration, reason))
+    let (needed, keyring) = (u64::from_be_bytes(needed), keyring.display());
+    let wrong =
+        format!("the registry was made with hash key {needed:016x}, and {keyring} is missing: restore the keys");
+    Err(Fatal::Configuration.at(snapshot.display())(wrong))
 }
 
 /// What snapshots call the key that residents are numbered with.

@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use super::backup::{FORMAT, MANIFEST, Manifest, VERSION, check_empty, copy, name, tell};
 use super::state;
-use super::{Done, Ended, Fatal, Place, hash_key_id};
+use super::{Common, Done, Ended, Fatal, hash_key_id};
 use crate::code::keyring::Keyring;
 use crate::journal::recover::HEAD_FILE;
 use crate::journal::writer;
 use crate::limits::MANIFEST_BYTES_MAX;
-use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE};
+use crate::registry::{DataFolder, SNAPSHOT_FILE};
 use crate::sys::regular_file::{self, read_bounded, sync_folder_of};
 
 #[derive(clap::Args)]
@@ -31,14 +31,11 @@ pub struct Args {
     #[arg(value_name = "DIR")]
     from: PathBuf,
     #[command(flatten)]
-    place: Place,
-    /// Print the facts as JSON
-    #[arg(long)]
-    json: bool,
+    common: Common,
 }
 
 pub fn run(args: &Args) -> Done {
-    let (began, config) = (Instant::now(), args.place.load(&[])?);
+    let (began, config) = (Instant::now(), args.common.place.load(&[])?);
     let manifest = read_manifest(&args.from)?;
     let needed = &manifest.hash_key_id;
     let there = Keyring::open(&config.keys_dir).ok().map(|keyring| hex::encode(hash_key_id(&keyring)));
@@ -51,7 +48,7 @@ pub fn run(args: &Args) -> Done {
     if there.is_none() {
         eprintln!("onecode: restore: before serving `onecode keys import` the keys: hash key {needed}");
     }
-    tell("restore", &manifest, began, args.json)
+    tell("restore", &manifest, began, args.common.json)
 }
 
 fn read_manifest(from: &Path) -> Result<Manifest, Ended> {

@@ -37,10 +37,7 @@ use crate::limits::{
     SHARD_DESCRIPTORS_MAX, SILENT_WATCHES_MAX, TAKEOVER_STEP_MS_MAX, WATCH_MS,
 };
 use crate::observe::Observer;
-use crate::registry::data_folder::{DataFolder, SNAPSHOT_FILE, is_there};
-use crate::registry::id_number::HashKey;
-use crate::registry::snapshot::{self, Meta};
-use crate::registry::table::Table;
+use crate::registry::{DataFolder, HashKey, Meta, SNAPSHOT_FILE, Table, is_there, snapshot};
 use crate::service::ahead::Ahead;
 use crate::service::assets::Library;
 use crate::service::counters::Counters;
@@ -133,7 +130,10 @@ fn serve(args: &Args) -> Result<(), Ended> {
     } else if args.takeover {
         (Err(takeover::connect(&config, &taken)?), None)
     } else {
-        (Ok(open_folder(&config)?), None)
+        let folder = DataFolder::open(&config.data, std::process::id(), "onecode serve")?;
+        let wrong = "made by the demo: serve it with --demo, or take another";
+        Fatal::Configuration.unless(!demo::is_demo(&folder.path), folder.path.display(), wrong)?;
+        (Ok(folder), None)
     };
     if args.tls && config.tls_certificates.is_empty() {
         super::tls::make_demo(&mut config)?;
@@ -214,7 +214,7 @@ pub(super) fn prepare(config: &Config) -> Result<(Library, Taken), Ended> {
         super::assets::read(dir, config.assets_file_bytes_max).map_err(named)
     });
     let library = Library::new(operators.transpose()?.unwrap_or_default());
-    let driver = driver::choose(config.driver).map_err(Fatal::Configuration.at("runtime.driver"))?;
+    let driver = driver::choose(&config.driver).map_err(Fatal::Configuration.at("runtime.driver"))?;
     Ok((library.map_err(Fatal::System.ended())?, driver))
 }
 
@@ -257,12 +257,6 @@ fn share_descriptors(shards: usize, redirects: bool) -> Result<usize, Ended> {
         );
     }
     Ok(share.min(SHARD_CONNECTIONS_MAX))
-}
-
-fn open_folder(config: &Config) -> Result<DataFolder, Ended> {
-    let folder = DataFolder::open(&config.data, std::process::id(), "onecode serve")?;
-    let wrong = "made by the demo: serve it with --demo, or take another";
-    Fatal::Configuration.unless(!demo::is_demo(&folder.path), folder.path.display(), wrong).map(|()| folder)
 }
 
 /// The listeners in the order of their shards.

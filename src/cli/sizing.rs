@@ -53,9 +53,6 @@ struct Need {
     nodes: u64,
 }
 
-/// A design: its bytes and CPU time of an opening, its requests, its bytes of memory for a resident.
-struct Design(&'static str, u64, u64, u64, u64);
-
 /// TLS with a post-quantum key exchange: what the server sends before its first answer, certificate included.
 const HANDSHAKE_BYTES: u64 = 2_500;
 /// The answer to a sign-in.
@@ -74,22 +71,20 @@ const CONNECTION_S: u64 = 15;
 const LINK_PERCENT: u64 = 80;
 const CORE_PERCENT: u64 = 50;
 
-impl Design {
-    fn need(&self, args: &Args) -> Need {
-        let Design(design, bytes, us, requests, resident_bytes) = *self;
-        let openings_per_s = args.openings_per_minute.div_ceil(60);
-        let bits_per_s = openings_per_s.saturating_mul(8 * bytes);
-        let cores = (openings_per_s * us * 100).div_ceil(1_000_000 * CORE_PERCENT);
-        let interfaces = bits_per_s.div_ceil(args.nic_gbit * 1_000_000_000 / 100 * LINK_PERCENT);
-        Need {
-            design,
-            requests_per_s: openings_per_s * requests,
-            bits_per_s,
-            interfaces,
-            cores,
-            memory_bytes: args.people * resident_bytes + openings_per_s * CONNECTION_S * CONNECTION_BYTES,
-            nodes: cores.div_ceil(args.cores_per_node).max(interfaces) + 1,
-        }
+/// Of bytes, CPU time and requests of an opening, and bytes of memory for a resident.
+fn need(args: &Args, design: &'static str, [bytes, us, requests, resident_bytes]: [u64; 4]) -> Need {
+    let openings_per_s = args.openings_per_minute.div_ceil(60);
+    let bits_per_s = openings_per_s.saturating_mul(8 * bytes);
+    let cores = (openings_per_s * us * 100).div_ceil(1_000_000 * CORE_PERCENT);
+    let interfaces = bits_per_s.div_ceil(args.nic_gbit * 1_000_000_000 / 100 * LINK_PERCENT);
+    Need {
+        design,
+        requests_per_s: openings_per_s * requests,
+        bits_per_s,
+        interfaces,
+        cores,
+        memory_bytes: args.people * resident_bytes + openings_per_s * CONNECTION_S * CONNECTION_BYTES,
+        nodes: cores.div_ceil(args.cores_per_node).max(interfaces) + 1,
     }
 }
 
@@ -97,11 +92,10 @@ impl Design {
 pub fn run(args: &Args) -> Done {
     let own_bytes = HANDSHAKE_BYTES + args.page_bytes + SESSION_BYTES + args.refresh_bytes;
     let old_bytes = HANDSHAKE_BYTES + OLD_PAGE_BYTES + args.refresh_bytes;
-    let designs = [
-        Design("one page of 500 kB for each opening", old_bytes, OLD_OPENING_US, 2, 0),
-        Design("onecode", own_bytes, OPENING_US, 3, RESIDENT_BYTES),
+    let needs = [
+        need(args, "one page of 500 kB for each opening", [old_bytes, OLD_OPENING_US, 2, 0]),
+        need(args, "onecode", [own_bytes, OPENING_US, 3, RESIDENT_BYTES]),
     ];
-    let needs = designs.map(|design| design.need(args));
     if let Some(path) = &args.svg {
         std::fs::write(path, picture(&needs)).map_err(Fatal::File.at(path.display()))?;
     }
@@ -163,10 +157,10 @@ mod tests {
     #[test]
     fn the_day_of_the_outage_filled_132_gigabits_and_the_same_people_need_five() {
         let args = args(&[]).unwrap();
-        let old = Design("old", OLD_PAGE_BYTES, OLD_OPENING_US, 2, 0).need(&args);
+        let old = need(&args, "old", [OLD_PAGE_BYTES, OLD_OPENING_US, 2, 0]);
         assert_eq!((old.requests_per_s, old.bits_per_s, old.interfaces), (66_000, 132_000_000_000, 7));
-        let own =
-            Design("own", HANDSHAKE_BYTES + 14_000 + SESSION_BYTES + 1_024, OPENING_US, 3, RESIDENT_BYTES).need(&args);
+        let own_bytes = HANDSHAKE_BYTES + 14_000 + SESSION_BYTES + 1_024;
+        let own = need(&args, "own", [own_bytes, OPENING_US, 3, RESIDENT_BYTES]);
         assert_eq!((own.requests_per_s, own.bits_per_s, own.interfaces), (99_000, 4_784_736_000, 1));
         assert_eq!((own.cores, own.nodes), (17, 2));
         assert!((1 << 30..10 << 30).contains(&own.memory_bytes), "{}", own.memory_bytes);
@@ -178,9 +172,8 @@ mod tests {
             assert!(args(&words).is_err(), "{words:?}");
         }
         let most = ["--people", "10000000000", "--openings-per-minute", "1000000000", "--page-bytes", "1000000000"];
-        assert!(
-            Design("most", u64::from(u32::MAX), OPENING_US, 3, RESIDENT_BYTES).need(&args(&most).unwrap()).nodes > 1
-        );
+        let of_most = [u64::from(u32::MAX), OPENING_US, 3, RESIDENT_BYTES];
+        assert!(need(&args(&most).unwrap(), "most", of_most).nodes > 1);
     }
 
     #[test]

@@ -12,9 +12,7 @@ use crate::config::Config;
 use crate::journal::recover::{HEAD_FILE, Torn, segment_path};
 use crate::journal::{End, Entry, Record, RecoverError, reading};
 use crate::limits::REGISTRY_RESIDENTS_MIN;
-use crate::registry::data_folder::{SNAPSHOT_FILE, is_there};
-use crate::registry::snapshot::{Meta, Snapshot};
-use crate::registry::table::Table;
+use crate::registry::{Meta, SNAPSHOT_FILE, Snapshot, Table, is_there};
 use crate::service::{Past, apply};
 
 pub(super) fn journal_folder(data: &Path) -> PathBuf {

@@ -38,7 +38,7 @@ use crate::config::{Config, Switch};
 use crate::driver::Taken;
 use crate::http::tls::SECRET_BYTES;
 use crate::limits::{TAKEOVER_LOAD_MS_MAX, TAKEOVER_STEP_MS_MAX, TICKET_KEYS, USED_ASSERTIONS_MAX};
-use crate::registry::data_folder::DataFolder;
+use crate::registry::DataFolder;
 use crate::service::used_assertions::UsedAssertions;
 
 /// Of what is spoken here; raised with each change of it.

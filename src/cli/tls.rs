@@ -19,15 +19,13 @@ use super::{Ended, Fatal, link};
 use crate::config::Config;
 use crate::http::tls::{Certificate, Chain, Listeners, Redirect, SECRET_BYTES, Server, Tickets};
 use crate::limits::{CERTIFICATE_WARNING_S, TICKET_ROTATION_S};
-use crate::registry::data_folder::replace_file;
+use crate::registry::replace_file;
 
 /// Certificate and key of the demo, in its data folder.
 pub(super) const DEMO_CERTIFICATE: &str = "tls.pem";
 const DEMO_KEY: &str = "tls-key.pem";
 /// How long the demo's is good: longer ones some browsers refuse.
-const DEMO_DAYS: i64 = 365;
-/// How often is looked at certificates and ticket keys.
-const LOOK_S: u32 = 3_600;
+const DEMO_LIFE: Duration = Duration::from_hours(365 * 24);
 
 /// What outlives a reload.
 pub(super) struct Tls {
@@ -93,13 +91,11 @@ impl Tls {
         self.set(listeners);
         let (tickets, expires_unix_s) = (self.tickets.clone(), self.expires_unix_s.clone());
         let watch = move || {
-            for look in 0_u32.. {
-                if look % (86_400 / LOOK_S) == 86_400 / LOOK_S - 1 {
+            for rotation in 1_u32.. {
+                thread::sleep(Duration::from_secs(TICKET_ROTATION_S.into()));
+                tickets.rotate(&secret());
+                if rotation.is_multiple_of(86_400 / TICKET_ROTATION_S) {
                     warn(expires_unix_s.load());
-                }
-                thread::sleep(Duration::from_secs(LOOK_S.into()));
-                if look % (TICKET_ROTATION_S / LOOK_S) == TICKET_ROTATION_S / LOOK_S - 1 {
-                    tickets.rotate(&secret());
                 }
             }
         };
@@ -129,14 +125,9 @@ fn read_certificate(config: &Config, chain: &Path, key: &Path, now_unix_s: u64) 
     let own = Certificate::new(read, key_text.as_bytes());
     let own = own.map_err(|problem| config.refuse_file(of_key, key, problem))?;
     // A group of its own may read it, as Debian's ssl-cert does.
-    if fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
-        return Err(config.refuse_file(
-            of_key,
-            key,
-            "everyone on this host may read the private key: make it 600 or 640",
-        ));
-    }
-    Ok(own)
+    let is_open = fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0);
+    let wrong = "everyone on this host may read the private key: make it 600 or 640";
+    if is_open { Err(config.refuse_file(of_key, key, wrong)) } else { Ok(own) }
 }
 
 /// The demo's own certificate, for this host and the address that it listens on; made where the one of an earlier start
@@ -146,17 +137,13 @@ pub(super) fn make_demo(config: &mut Config) -> Result<(), Ended> {
     let own = config.listen_address.ip().to_canonical();
     let world = Some(own).filter(IpAddr::is_unspecified).and_then(|_| link::own_address()).unwrap_or(own);
     let names = ["localhost", "127.0.0.1", "::1", &own.to_string(), &world.to_string()].map(str::to_owned);
-    let now_s = super::now().unix_s();
-    let kept = read_certificate(config, &chain, &key, now_s + 86_400).ok();
+    let kept = read_certificate(config, &chain, &key, super::now().unix_s() + 86_400).ok();
     if !kept.is_some_and(|own| names.iter().all(|name| own.covers(name))) {
-        let time = |days: i64| {
-            let seconds = i64::try_from(now_s).unwrap_or(0) + days * 86_400;
-            OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        };
         let failed = |error: rcgen::Error| (Fatal::System, format!("the demo's certificate: {error}"));
         let pair = KeyPair::generate().map_err(failed)?;
         let mut params = CertificateParams::new(names).map_err(failed)?;
-        (params.not_before, params.not_after) = (time(-1), time(DEMO_DAYS));
+        let now = OffsetDateTime::now_utc();
+        (params.not_before, params.not_after) = (now - Duration::from_hours(24), now + DEMO_LIFE);
         let made = params.self_signed(&pair).map_err(failed)?;
         for (path, mode, text) in [(&key, 0o600, pair.serialize_pem()), (&chain, 0o644, made.pem())] {
             replace_file(path, mode, |file| file.write_all(text.as_bytes()))

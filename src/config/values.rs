@@ -2,21 +2,23 @@
 //!
 //! A refusal is half a line, what came and what was expected; [`super`] puts the place and the key before it.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
-use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::limits::{CPUS_MAX, EGRESS_BITS_PER_S_MIN, ISSUER_BYTES_MAX};
 
+/// A text as it is, where it fits what is `wanted`.
+fn as_it_is(text: &str, fits: bool, wanted: impl Display) -> Result<String, String> {
+    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is not {wanted}")) }
+}
+
 pub(super) fn issuer(text: &str) -> Result<String, String> {
-    let fits = text.len() <= ISSUER_BYTES_MAX
-        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-');
-    if fits {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is not a region code such as CN-610100 (A-Z, 0-9 and -, up to {ISSUER_BYTES_MAX})"))
+    let is_plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'-';
+    let fits = text.len() <= ISSUER_BYTES_MAX && text.bytes().all(is_plain);
+    as_it_is(text, fits, format_args!("a region code such as CN-610100 (A-Z, 0-9 and -, up to {ISSUER_BYTES_MAX})"))
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -27,23 +29,16 @@ pub(super) fn file(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("a file has no name".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-pub(super) fn switch(text: &str) -> Result<String, String> {
-    if ["off", "on"].contains(&text) { Ok(text.to_owned()) } else { Err(format!("{text:?} is not one of off, on")) }
-}
-
 /// One of a few words.
-pub(super) fn one_of<T: ValueEnum>(text: &str) -> Result<T, String> {
-    let names = T::value_variants().iter().filter_map(|value| Some(value.to_possible_value()?.get_name().to_owned()));
-    T::from_str(text, false).map_err(|_| format!("{text:?} is not one of {}", names.collect::<Vec<_>>().join(", ")))
+pub(super) fn one_of(words: &[&str]) -> impl Fn(&str) -> Result<String, String> {
+    move |text| as_it_is(text, words.contains(&text), format_args!("one of {}", words.join(", ")))
 }
 
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let label_ok =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if text.len() <= 253 && text.split('.').all(label_ok) {
-        return Ok(text.to_ascii_lowercase());
-    }
-    Err(format!("{text:?} is not a host name (no scheme, no port)"))
+    let fits = text.len() <= 253 && text.split('.').all(label_ok);
+    as_it_is(text, fits, "a host name (no scheme, no port)").map(|text| text.to_ascii_lowercase())
 }
 
 /// An address, or the addresses of a network in CIDR notation (RFC 4632 §3.1).
@@ -54,38 +49,19 @@ pub(super) fn network(text: &str) -> Result<String, String> {
     network.map(|network| network.to_string()).ok_or_else(wrong)
 }
 
-pub(super) fn proxy_protocol(text: &str) -> Result<String, String> {
-    if text == "v2" { Ok(text.to_owned()) } else { Err(format!("{text:?} is not v2, the one version there is here")) }
-}
-
 /// A serialized origin (RFC 6454 §6.2), as browsers write it.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b);
-    if !authority.is_empty() && authority.bytes().all(is_plain) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is not an origin such as https://app.example (scheme, host, port, in lower case)"))
+    let fits = !authority.is_empty() && authority.bytes().all(is_plain);
+    as_it_is(text, fits, "an origin such as https://app.example (scheme, host, port, in lower case)")
 }
 
 /// A number of bits a second, or `auto`.
 pub(super) fn budget(text: &str) -> Result<String, String> {
     let is_number = text.parse().is_ok_and(|bits: u64| bits >= EGRESS_BITS_PER_S_MIN);
-    let wrong = || format!("{text:?} is neither a whole number from {EGRESS_BITS_PER_S_MIN} on nor \"auto\"");
-    if is_number || text == "auto" { Ok(text.to_owned()) } else { Err(wrong()) }
-}
-
-/// Which driver moves the bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum DriverChoice {
-    #[default]
-    /// The fastest one that this kernel allows.
-    Auto,
-    /// `driver/uring`, our own loop over io_uring, or refuse to start.
-    Uring,
-    /// `driver/monoio`, the portable one: on io_uring where the host allows it, else on epoll.
-    Monoio,
+    let wanted = format_args!("a whole number from {EGRESS_BITS_PER_S_MIN} on or \"auto\"");
+    as_it_is(text, is_number || text == "auto", wanted)
 }
 
 /// The CPUs to pin the shards to, in this order.
@@ -122,8 +98,6 @@ pub(super) fn cpus(text: &str) -> Result<Cpus, String> {
 pub(super) fn login_url(text: &str) -> Result<String, String> {
     let is_url_byte = |b: u8| b.is_ascii_graphic() && !b"\"'<>\\`{}|^#".contains(&b);
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
-    if !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_url_byte) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is not an https:// or http:// address without a fragment"))
+    let fits = !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(is_url_byte);
+    as_it_is(text, fits, "an https:// or http:// address without a fragment")
 }

@@ -22,7 +22,6 @@ pub use listen::bind;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use socket2::SockRef;
 
-use crate::config::DriverChoice;
 use crate::limits::BACKLOG;
 use crate::shard::mailbox::{Inbox, Message};
 use crate::shard::{Age, Shard};
@@ -37,19 +36,16 @@ pub struct Taken {
     why: String,
 }
 
-/// Probes the host and settles which driver runs.
+/// Probes the host and settles which driver runs: `uring` or `monoio` as asked for, and of `auto` the faster that can.
 /// Errors when a driver was asked for by name and cannot run here, with the reason.
-pub fn choose(choice: DriverChoice) -> Result<Taken, String> {
-    let uring = match choice {
-        DriverChoice::Auto | DriverChoice::Uring => uring::probe(),
-        DriverChoice::Monoio => Err("runtime.driver says monoio".to_owned()),
-    };
+pub fn choose(wanted: &str) -> Result<Taken, String> {
+    let uring = if wanted == "monoio" { Err("runtime.driver says monoio".to_owned()) } else { uring::probe() };
     let refused = match uring {
         Ok(()) => {
             let why = "DEFER_TASKRUN and a buffer ring in force".to_owned();
             return Ok(Taken { name: "uring", run: uring::run, why });
         }
-        Err(reason) if choice == DriverChoice::Uring => return Err(reason),
+        Err(reason) if wanted == "uring" => return Err(reason),
         Err(reason) => reason,
     };
     let (name, run, why): (_, fn(Seat) -> _, _) = match monoio::probe() {

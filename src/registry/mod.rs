@@ -12,3 +12,8 @@ pub mod id_number;
 pub mod import;
 pub mod snapshot;
 pub mod table;
+
+pub use data_folder::{DataFolder, SNAPSHOT_FILE, is_there, replace_file};
+pub use id_number::{HashKey, IdNumber};
+pub use snapshot::{Meta, Snapshot};
+pub use table::{Record, Table};

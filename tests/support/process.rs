@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use onecode::config::DriverChoice;
 use onecode::driver;
 
 use super::{Client, Host, Line, PATIENCE_MS, Socket, get, wait_until};
@@ -38,8 +37,8 @@ impl Under {
     /// Whether this host has it; otherwise says why the tests under it are left out.
     pub fn is_here(self) -> bool {
         let taken = match self {
-            Under::Uring => driver::choose(DriverChoice::Uring),
-            Under::MonoioUring => driver::choose(DriverChoice::Monoio),
+            Under::Uring => driver::choose("uring"),
+            Under::MonoioUring => driver::choose("monoio"),
             Under::MonoioEpoll => return true,
         };
         let reason = match taken {
