@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,7 @@ use crate::limits::{
     JOURNAL_SEGMENT_BYTES, JOURNAL_UNFOLDED_BYTES_MAX, REGISTRY_WARNING_PERCENT,
 };
 use crate::observe::Folding;
-use crate::registry::data_folder::SNAPSHOT_FILE;
-use crate::registry::snapshot::{self, Meta};
-use crate::registry::table::Table;
+use crate::registry::{Meta, SNAPSHOT_FILE, Table, snapshot};
 use crate::sys::{background, regular_file};
 
 /// How often is looked whether a fold is due.
@@ -130,14 +128,8 @@ impl Durable {
         let writer = writer.unwrap_or_else(|| Writer::choose(&journal, cpu));
         let on = cpu.map_or_else(String::new, |cpu| format!(", on CPU {cpu}"));
         eprintln!("onecode: journal: {writer}{on}");
-        // Set before the first record can be on disk: no shard has begun.
-        let bells: Arc<OnceLock<Arc<[Bell]>>> = Arc::default();
-        let shared = bells.clone();
-        let ring = Box::new(move |lane: usize| {
-            if let Some(bells) = shared.get() {
-                bells[lane].ring();
-            }
-        });
+        let rung = shards.clone();
+        let ring = Box::new(move |lane: usize| rung[lane].ring());
         let (owes, purges) = (replayed.records > 0, (!replayed.purged).then_some(0));
         let handle = crate::journal::start(&journal, &writer, cpu, lanes.clone(), ring, replayed.end)
             .map_err(Fatal::System.ended())?;
@@ -163,8 +155,7 @@ impl Durable {
         };
         let thread = thread::Builder::new().name("fold".to_owned()).spawn(move || folder.run());
         let folder = thread.map_err(Fatal::System.ended())?;
-        let all: Arc<[Bell]> = shards.into_iter().chain([Bell::from(handle.thread())]).collect();
-        let bells = bells.get_or_init(|| all).clone();
+        let bells = shards.into_iter().chain([Bell::from(handle.thread())]).collect();
         Ok((Durable { handle, folder, folding, pause }, bells))
     }
 
@@ -177,9 +168,9 @@ impl Durable {
         while !self.folder.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
-        let reason = "the journal's disk does not answer: ending without it, and waiting for the kernel to let go of the \
-                      write; all that was acknowledged is on the disk";
-        if ended { Ok(()) } else { Err((Fatal::File, reason.to_owned())) }
+        let wrong = "ending without it, and waiting for the kernel to let go of the write; all that was acknowledged is on \
+                     the disk";
+        Fatal::File.unless(ended, "the journal's disk does not answer", wrong)
     }
 }
 

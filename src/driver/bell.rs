@@ -3,13 +3,14 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread::Thread;
 
 /// The end that is rung, from any thread.
-#[derive(derive_more::From)]
+#[derive(Clone, derive_more::From)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Bell {
-    Shard(UnixStream),
+    Shard(Arc<UnixStream>),
     Journal(Thread),
 }
 
@@ -18,7 +19,7 @@ pub fn bell() -> io::Result<(Bell, UnixStream)> {
     let (bell, pull) = UnixStream::pair()?;
     bell.set_nonblocking(true)?;
     pull.set_nonblocking(true)?;
-    Ok((bell.into(), pull))
+    Ok((Bell::Shard(Arc::new(bell)), pull))
 }
 
 impl Bell {
@@ -26,7 +27,7 @@ impl Bell {
     pub fn ring(&self) {
         match self {
             // With a full pipe the shard has yet to hear the last rings, and then sees all; with a closed one it has ended.
-            Bell::Shard(socket) => drop((&*socket).write(&[1])),
+            Bell::Shard(socket) => drop((&**socket).write(&[1])),
             Bell::Journal(thread) => thread.unpark(),
         }
     }
