@@ -60,7 +60,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 /// A number of bits a second, or `auto`.
 pub(super) fn budget(text: &str) -> Result<String, String> {
     let is_number = text.parse().is_ok_and(|bits: u64| bits >= EGRESS_BITS_PER_S_MIN);
-    let wanted = format_args!("a whole number from {EGRESS_BITS_PER_S_MIN} on or \"auto\"");
+    let wanted = format_args!("a whole number from {EGRESS_BITS_PER_S_MIN} on, nor \"auto\"");
     as_it_is(text, is_number || text == "auto", wanted)
 }
 
