@@ -131,14 +131,14 @@ impl Issuer {
 
     /// The signature of the code that `request` asks for, which is nearly all the time that a code takes.
     pub fn sign(&self, request: &CodeRequest) -> [u8; SIGNATURE_BYTES] {
-        let (template, filled) = self.fill(request);
-        template.signer.sign(&filled[..NAME + template.issuer_bytes + FIELDS.len()])
+        let template = self.template(request);
+        template.signer.sign(&self.fill(template, request)[..NAME + template.issuer_bytes + FIELDS.len()])
     }
 
     /// Writes the code that `request` asks for, whose signature is [`sign`](Self::sign)'s of the same request.
     pub fn write(&self, request: &CodeRequest, signature: &[u8; SIGNATURE_BYTES], out: &mut CodeBuffer) {
-        let (template, filled) = self.fill(request);
-        let (mut code, end) = (Template::code_of(filled), CODE + template.code_bytes());
+        let template = self.template(request);
+        let (mut code, end) = (Template::code_of(self.fill(template, request)), CODE + template.code_bytes());
         code[end - SIGNATURE_BYTES..end].copy_from_slice(signature);
         *out = template.begun;
         let text = &mut out.text[template.begun.length..];
@@ -146,19 +146,22 @@ impl Issuer {
         out.symbol.close();
     }
 
-    /// Of the key that signs, the template and what it is to sign.
-    fn fill(&self, request: &CodeRequest) -> (&Template, [u8; TEMPLATE_BYTES_MAX]) {
+    fn template(&self, request: &CodeRequest) -> &Template {
         let templates = if request.test { &self.test } else { &self.prod };
         // As Keyring::active; with a clock set back before every key the oldest signs, rather than nobody.
         let begun = templates.iter().find(|template| template.not_before <= u64::from(request.iat));
-        let template = begun.unwrap_or(&templates[templates.len() - 1]);
+        begun.unwrap_or(&templates[templates.len() - 1])
+    }
+
+    /// What is to be signed.
+    fn fill(&self, template: &Template, request: &CodeRequest) -> [u8; TEMPLATE_BYTES_MAX] {
         let mut bytes = template.bytes;
         let fields = &mut bytes[NAME + template.issuer_bytes..];
         fields[EXP..EXP + 4].copy_from_slice(&request.exp.to_be_bytes());
         fields[IAT..IAT + 4].copy_from_slice(&request.iat.to_be_bytes());
         fields[CTI..CTI + 16].copy_from_slice(&self.seal_cti(request));
         fields[STATUS] = request.status as u8;
-        (template, bytes)
+        bytes
     }
 
     /// Whose code it is, by its `cti`. Only of a code whose signature was verified: the block itself proves nothing.
