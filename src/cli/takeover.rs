@@ -34,7 +34,7 @@ use zeroize::Zeroizing;
 
 use super::fold::Pause;
 use super::{Ended, Fatal};
-use crate::config::{Config, Switch};
+use crate::config::Config;
 use crate::driver::Taken;
 use crate::http::tls::SECRET_BYTES;
 use crate::limits::{TAKEOVER_LOAD_MS_MAX, TAKEOVER_STEP_MS_MAX, TICKET_KEYS, USED_ASSERTIONS_MAX};
@@ -81,7 +81,7 @@ impl Hello {
 
 /// Whether the public listener and the admin's speak TLS.
 pub(super) fn secured(config: &Config) -> [bool; 2] {
-    [!config.tls_certificates.is_empty(), config.admin_tls == Switch::On]
+    [!config.tls_certificates.is_empty(), config.admin_tls == "on"]
 }
 
 /// Refuses other listeners with TLS than there were.
