@@ -72,6 +72,12 @@ pub const SIGNED_AHEAD_MAX: u32 = 1 << 24;
 pub const AHEAD_S: u64 = 1;
 /// A code is good this long before and after its own times, for clocks that differ.
 pub const LEEWAY_S: u64 = 60;
+/// A foreign certificate once inflated; what is larger is malformed.
+pub const DCC_BYTES_MAX: usize = 65_536;
+/// Keys of one map in it; a certificate has a dozen.
+pub const DCC_PAIRS_MAX: usize = 64;
+/// Statements of one kind that are looked at; a certificate has one.
+pub const DCC_STATEMENTS_MAX: usize = 8;
 
 /// The most that `assets.file_bytes_max` can say: beyond it a file belongs elsewhere.
 pub const ASSET_FILE_BYTES_MAX: u32 = 16 << 20;

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, FromRepr, IntoStaticStr};
 
 /// A resident, as sessions, codes and the journal name them: the first 8 bytes, big-endian, of the keyed hash of
@@ -13,7 +13,9 @@ use strum::{Display, EnumString, FromRepr, IntoStaticStr};
 pub struct ResidentNumber(pub u64);
 
 /// What a resident's code says. The discriminants are the values of claim -65537.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Display, EnumString, FromRepr, IntoStaticStr, Serialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, Display, EnumString, FromRepr, IntoStaticStr, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 #[repr(u8)]

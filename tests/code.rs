@@ -101,16 +101,14 @@ fn each_case_of_the_shared_table_has_its_result() {
     let table: Value = serde_json::from_str(include_str!("codes/cases.json")).expect("tests/codes/make.py wrote it");
     let trust = Trust::from_jwks(table["trust"].to_string().as_bytes()).unwrap();
     let cases = table["cases"].as_array().unwrap();
-    let (ours, others): (Vec<_>, Vec<_>) = cases.iter().partition(|case| case["rust"] != false);
-    for case in &ours {
+    for case in cases {
         let text = case["text"].as_str().unwrap();
         let verdict = verify(&trust, text.as_bytes(), table["at"].as_u64().unwrap(), LEEWAY_S);
         let status = verdict.claims.map_or(Value::Null, |claims| claims.status.word().into());
         assert_eq!((verdict.outcome.word(), &status), (case["result"].as_str().unwrap(), &case["status"]), "{case}");
     }
-    println!("{} cases run, {} certificates of others left out: none is read yet", ours.len(), others.len());
-    assert!(ours.len() > 12, "{}", ours.len());
-    assert!(others.iter().all(|case| case["text"].as_str().unwrap().starts_with("HC1:")));
+    println!("{} cases run", cases.len());
+    assert!(cases.len() > 75, "{}", cases.len());
 }
 
 /// For tests/interop/readability.py: does our one mask read as well as the best one of each code?

@@ -21,7 +21,8 @@ use crate::sys::regular_file::read_bounded;
 pub struct Args {
     #[command(flatten)]
     place: Place,
-    /// Trust the keys of this file, a JWK set as a server gives it at /.well-known/jwks.json, and not those of a folder
+    /// Trust the keys of this file, a JWK set as a server gives it at /.well-known/jwks.json, and not those of a folder;
+    /// with keys of other regions, EU certificates (HC1:) are read as its table says
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data", "keys_dir"])]
     trust: Option<PathBuf>,
     /// The time to check for, instead of now

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -264,9 +265,8 @@ impl Keyring {
         let trusted = |key: &SigningKey| {
             let mut trusted = TrustedKey::ed25519(issuer, &key.kid.0, &key.public_key(), key.env)
                 .expect("a public key made from a seed is a point of the large subgroup")
-                .bounded(key.not_before, self.not_after(key))
-                .owned(key.signer());
-            trusted.revoked = key.revoked.is_some();
+                .bounded(key.not_before, self.not_after(key));
+            (trusted.signer, trusted.revoked) = (Some(Arc::new(key.signer())), key.revoked.is_some());
             trusted
         };
         Trust::new(self.signing_keys.iter().map(trusted).collect())

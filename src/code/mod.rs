@@ -10,6 +10,8 @@
 pub mod base45;
 pub mod cbor;
 pub mod claims;
+pub mod cose;
+pub mod dcc;
 pub mod keyring;
 pub mod payload;
 pub mod qr;

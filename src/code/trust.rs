@@ -3,26 +3,47 @@
 //! It owns the look-up, always inside one issuer, and what each key may have signed; the algorithm comes from the entry
 //! here, never from the code. It is filled from a keyring or from a JWK set.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{ED25519, ParsedPublicKey};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rsa::PublicKey;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents,
+    VerificationAlgorithm,
+};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::keyring::{Env, Kid, base64url};
+use super::dcc::Rule;
+use super::keyring::{Env, Kid};
 use crate::sys::ed25519::Signer;
+
+/// The algorithm of a key; a code may only name the numbers of its key's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Alg {
+    /// For our form: EdDSA (RFC 9053 §2.2), deprecated but what every library accepts, and Ed25519 (RFC 9864 §2.2).
+    Ed25519,
+    /// For EU certificates: ES256 (RFC 9053 §2.1) and ESP256 (RFC 9864 §2.1), both on P-256.
+    Es256,
+    /// For EU certificates: RSASSA-PSS with SHA-256 (RFC 8230 §2), from 2,048 bits on.
+    Ps256,
+}
 
 /// One key of one issuer.
 #[derive(Clone, derive_more::Debug)]
 pub struct TrustedKey {
     issuer: String,
     kid: Vec<u8>,
+    alg: Alg,
     pub(super) env: Env,
     key: ParsedPublicKey,
     /// Of a key of our own.
     #[debug(skip)]
-    signer: Option<Arc<Signer>>,
+    pub(super) signer: Option<Arc<Signer>>,
     /// The first and the last `iat` it may have signed.
     not_before: u64,
     not_after: u64,
@@ -34,9 +55,22 @@ impl TrustedKey {
     /// An Ed25519 key, which signs under the algorithm numbers -8 and -19, without bounds in time. `None` where
     /// `public_key` is no such key, or one of small order, under which anybody can sign.
     pub fn ed25519(issuer: &str, kid: &[u8], public_key: &[u8], env: Env) -> Option<TrustedKey> {
-        let key = ParsedPublicKey::new(&ED25519, public_key).ok().filter(|_| !is_small_order(public_key))?;
-        let (issuer, kid) = (issuer.to_owned(), kid.to_owned());
-        Some(TrustedKey { issuer, kid, env, key, signer: None, not_before: 0, not_after: u64::MAX, revoked: false })
+        TrustedKey::new(issuer, kid, Alg::Ed25519, public_key, env)
+    }
+
+    /// The same of any algorithm: 32 bytes, a point (SEC 1 §2.3.3), or the DER of an RSA key.
+    fn new(issuer: &str, kid: &[u8], alg: Alg, public_key: &[u8], env: Env) -> Option<TrustedKey> {
+        let algorithm: &dyn VerificationAlgorithm = match alg {
+            Alg::Ed25519 if is_small_order(public_key) => return None,
+            Alg::Ed25519 => &ED25519,
+            Alg::Es256 => &ECDSA_P256_SHA256_FIXED,
+            // The parser takes others, too, and every signature of theirs would be a bad one.
+            Alg::Ps256 if !(256..=1_024).contains(&PublicKey::from_der(public_key).ok()?.modulus_len()) => return None,
+            Alg::Ps256 => &RSA_PSS_2048_8192_SHA256,
+        };
+        let (issuer, kid, key) = (issuer.to_owned(), kid.to_owned(), ParsedPublicKey::new(algorithm, public_key).ok()?);
+        let (not_before, not_after) = (0, u64::MAX);
+        Some(TrustedKey { issuer, kid, alg, env, key, signer: None, not_before, not_after, revoked: false })
     }
 
     /// Bounds the `iat` of what it may have signed, in Unix seconds, both ends included. The time of a check does not
@@ -46,72 +80,93 @@ impl TrustedKey {
         TrustedKey { not_before, not_after: not_after.unwrap_or(u64::MAX), ..self }
     }
 
-    /// The same key with its private half.
-    pub(super) fn owned(self, signer: Signer) -> TrustedKey {
-        TrustedKey { signer: Some(Arc::new(signer)), ..self }
-    }
-
     /// Whether it made `signature` over `signed` for a code of that `iat` and algorithm number, perhaps one good now.
     pub(super) fn made(&self, signature: &[u8], signed: &[u8], alg: i64, iat: u64, is_live: bool) -> bool {
-        // EdDSA (RFC 9053 §2.2), deprecated but what every library accepts, and Ed25519 (RFC 9864 §2.2).
-        let allowed = [-8, -19].contains(&alg);
+        let numbers: &[i64] = match self.alg {
+            Alg::Ed25519 => &[-8, -19],
+            Alg::Es256 => &[-7, -9],
+            Alg::Ps256 => &[-37],
+        };
         // A revoked key's code is known as such whenever it was issued.
         let in_time = self.revoked || (self.not_before..=self.not_after).contains(&iat);
         // A signature is a function of key and message (RFC 8032 §5.1.6), and to make it once more costs half of a check.
         let own = self.signer.as_ref().filter(|_| is_live && !self.revoked);
         let is_same = |signer: &Arc<Signer>| bool::from(signer.sign(signed).ct_eq(signature));
-        allowed && in_time && (own.is_some_and(is_same) || self.key.verify_sig(signed, signature).is_ok())
+        numbers.contains(&alg)
+            && in_time
+            && (own.is_some_and(is_same) || self.key.verify_sig(signed, signature).is_ok())
     }
 
-    fn place(&self) -> (&str, &[u8]) {
-        (&self.issuer, &self.kid)
+    /// Whether it is for codes of our form, whose, and which.
+    fn place(&self) -> (bool, &str, &[u8]) {
+        (self.alg == Alg::Ed25519, &self.issuer, &self.kid)
     }
 }
 
 /// The keys a verifier trusts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// Invariant: sorted by issuer, then key id.
+    /// Invariant: sorted by their places.
     keys: Vec<TrustedKey>,
+    /// What foreign certificates count as.
+    pub(super) dcc: Vec<Rule>,
 }
 
 impl Trust {
     /// Trusts `keys`. Several may share an issuer and a key id; each is tried.
     pub fn new(mut keys: Vec<TrustedKey>) -> Trust {
         keys.sort_by(|one, other| one.place().cmp(&other.place()));
-        Trust { keys }
+        Trust { keys, ..Trust::default() }
     }
 
-    /// Reads a JWK set as served at `/.well-known/jwks.json`: RFC 8037 keys, each with `iss` and `kid`, and with `env`,
-    /// `nbf` and `exp` where they apply. Keys of other kinds are passed over (RFC 7517 §5).
-    /// Errors: it is no JWK set, an Ed25519 key in it (counted from 0) is not whole or to be trusted, or there is none.
+    /// Reads a JWK set as served at `/.well-known/jwks.json`: keys for Ed25519 (RFC 8037), for codes of our form, and
+    /// P-256 and, where `alg` is PS256, RSA (RFC 7518 §6), for EU certificates, which count as the table of the member
+    /// `dcc` says; each with `iss` and `kid`, and with `env`, `nbf` and `exp` where they apply. Keys of other kinds are
+    /// passed over (RFC 7517 §5).
+    /// Errors: it is no JWK set, a key in it (counted from 0) or the table is not whole or to be trusted, or there is none.
     pub fn from_jwks(json: &[u8]) -> Result<Trust, String> {
-        let set: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
+        let mut set: serde_json::Value = serde_json::from_slice(json).unwrap_or_default();
         let mut keys = Vec::new();
         for (index, jwk) in set["keys"].as_array().ok_or("it is not a JWK set")?.iter().enumerate() {
-            if jwk["kty"] != "OKP" || jwk["crv"] != "Ed25519" {
-                continue;
-            }
-            let jwk = Jwk::deserialize(jwk).map_err(|error| format!("key {index}: {error}"))?;
-            let key = TrustedKey::ed25519(&jwk.iss, &jwk.kid.0, &jwk.x, jwk.env);
-            let key = key.ok_or_else(|| format!("key {index}: it is not a usable Ed25519 public key"))?;
-            keys.push(key.bounded(jwk.nbf, jwk.exp));
+            let refused = |why: &dyn Display| format!("key {index}: {why}");
+            let part = |name: &str| {
+                let part = jwk[name].as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+                part.ok_or_else(|| refused(&format_args!("its `{name}` is missing, or not base64url")))
+            };
+            let (alg, key) = match (jwk["kty"].as_str(), jwk["crv"].as_str(), jwk["alg"].as_str()) {
+                (Some("OKP"), Some("Ed25519"), _) => (Alg::Ed25519, part("x")?),
+                (Some("EC"), Some("P-256"), None | Some("ES256")) => {
+                    (Alg::Es256, [&[4][..], &part("x")?, &part("y")?].concat())
+                }
+                (Some("RSA"), _, Some("PS256")) => {
+                    let key: Result<PublicKeyX509Der<'_>, _> =
+                        RsaPublicKeyComponents { n: part("n")?, e: part("e")? }.as_der();
+                    (Alg::Ps256, key.map_or_else(|_| Vec::new(), |key| key.as_ref().to_vec()))
+                }
+                _ => continue,
+            };
+            let Jwk { kid, iss, env, nbf, exp } = Jwk::deserialize(jwk).map_err(|error| refused(&error))?;
+            let key = TrustedKey::new(&iss, &kid.0, alg, &key, env);
+            let key = key.ok_or_else(|| refused(&format_args!("it is not a usable public key for {alg:?}")))?;
+            keys.push(key.bounded(nbf, exp));
         }
-        if keys.is_empty() { Err("it has no Ed25519 key".to_owned()) } else { Ok(Trust::new(keys)) }
+        if keys.is_empty() {
+            return Err("it has no key that codes are signed with".to_owned());
+        }
+        let dcc = Option::deserialize(set["dcc"].take()).map_err(|error| format!("its table `dcc`: {error}"))?;
+        Ok(Trust { dcc: dcc.unwrap_or_default(), ..Trust::new(keys) })
     }
 
-    pub(super) fn candidates(&self, place: (&str, &[u8])) -> &[TrustedKey] {
+    pub(super) fn candidates(&self, place: (bool, &str, &[u8])) -> &[TrustedKey] {
         let first = self.keys.partition_point(|key| key.place() < place);
         let count = self.keys[first..].partition_point(|key| key.place() == place);
         &self.keys[first..first + count]
     }
 }
 
-/// RFC 8037 §2.
+/// What keys of all kinds have.
 #[derive(Deserialize)]
 struct Jwk {
-    #[serde(with = "base64url")]
-    x: [u8; 32],
     kid: Kid,
     iss: String,
     #[serde(default)]
@@ -172,12 +227,39 @@ mod tests {
         let refused = |json: &str| Trust::from_jwks(json.as_bytes()).unwrap_err();
         assert_eq!(refused("[]"), "it is not a JWK set");
         assert_eq!(refused("not JSON"), "it is not a JWK set");
-        assert_eq!(refused("{\"keys\":[]}"), "it has no Ed25519 key");
-        assert_eq!(refused("{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\"}]}"), "it has no Ed25519 key");
+        for none in ["{\"keys\":[]}", "{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQAB\"}]}"] {
+            assert_eq!(refused(none), "it has no key that codes are signed with");
+        }
         for name in ["iss", "kid", "x"] {
             let renamed = good.replacen(&format!("\"{name}\""), "\"other\"", 1);
             let error = refused(&renamed);
             assert!(error.starts_with("key 0: ") && error.contains(&format!("`{name}`")), "{error}");
+        }
+    }
+
+    /// The vectors of Wycheproof, where `VECTORS_DIR` names the folder that holds them.
+    #[test]
+    fn published_signatures_are_good_or_bad_as_they_say() {
+        let Some(folder) = std::env::var_os("VECTORS_DIR") else {
+            return println!("VECTORS_DIR names no folder of published vectors: none was run");
+        };
+        for (alg, number, name) in [(Alg::Ed25519, -8, "ed25519"), (Alg::Es256, -7, "ecdsa_secp256r1_sha256_p1363")] {
+            let path = std::path::Path::new(&folder).join(format!("wycheproof/{name}_test.json"));
+            let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            let bytes = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
+            let mut run = 0;
+            for group in json["testGroups"].as_array().unwrap() {
+                let (raw, der) = (&group["publicKey"]["pk"], &group["publicKeyDer"]);
+                let key = TrustedKey::new("", b"", alg, &bytes(if alg == Alg::Ed25519 { raw } else { der }), Env::Test);
+                for test in group["tests"].as_array().unwrap() {
+                    let (signature, signed) = (bytes(&test["sig"]), bytes(&test["msg"]));
+                    let made = key.as_ref().is_some_and(|key| key.made(&signature, &signed, number, 0, true));
+                    assert_eq!(made, test["result"] == "valid", "{name} {}", test["tcId"]);
+                    run += 1;
+                }
+            }
+            println!("{name}: {run} run, none left out");
+            assert!(run > 100);
         }
     }
 }

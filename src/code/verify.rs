@@ -6,15 +6,15 @@
 //! from the code. It reads no clock and knows no registry, and its work is bounded for any input.
 
 use minicbor::decode::Error;
-use minicbor::encode::{Encoder, write::Cursor};
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr};
 
-use super::base45;
-use super::cbor::{only_item, pairs};
+use super::cbor::pairs;
 use super::claims::PREFIX;
+use super::cose::Sign1;
 use super::keyring::Env;
 use super::trust::{Trust, TrustedKey};
+use super::{base45, dcc};
 pub use crate::limits::LEEWAY_S;
 use crate::words::Status;
 
@@ -61,7 +61,7 @@ impl Outcome {
 }
 
 /// What a code with a good signature says. Times are in Unix seconds.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[allow(missing_docs, reason = "where the name says it")]
 pub struct Claims {
     pub status: Status,
@@ -71,6 +71,7 @@ pub struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<u64>,
     /// The token id, which only its issuer can open; not shown, since it names a resident to whoever holds that key.
+    /// Zeros where the form has none.
     #[serde(skip)]
     pub cti: [u8; 16],
     #[serde(skip_serializing_if = "Env::is_prod")]
@@ -93,8 +94,10 @@ pub struct Verdict {
 pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verdict {
     let without_claims = |outcome| Verdict { outcome, claims: None };
     let mut buffer = [0; TEXT_BYTES_MAX];
-    let Some(code) = Code::decode(text, &mut buffer) else { return without_claims(Outcome::Malformed) };
-    let candidates = trust.candidates((code.iss, code.kid));
+    let Some(code) = Code::decode(trust, text, at_unix_s, &mut buffer) else {
+        return without_claims(Outcome::Malformed);
+    };
+    let candidates = trust.candidates((code.is_ours, &code.claims.iss, &code.sign1.kid));
     if candidates.is_empty() {
         return without_claims(Outcome::UnknownIssuer);
     }
@@ -114,54 +117,35 @@ pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verd
     } else {
         Outcome::Valid
     };
-    Verdict { outcome, claims: Some(Claims { iss: code.iss.to_owned(), env: key.env, ..claims }) }
+    Verdict { outcome, claims: Some(Claims { env: key.env, ..claims }) }
 }
 
-/// A well-formed code of our profile whose signature nobody has checked.
-struct Code<'a> {
-    protected: &'a [u8],
-    payload: &'a [u8],
-    signature: &'a [u8],
-    alg: i64,
-    kid: &'a [u8],
-    iss: &'a str,
-    /// Without `iss`, which is borrowed, and `env`, which the key says.
-    claims: Claims,
+/// A well-formed code whose signature nobody has checked.
+pub(super) struct Code<'a> {
+    pub sign1: Sign1<'a>,
+    /// Ours, or an EU certificate.
+    pub is_ours: bool,
+    /// Without `env`, which the key says.
+    pub claims: Claims,
 }
 
 impl<'a> Code<'a> {
-    fn decode(text: &[u8], buffer: &'a mut [u8; TEXT_BYTES_MAX]) -> Option<Code<'a>> {
-        if text.len() > TEXT_BYTES_MAX {
+    fn decode(trust: &Trust, text: &[u8], at_unix_s: u64, buffer: &'a mut [u8; TEXT_BYTES_MAX]) -> Option<Code<'a>> {
+        let (prefix, base45) = text.split_first_chunk().filter(|_| text.len() <= TEXT_BYTES_MAX)?;
+        if ![PREFIX, dcc::PREFIX].contains(&prefix) {
             return None;
         }
-        let length = base45::decode(text.strip_prefix(PREFIX)?, buffer)?;
-        Code::read(&buffer[..length]).ok()
+        let length = base45::decode(base45, buffer)?;
+        let bytes = &buffer[..length];
+        if prefix == PREFIX { Code::read(bytes).ok() } else { dcc::read(bytes, &trust.dcc, at_unix_s) }
     }
 
     fn read(bytes: &'a [u8]) -> Result<Code<'a>, Error> {
-        let mut outer = only_item(bytes)?;
-        // RFC 9052 §2: tag 18 is COSE_Sign1, an array of four. Ours has nothing unprotected.
-        let framed = outer.tag()?.as_u64() == 18 && outer.array()? == Some(4);
-        let protected = outer.bytes()?;
-        let bare = outer.map()? == Some(0);
-        let (payload, signature) = (outer.bytes()?, outer.bytes()?);
-        if !framed || !bare || signature.len() != 64 {
-            return Err(Error::message("not of our profile"));
-        }
-        let (alg, kid) = read_protected(protected)?;
-        let (iss, cti, status, env) = (String::new(), [0; 16], Status::Unknown, Env::Prod);
-        let claims = Claims { iss, iat: 0, exp: 0, nbf: None, cti, status, env };
-        let mut code = Code { protected, payload, signature, alg, kid, iss: "", claims };
-        code.read_payload()?;
-        Ok(code)
-    }
-
-    fn read_payload(&mut self) -> Result<(), Error> {
-        let (claims, mut required) = (&mut self.claims, 0);
-        pairs(self.payload, |key, mut value| {
+        let (sign1, mut claims, mut required) = (Sign1::read(bytes)?, Claims::default(), 0);
+        pairs(&sign1.payload, |key, mut value| {
             required += 1;
             match key {
-                [0x01] => self.iss = value.str()?,
+                [0x01] => claims.iss = value.str()?.to_owned(),
                 [0x04] => claims.exp = value.u64()?,
                 [0x06] => claims.iat = value.u64()?,
                 [0x07] => claims.cti = value.bytes()?.try_into().map_err(|_| Error::message("a cti of 16 bytes"))?,
@@ -179,41 +163,17 @@ impl<'a> Code<'a> {
             Ok(())
         })?;
         // No key stands twice, so five of the five that every code of ours has are all of them.
-        if required == 5 { Ok(()) } else { Err(Error::message("a claim is missing")) }
+        if required == 5 {
+            Ok(Code { sign1, is_ours: true, claims })
+        } else {
+            Err(Error::message("a claim is missing"))
+        }
     }
 
     fn signer<'t>(&self, candidates: &'t [TrustedKey], is_live: bool) -> Option<&'t TrustedKey> {
-        let mut buffer = [0; TEXT_BYTES_MAX];
-        let signed = self.signed(&mut buffer)?;
-        candidates.iter().find(|key| key.made(self.signature, signed, self.alg, self.claims.iat, is_live))
+        let (sign1, signed) = (&self.sign1, self.sign1.signed());
+        candidates.iter().find(|key| key.made(&sign1.signature, &signed, sign1.alg, self.claims.iat, is_live))
     }
-
-    /// The Sig_structure of RFC 9052 §4.4, in `buffer`: 19 bytes more than a text's, a third fewer than its characters.
-    fn signed<'b>(&self, buffer: &'b mut [u8; TEXT_BYTES_MAX]) -> Option<&'b [u8]> {
-        let mut encoder = Encoder::new(Cursor::new(&mut buffer[..]));
-        encoder
-            .array(4)
-            .and_then(|parts| parts.str("Signature1")?.bytes(self.protected)?.bytes(b"")?.bytes(self.payload))
-            .ok()?;
-        let length = encoder.writer().position();
-        Some(&buffer[..length])
-    }
-}
-
-/// The algorithm and the key id of a protected header. Other parameters are passed over, but `crit` (2) names some that
-/// must be understood, and none is (RFC 9052 §3.1).
-fn read_protected(protected: &[u8]) -> Result<(i64, &[u8]), Error> {
-    let (mut alg, mut kid) = (None, None);
-    pairs(protected, |key, mut value| {
-        match key {
-            [0x01] => alg = Some(value.i64()?),
-            [0x02] => return Err(Error::message("a critical parameter")),
-            [0x04] => kid = Some(value.bytes()?),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    alg.zip(kid).ok_or(Error::message("no algorithm, or no key id"))
 }
 
 #[cfg(test)]
@@ -226,6 +186,7 @@ mod tests {
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
     use coset::TaggedCborSerializable;
     use coset::cbor::value::Value;
+    use minicbor::encode::{Encoder, write::Cursor};
     use proptest::prelude::*;
 
     const IAT: u64 = 1_780_000_000;
