@@ -3,8 +3,10 @@
 //! It reads codes from its argument or standard input, a line each, and answers in as many. It never repeats a code.
 
 use std::fs::File;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::PathBuf;
+
+use rayon::prelude::*;
 
 use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
 use crate::code::keyring::{Env, Keyring};
@@ -39,7 +41,7 @@ pub fn run(args: &Args) -> Done {
     let (trust, out) = (trusted(args)?, io::stdout().lock());
     let checked = match args.code.as_deref() {
         Some(code) if code != "-" => check(&trust, args.at, args.json, code.as_bytes(), out),
-        _ => check(&trust, args.at, args.json, io::stdin().lock(), out),
+        _ => check(&trust, args.at, args.json, io::stdin(), out),
     };
     let (codes, refused) = checked.map_err(Fatal::File.at("input or output"))?;
     if codes == 0 {
@@ -59,23 +61,40 @@ fn trusted(args: &Args) -> Result<Trust, Ended> {
     Trust::from_jwks(&json).map_err(refused)
 }
 
-/// One verdict for each line, empty ones too. Returns how many codes there were, and of how many the answer is no.
-fn check(
-    trust: &Trust,
-    at: Option<u64>,
-    json: bool,
-    mut input: impl BufRead,
-    mut out: impl Write,
-) -> io::Result<(u64, u64)> {
-    let (mut line, mut codes, mut refused) = (Vec::new(), 0, 0);
-    while read_line(&mut input, TEXT_BYTES_MAX as u64, &mut line)? {
-        let verdict = verify(trust, &line, at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
-        codes += 1;
-        refused += u64::from(!verdict.outcome.counts());
-        writeln!(out, "{}", if json { serde_json::to_string(&verdict)? } else { in_words(&verdict) })?;
+/// One verdict for each line, empty ones too: on all cores, and in order. Returns how many codes there were, and of how
+/// many the answer is no.
+fn check(trust: &Trust, at: Option<u64>, json: bool, input: impl Read, mut out: impl Write) -> io::Result<(u64, u64)> {
+    let mut input = BufReader::with_capacity(READ_BYTES, input);
+    let (mut lines, mut codes, mut refused) = (Vec::new(), 0, 0);
+    loop {
+        // As many lines as there are: who waits for one answer gets it.
+        lines.clear();
+        while lines.is_empty() || lines.len() < LINES_MAX && input.buffer().contains(&b'\n') {
+            let mut line = Vec::new();
+            if !read_line(&mut input, TEXT_BYTES_MAX as u64, &mut line)? {
+                break;
+            }
+            lines.push(line);
+        }
+        if lines.is_empty() {
+            return Ok((codes, refused));
+        }
+        let answer = |line: &Vec<u8>| {
+            let verdict = verify(trust, line, at.unwrap_or_else(|| super::now().unix_s()), LEEWAY_S);
+            let text = if json { serde_json::to_string(&verdict)? } else { in_words(&verdict) };
+            Ok((text + "\n", u64::from(!verdict.outcome.counts())))
+        };
+        let answers = lines.par_iter().map(answer).collect::<io::Result<(Vec<String>, Vec<u64>)>>()?;
+        codes += lines.len() as u64;
+        refused += answers.1.iter().sum::<u64>();
+        out.write_all(answers.0.concat().as_bytes())?;
+        out.flush()?;
     }
-    out.flush().map(|()| (codes, refused))
 }
+
+/// What one read asks for, and the most lines of it that are in hand.
+const READ_BYTES: usize = 1 << 20;
+const LINES_MAX: usize = 4_096;
 
 fn in_words(verdict: &Verdict) -> String {
     let word = verdict.outcome.word();
@@ -145,6 +164,52 @@ mod tests {
         assert_eq!((out, codes, refused), (expected, 6, 3));
         let (out, ..) = said(&keyring, &test, false);
         assert_eq!(out, "valid green CN-610100 from 2026-05-28T20:26:40Z until 2026-05-28T20:28:40Z TEST\n");
+    }
+
+    #[test]
+    fn many_lines_keep_their_order() {
+        let keyring = keyring();
+        let good = code(&keyring, false);
+        let input: String =
+            (0..5_000).map(|n| if n % 7 == 0 { format!("{good}\n") } else { "x\n".repeat(n % 3) }).collect();
+        let (out, codes, refused) = said(&keyring, &input, true);
+        let expected: Vec<bool> = input.lines().map(|line| line == good).collect();
+        assert_eq!(out.lines().map(|line| line.contains("\"valid\"")).collect::<Vec<_>>(), expected);
+        assert_eq!((codes, refused), (expected.len() as u64, expected.iter().filter(|good| !**good).count() as u64));
+    }
+
+    #[test]
+    fn who_waits_for_one_answer_gets_it() {
+        let keyring = keyring();
+        let (trust, good) = (keyring.trusted(DEFAULT_ISSUER), code(&keyring, false));
+        let (questions, mut asked) = io::pipe().unwrap();
+        let (mut heard, answers) = io::pipe().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || check(&trust, Some(IAT), true, questions, answers).unwrap());
+            for _ in 0..9 {
+                asked.write_all(format!("{good}\n").as_bytes()).unwrap();
+                let mut line = [0; 40];
+                heard.read_exact(&mut line[..1]).unwrap();
+                while heard.read(&mut line).unwrap() == line.len() {}
+            }
+            drop(asked);
+        });
+    }
+
+    #[test]
+    fn nobody_to_hear_the_answers_ends_it() {
+        struct Deaf;
+        impl Write for Deaf {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let trust = keyring().trusted(DEFAULT_ISSUER);
+        let endless = io::repeat(b'\n');
+        assert_eq!(check(&trust, None, true, endless, Deaf).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
