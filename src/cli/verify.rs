@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{Done, Ended, Fatal, Place, parse_time, rfc3339};
 use crate::code::keyring::{Env, Keyring};
-use crate::code::trust::Trust;
+use crate::code::trust::{Trust, TrustedKey};
 use crate::code::verify::{LEEWAY_S, TEXT_BYTES_MAX, Verdict, verify};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::registry::import::read_line;
@@ -27,6 +27,10 @@ pub struct Args {
     /// with keys of other regions, EU certificates (HC1:) are read as its table says
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data", "keys_dir"])]
     trust: Option<PathBuf>,
+    /// Trust the signer whom this certificate (X.509, PEM or DER) names for EU certificates of any issuer, besides the
+    /// keys of --trust
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "data", "keys_dir"])]
+    cert: Option<PathBuf>,
     /// The time to check for, instead of now
     #[arg(long, value_name = "RFC3339", value_parser = parse_time)]
     at: Option<u64>,
@@ -51,14 +55,23 @@ pub fn run(args: &Args) -> Done {
 }
 
 fn trusted(args: &Args) -> Result<Trust, Ended> {
-    let Some(path) = &args.trust else {
-        let config = args.place.load(&[])?;
-        super::check_keys_kept(&config)?;
-        return Ok(Keyring::open(&config.keys_dir)?.trusted(&config.issuer));
+    let read =
+        |path: &PathBuf| read_bounded(File::open(path), CONFIG_FILE_BYTES_MAX).map_err(Fatal::File.at(path.display()));
+    let cannot = |path: &PathBuf| format!("{} cannot be trusted", path.display());
+    let mut trust = match &args.trust {
+        Some(path) => Trust::from_jwks(&read(path)?).map_err(Fatal::Configuration.at(cannot(path)))?,
+        None if args.cert.is_some() => Trust::default(),
+        None => {
+            let config = args.place.load(&[])?;
+            super::check_keys_kept(&config)?;
+            Keyring::open(&config.keys_dir)?.trusted(&config.issuer)
+        }
     };
-    let json = read_bounded(File::open(path), CONFIG_FILE_BYTES_MAX).map_err(Fatal::File.at(path.display()))?;
-    let refused = |error| (Fatal::Configuration, format!("{} cannot be trusted: {error}", path.display()));
-    Trust::from_jwks(&json).map_err(refused)
+    if let Some(path) = &args.cert {
+        let signer = TrustedKey::of_certificate(&read(path)?);
+        trust.signer = Some(signer.map_err(Fatal::Configuration.at(cannot(path)))?);
+    }
+    Ok(trust)
 }
 
 /// One verdict for each line, empty ones too: on all cores, and in order. Returns how many codes there were, and of how
@@ -229,6 +242,15 @@ mod tests {
             assert_eq!(exit(&[&place[..], &at, &[&code[1..]]].concat()), ExitCode::from(1));
             assert_eq!(exit(&[&place[..], &["--at", "2026-05-29T00:00:00Z", &code]].concat()), ExitCode::from(1));
         }
+        let signer = rcgen::generate_simple_self_signed(vec!["signer".to_owned()]).unwrap();
+        let cert = folder.path().join("signer");
+        let cert = cert.to_str().unwrap();
+        for certificate in [signer.cert.pem().as_bytes(), signer.cert.der()] {
+            fs::write(cert, certificate).unwrap();
+            assert_eq!(exit(&["--cert", cert, at[0], at[1], &code]), ExitCode::from(1), "unknown to it");
+            assert_eq!(exit(&["--cert", cert, "--trust", trust, at[0], at[1], &code]), ExitCode::SUCCESS);
+        }
+        assert_eq!(exit(&["--cert", trust, &code]), ExitCode::from(78));
         fs::write(&file, "{}").unwrap();
         assert_eq!(exit(&["--trust", trust, &code]), ExitCode::from(78));
         assert_eq!(exit(&["--trust", "/nowhere", &code]), ExitCode::from(74));

@@ -15,8 +15,12 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use curve25519_dalek::edwards::CompressedEdwardsY;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::dcc::Rule;
 use super::keyring::{Env, Kid};
@@ -37,7 +41,7 @@ enum Alg {
 #[derive(Clone, derive_more::Debug)]
 pub struct TrustedKey {
     issuer: String,
-    kid: Vec<u8>,
+    pub(super) kid: Vec<u8>,
     alg: Alg,
     pub(super) env: Env,
     key: ParsedPublicKey,
@@ -58,7 +62,18 @@ impl TrustedKey {
         TrustedKey::new(issuer, kid, Alg::Ed25519, public_key, env)
     }
 
-    /// The same of any algorithm: 32 bytes, a point (SEC 1 §2.3.3), or the DER of an RSA key.
+    /// The key of an X.509 certificate, PEM or DER, whose owner signs EU certificates; its id is the first 8 bytes of
+    /// SHA-256 of the DER (hcert_spec §3.2.2). The certificate's own dates and its issuer are not looked at.
+    /// Errors: it is no certificate, or its key is neither for ES256 nor for PS256.
+    pub fn of_certificate(certificate: &[u8]) -> Result<TrustedKey, &'static str> {
+        let der = CertificateDer::from_pem_slice(certificate).unwrap_or_else(|_| certificate.into());
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|_| "it is not an X.509 certificate (PEM or DER)")?;
+        let (kid, key) = (&Sha256::digest(&der)[..8], parsed.public_key().raw);
+        let of = |alg| TrustedKey::new("", kid, alg, key, Env::Prod);
+        of(Alg::Es256).or_else(|| of(Alg::Ps256)).ok_or("its key is neither P-256 nor RSA of 2,048 bits and more")
+    }
+
+    /// A key of any algorithm: 32 bytes, a point (SEC 1 §2.3.3), or DER (RFC 5280 §4.1.2.7).
     fn new(issuer: &str, kid: &[u8], alg: Alg, public_key: &[u8], env: Env) -> Option<TrustedKey> {
         let algorithm: &dyn VerificationAlgorithm = match alg {
             Alg::Ed25519 if is_small_order(public_key) => return None,
@@ -108,6 +123,8 @@ impl TrustedKey {
 pub struct Trust {
     /// Invariant: sorted by their places.
     keys: Vec<TrustedKey>,
+    /// A signer of EU certificates of whatever issuer and key id.
+    pub signer: Option<TrustedKey>,
     /// What foreign certificates count as.
     pub(super) dcc: Vec<Rule>,
 }
@@ -157,10 +174,14 @@ impl Trust {
         Ok(Trust { dcc: dcc.unwrap_or_default(), ..Trust::new(keys) })
     }
 
-    pub(super) fn candidates(&self, place: (bool, &str, &[u8])) -> &[TrustedKey] {
+    pub(super) fn candidates<'t>(
+        &'t self,
+        place: (bool, &str, &[u8]),
+    ) -> impl Iterator<Item = &'t TrustedKey> + Clone + use<'t> {
         let first = self.keys.partition_point(|key| key.place() < place);
         let count = self.keys[first..].partition_point(|key| key.place() == place);
-        &self.keys[first..first + count]
+        let signer = self.signer.as_ref().filter(|_| !place.0);
+        self.keys[first..first + count].iter().chain(signer)
     }
 }
 

@@ -94,19 +94,18 @@ pub struct Verdict {
 pub fn verify(trust: &Trust, text: &[u8], at_unix_s: u64, leeway_s: u64) -> Verdict {
     let without_claims = |outcome| Verdict { outcome, claims: None };
     let mut buffer = [0; TEXT_BYTES_MAX];
-    let Some(code) = Code::decode(trust, text, at_unix_s, &mut buffer) else {
+    let Some(Code { sign1, is_ours, claims }) = Code::decode(trust, text, at_unix_s, &mut buffer) else {
         return without_claims(Outcome::Malformed);
     };
-    let candidates = trust.candidates((code.is_ours, &code.claims.iss, &code.sign1.kid));
-    if candidates.is_empty() {
-        return without_claims(Outcome::UnknownIssuer);
-    }
-    let begin = code.claims.nbf.unwrap_or(0).max(code.claims.iat);
-    let (ends, has_begun) = (code.claims.exp.saturating_add(leeway_s), begin <= at_unix_s.saturating_add(leeway_s));
-    let Some(key) = code.signer(candidates, has_begun && at_unix_s < ends) else {
-        return without_claims(Outcome::BadSignature);
+    let mut candidates = trust.candidates((is_ours, &claims.iss, &sign1.kid));
+    let begin = claims.nbf.unwrap_or(0).max(claims.iat);
+    let (ends, has_begun) = (claims.exp.saturating_add(leeway_s), begin <= at_unix_s.saturating_add(leeway_s));
+    let (signed, is_live) = (sign1.signed(), has_begun && at_unix_s < ends);
+    let made = |key: &&TrustedKey| key.made(&sign1.signature, &signed, sign1.alg, claims.iat, is_live);
+    let Some(key) = candidates.clone().find(made) else {
+        let is_listed = candidates.any(|key| key.kid == *sign1.kid);
+        return without_claims(if is_listed { Outcome::BadSignature } else { Outcome::UnknownIssuer });
     };
-    let claims = code.claims;
     let outcome = if key.revoked {
         Outcome::Revoked
     } else if at_unix_s >= ends {
@@ -168,11 +167,6 @@ impl<'a> Code<'a> {
         } else {
             Err(Error::message("a claim is missing"))
         }
-    }
-
-    fn signer<'t>(&self, candidates: &'t [TrustedKey], is_live: bool) -> Option<&'t TrustedKey> {
-        let (sign1, signed) = (&self.sign1, self.sign1.signed());
-        candidates.iter().find(|key| key.made(&sign1.signature, &signed, sign1.alg, self.claims.iat, is_live))
     }
 }
 
