@@ -1,6 +1,6 @@
 //! What a record says, and its bytes.
 //!
-//! A record is a kind byte, then its fields in the order of [`kinds!`], integers little-endian and without gaps, flags in
+//! A record is a kind byte, then its fields in the order of `kinds!`, integers little-endian and without gaps, flags in
 //! one byte, a text as its length in one byte and its UTF-8. There is one encoding of each record: whatever else is found
 //! is refused, so what a checksum lets through is a record of ours or an error with a name.
 //!
