@@ -585,6 +585,7 @@ describe('without the server', () => {
     await page.context().setOffline(true);
     await page.reload();
     await page.waitForSelector('#scanner:not([hidden])');
+    await page.waitForFunction(() => document.getElementById('trust').textContent);
     assert.match(await text('#trust'), /Key list of this server · confirmed just now/);
     const shown = await scan(made.code(signer));
     assert.deepEqual([shown.key, shown.source], ['green', 'offline']);
