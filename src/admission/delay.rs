@@ -33,7 +33,7 @@ pub struct Delay {
     /// the share of them that each young one stands for.
     age_ms: u64,
     balance: Option<i32>,
-    /// How many of each priority came in this interval, since work waits.
+    /// How many of each priority came in this interval, since work waits; in rows short enough to have a default.
     came: [[u32; PARTS / 2]; 2 * Class::COUNT],
     served: u64,
     ends_ms: u64,

@@ -13,7 +13,6 @@
 //! | 17 | `58` length `a5`: payload, map of 5 |
 //! | 20 | `01` iss · `04 1a` exp · `06 1a` iat · `07 50` cti · `3a 00 01 00 00` status |
 //! | 58 + n | `58 40` and the Ed25519 signature |
-#![allow(missing_docs, reason = "where the name says it")]
 
 use aes::Aes128;
 use aes::cipher::{Block, BlockDecrypt, BlockEncrypt, KeyInit};
@@ -54,6 +53,7 @@ const STATUS: usize = 35;
 
 /// What a code is to say.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct CodeRequest {
     pub resident: ResidentNumber,
     /// The version of the status: another version makes another `cti`.
@@ -76,6 +76,7 @@ pub struct CodeBuffer {
     pub symbol: Symbol,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl CodeBuffer {
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
@@ -244,6 +245,7 @@ const fn constant_bytes(issuer_bytes: usize) -> usize {
 
 /// What the server put into a `cti`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct OpenedCti {
     pub resident: ResidentNumber,
     pub iat: u32,

@@ -4,7 +4,6 @@
 //! and the file's format and permissions. Secrets are wiped when dropped and never printed by `Debug` or an error. Only
 //! commands and the start of the server come here; a request never does. Randomness and time are handed in, and every
 //! change holds a lock on the folder, so that `import` and `serve`, started together, make one keyring and not two.
-#![allow(missing_docs, reason = "where the name says it")]
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -81,6 +80,7 @@ impl<const N: usize> Secret<N> {
 #[serde(transparent)]
 pub struct Kid(#[serde(with = "base64url")] pub [u8; 8]);
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Kid {
     pub fn of(public_key: &[u8; 32]) -> Kid {
         // RFC 9679 §3: SHA-256 of the deterministic encoding of {1: 1 (OKP), -1: 6 (Ed25519), -2: x}.
@@ -102,6 +102,7 @@ impl FromStr for Kid {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
+#[allow(missing_docs, reason = "where the name says it")]
 pub enum Env {
     #[default]
     Prod,
@@ -119,6 +120,7 @@ impl Env {
 /// One Ed25519 signing key. Times are in Unix seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct SigningKey {
     /// Always the thumbprint of the key that `seed` makes.
     pub kid: Kid,
@@ -131,6 +133,7 @@ pub struct SigningKey {
     pub revoked: Option<u64>,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl SigningKey {
     fn generate(env: Env, created: u64, not_before: u64, random: Random) -> SigningKey {
         let seed = Secret::generate(random);
@@ -155,6 +158,7 @@ impl SigningKey {
 /// The key that signs sessions, and the epoch it stands for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct SessionKey {
     /// Grows with every rotation; a session of another epoch is over.
     pub epoch: u32,
@@ -164,6 +168,7 @@ pub struct SessionKey {
 /// All secrets of a server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Keyring {
     /// Invariant: [`FORMAT`].
     format: u32,

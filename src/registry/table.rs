@@ -12,7 +12,6 @@
 //! **Capacity** is counted in cells, which are never given back while the process runs. A write is acknowledged long
 //! after it was accepted, so its place is [reserved](Table::reserve) when it is asked for, and used when it is applied:
 //! a full table refuses the question and never an accepted write.
-#![allow(missing_docs, reason = "where the name says it")]
 
 use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +26,7 @@ use crate::words::{Ended, Fatal, ResidentNumber, Status};
 
 /// What is known about one resident, or said of one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "where the name says it")]
 pub struct Record {
     pub resident: ResidentNumber,
     /// Tells two ID numbers with one resident number apart, see [`HashKey::number`](super::id_number::HashKey::number).
@@ -80,6 +80,7 @@ struct Counts {
     test: AtomicUsize,
 }
 
+#[allow(missing_docs, reason = "where the name says it")]
 impl Table {
     /// A table for `capacity` residents, in 8/7 as many cells: at most 87.5 % of them are ever used, where a resident
     /// is found in 4.5 cells on average (Knuth, volume 3, section 6.4, linear probing), mostly of one or two fetches.
